@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The evaluator's entry point: trains on $AICROWD_DATASET_NAME and leaves the representation function where it is looked for.
+# The evaluator computes the scores itself. Flags are passed on: ./run.sh --gin_config gin/mpi3d_embedded.gin
+set -euo pipefail
+NDC_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+export NDC_ROOT
+if [ -z "${AICROWD_IS_GRADING+set}" ]; then
+  # shellcheck source=environ.sh
+  source "${NDC_ROOT}/environ.sh"
+fi
+if [ "$#" -eq 0 ]; then
+  set -- --gin_config "${NDC_ROOT}/gin/stage1.gin"
+fi
+exec python "${NDC_ROOT}/train_pytorch.py" --overwrite "$@"
