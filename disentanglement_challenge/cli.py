@@ -1,0 +1,63 @@
+"""What the scripts share: their flags, and turning an error the user can put right into one line and an exit code."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from disentanglement_challenge.errors import ChallengeError, ConfigError
+
+
+def add_common_flags(parser: argparse.ArgumentParser, default_config: str) -> None:
+    """Adds the flags that training and running have in common."""
+    parser.add_argument(
+        "--gin_config",
+        action="append",
+        metavar="FILE",
+        help="gin file, as a path or relative to gin/; repeatable, later ones override earlier ones "
+        f"(default: {default_config})",
+    )
+    parser.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="'a.b = c'",
+        help="gin binding; repeatable, overrides files",
+    )
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="data set (default: dataset.name, else $AICROWD_DATASET_NAME)"
+    )
+    parser.add_argument("--experiment", metavar="NAME", help="experiment name (default: $AICROWD_EVALUATION_NAME)")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run of the experiment left")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def apply_common_flags(flags: argparse.Namespace) -> list[str]:
+    """Carries the flags that have an environment variable over to it, and returns the gin bindings to use.
+
+    Raises ConfigError where the experiment's name is not the name of a folder.
+    """
+    if flags.experiment is not None:
+        if flags.experiment in {"", ".", ".."} or os.sep in flags.experiment:
+            raise ConfigError(
+                f"--experiment {flags.experiment!r} must be a plain name; $AICROWD_OUTPUT_PATH says where"
+            )
+        os.environ["AICROWD_EVALUATION_NAME"] = flags.experiment
+    return [*flags.gin_bindings, *([f"dataset.name = {flags.dataset!r}"] if flags.dataset is not None else [])]
+
+
+def run_script(main: Callable[[], None], debug: bool) -> None:
+    """Runs the script; ends the process with exit code 1 on an error of the ChallengeError family, 130 on Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main()
+    except ChallengeError as error:
+        if debug:
+            raise
+        # Beyond the first line is what gin adds to an error that passes through it.
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,144 @@
+"""Reading gin files and bindings, and saying what is wrong with them in one line."""
+
+import difflib
+import inspect
+import os
+import re
+import tokenize
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gin
+from disentanglement_challenge.errors import ConfigError
+from gin import config as gin_config
+
+ROOT = Path(__file__).resolve().parent.parent
+GIN_FOLDER = ROOT / "gin"
+
+# The settings of disentanglement_lib's metrics may stand in the same gin file as those of training, which does not
+# import the library: it passes over these names, and the evaluation, which does, checks them.
+EVALUATION_CONFIGURABLES = (
+    "evaluation", "factor_vae_score", "prune_dims", "dci", "sap_score", "mig", "irs", "discretizer",
+    "histogram_discretizer",
+)  # fmt: skip
+
+
+# What gin raises for a file or line that it cannot bind.
+_GIN_ERRORS = (ValueError, SyntaxError, OSError, ImportError, tokenize.TokenError)
+
+
+@contextmanager
+def gin_configuration(
+    files: Sequence[str] = (), bindings: Sequence[str] = (), skip_unknown: Sequence[str] = ()
+) -> Iterator[None]:
+    """Makes these gin files and bindings the configuration inside the block, and no configuration after it.
+
+    Args:
+        files: gin files, as given or relative to the project's gin folder; a file may `include` others, relative to its
+            own folder or to the gin folder. Later ones override earlier ones.
+        bindings: lines such as "encoder.num_latent = 10"; they override the files.
+        skip_unknown: names of configurables whose bindings are passed over when they are not registered.
+
+    Raises:
+        ConfigError: a file that is not there, or a name, parameter or value that gin cannot bind.
+    """
+    gin.clear_config()
+    try:
+        _parse(files, bindings, skip_unknown)
+        yield
+    except RuntimeError as error:
+        # gin says so at the call, by the only exception type it has for it.
+        if "Required bindings" in str(error):
+            raise ConfigError(_required(str(error))) from error
+        raise
+    finally:
+        gin.clear_config()
+
+
+def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence[str]) -> None:
+    for file in files:
+        path = _find(file)
+        _set_search_path([path.parent, GIN_FOLDER])
+        try:
+            gin.parse_config_file(str(path), skip_unknown=list(skip_unknown))
+        except _GIN_ERRORS as error:
+            raise ConfigError(f"{file}: {_explain(error)}") from error
+    for binding in bindings:
+        try:
+            gin.parse_config(binding, skip_unknown=list(skip_unknown))
+        except _GIN_ERRORS as error:
+            raise ConfigError(f"--gin_bindings {binding!r}: {_explain(error)}") from error
+    _check_references()
+
+
+def _set_search_path(folders: Iterable[Path]) -> None:
+    # gin only ever appends to its list of places to look in, which would let one file's folder serve the next.
+    gin_config._LOCATION_PREFIXES[:] = ["", *(str(folder) for folder in folders)]
+
+
+def _find(file: str) -> Path:
+    for candidate in (Path(file), GIN_FOLDER / file):
+        if candidate.is_file():
+            return candidate.resolve()
+    folder = Path(file).parent if Path(file).parent.is_dir() else GIN_FOLDER
+    known = [os.path.join(Path(file).parent, path.name) for path in folder.glob("*.gin")]
+    known += [os.path.relpath(path) for path in GIN_FOLDER.rglob("*.gin")]
+    raise ConfigError(f"no gin file {file!r}{_nearest(file, known)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _names() -> list[str]:
+    return [selector.rsplit(".", 1)[-1] for selector, _ in gin_config._REGISTRY.items()]
+
+
+def _explain(error: Exception) -> str:
+    """One line for what gin reports in several, with the nearest known name where it knows none."""
+    message = str(error)
+    unknown = re.search(r"No configurable matching(?: reference)? '@?([^']+?)(?:\(\))?'", message)
+    if unknown:
+        name = unknown.group(1)
+        return f"there is nothing called {name!r} to configure{_nearest(name.rsplit('/', 1)[-1], _names())}"
+    parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", message)
+    if parameter:
+        configurable, name = parameter.groups()
+        return f"{configurable!r} has no parameter {name!r}{_nearest(name, _parameters(configurable))}"
+    return message.strip().splitlines()[0]
+
+
+def _parameters(selector: str) -> list[str]:
+    return list(inspect.signature(gin_config._REGISTRY.get_match(selector).fn_or_cls).parameters)
+
+
+def _check_references() -> None:
+    """gin leaves an unknown function behind `@name` to the call that needs it; say so before anything is started.
+
+    `gin.finalize` would look for them, but gin-config 0.4.0's is written for Python 3.9 and older.
+    """
+    for _, parameters in gin_config._CONFIG.items():
+        for value in _flattened(list(parameters.values())):
+            if isinstance(value, gin_config._UnknownConfigurableReference):
+                raise ConfigError(f"there is nothing called '@{value.selector}'{_nearest(value.selector, _names())}")
+
+
+def _flattened(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _flattened(item)
+    else:
+        yield value
+
+
+def _required(message: str) -> str:
+    match = re.search(r"Required bindings for `([^`]+)` not provided in config: \[(.*?)\]", message)
+    if not match:
+        return message.splitlines()[0]
+    names = ", ".join(f"{match.group(1)}.{name.strip(chr(39))}" for name in match.group(2).split(", "))
+    return f"the gin configuration does not set {names}; bind it in a gin file or with --gin_bindings"

@@ -1,0 +1,29 @@
+"""The one family of exceptions that a user can put right.
+
+Each is raised where the fact is known, with one sentence that names the thing, the value and what would be right.
+Only the scripts turn one into an exit code; anything else that escapes is a bug and keeps its traceback.
+"""
+
+
+class ChallengeError(Exception):
+    """Base of the family; the message is a single line meant for the user."""
+
+
+class ConfigError(ChallengeError):
+    """A gin file, binding or flag that cannot be carried out."""
+
+
+class DataError(ChallengeError):
+    """A data set that is unknown, missing, or not what its name promises."""
+
+
+class RepresentationError(ChallengeError):
+    """A model file, or the representation it computes, that cannot be scored."""
+
+
+class OutputError(ChallengeError):
+    """A folder that cannot be written, or that holds something worth keeping."""
+
+
+class TrainingError(ChallengeError):
+    """A training run that cannot go on."""

@@ -1,0 +1,58 @@
+"""Writing files so that a reader sees the old content or the new, never half of either."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from disentanglement_challenge.errors import OutputError
+
+
+def make_folder(path: Path) -> Path:
+    """Creates the folder and its parents; raises OutputError where it cannot be made or written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot create the folder {path}: {error.strerror}; choose another place") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to the folder {path}: permission denied; choose another place")
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, and moves it over `path` when the block ends without an error.
+
+    Raises OutputError where the folder cannot be written or the disk is full; `path` is then as it was.
+    """
+    make_folder(path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes a file for its owner's eyes alone; results are for everybody, as far as the umask lets them.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes the text atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes the content as JSON, indented, atomically."""
+    write_text(path, json.dumps(content, indent=2) + "\n")

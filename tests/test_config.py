@@ -1,0 +1,84 @@
+import pytest
+
+import gin
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.errors import ConfigError
+
+
+@gin.configurable("sized")
+def sized(size=1, other_fn=None):
+    return size
+
+
+@gin.configurable("sized_required")
+def sized_required(size=gin.REQUIRED):
+    return size
+
+
+def test_bindings_override_files_and_leave_nothing_behind(tmp_path):
+    file = tmp_path / "a.gin"
+    file.write_text("sized.size = 2\n")
+    with gin_configuration([str(file)]):
+        assert sized() == 2
+    with gin_configuration([str(file)], ["sized.size = 3"]):
+        assert sized() == 3
+    assert sized() == 1
+
+
+def test_files_include_others_from_their_own_folder(tmp_path):
+    (tmp_path / "base.gin").write_text("sized.size = 5\n")
+    (tmp_path / "row.gin").write_text("include 'base.gin'\n")
+    with gin_configuration([str(tmp_path / "row.gin")]):
+        assert sized() == 5
+
+
+def test_one_files_folder_does_not_serve_the_next(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one" / "base.gin").write_text("sized.size = 5\n")
+    (tmp_path / "one" / "row.gin").write_text("include 'base.gin'\n")
+    (tmp_path / "two" / "row.gin").write_text("include 'base.gin'\n")
+    with (
+        pytest.raises(ConfigError, match=r"base\.gin"),
+        gin_configuration([str(tmp_path / "one" / "row.gin"), str(tmp_path / "two" / "row.gin")]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("sizd.size = 1", "nothing called 'sizd'.*'sized'"),
+        ("sized.sise = 1", "'sized' has no parameter 'sise'; did you mean 'size'"),
+        ("sized.other_fn = @sized_requird", "nothing called '@?sized_requird'.*'sized_required'"),
+        ("sized.other_fn = @sized_requird()", "nothing called '@?sized_requird'.*'sized_required'"),
+        ("sized.size = ", "gin_bindings 'sized.size = '"),
+        ("sized.size = [1, 2", "gin_bindings"),
+        ("sized", "gin_bindings"),
+    ],
+)
+def test_a_wrong_binding_is_one_line_with_the_nearest_right_one(binding, message):
+    with pytest.raises(ConfigError, match=message) as raised, gin_configuration([], [binding]):
+        pass
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path):
+    (tmp_path / "stage_one.gin").write_text("")
+    with (
+        pytest.raises(ConfigError, match=r"no gin file .*did you mean .*stage_one\.gin"),
+        gin_configuration([str(tmp_path / "stage_on.gin")]),
+    ):
+        pass
+
+
+def test_a_required_binding_that_is_missing_is_named():
+    with pytest.raises(ConfigError, match=r"does not set sized_required\.size"), gin_configuration():
+        sized_required()
+
+
+def test_named_configurables_may_be_unknown():
+    with gin_configuration([], ["not_imported_here.size = 1"], skip_unknown=["not_imported_here"]):
+        assert sized() == 1
+    with pytest.raises(ConfigError), gin_configuration([], ["nor_this.size = 1"], skip_unknown=["not_imported_here"]):
+        pass

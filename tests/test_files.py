@@ -1,0 +1,62 @@
+import os
+import stat
+
+import pytest
+
+from disentanglement_challenge.errors import OutputError
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.files import make_folder, replacing, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path):
+    target = tmp_path / "scores.json"
+    write_text(target, "old")
+    with pytest.raises(ZeroDivisionError), replacing(target) as temporary:
+        temporary.write_text("half")
+        1 / 0  # noqa: B018
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["scores.json"]
+
+
+def test_written_files_follow_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write_json(tmp_path / "a.json", {"mig": 0.5})
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
+    assert (tmp_path / "a.json").read_text() == '{\n  "mig": 0.5\n}\n'
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    with (
+        pytest.raises(OutputError, match="cannot write"),
+        replacing(tmp_path / "model.pt"),
+        open("/dev/full", "w") as full,
+    ):
+        full.write("x")
+        full.flush()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_where_a_file_stands(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot create the folder"):
+        make_folder(tmp_path / "file" / "below")
+
+
+def test_an_experiment_is_cleared_only_when_told_to(tmp_path):
+    experiment = Experiment(tmp_path / "e")
+    experiment.check_room(overwrite=False)
+    write_text(experiment.model, "m")
+    write_text(experiment.scores, "s")
+    with pytest.raises(OutputError, match="--overwrite"):
+        experiment.check_room(overwrite=False)
+    with pytest.raises(OutputError, match=r"scores\.json"):
+        experiment.clear_scores(overwrite=False)
+    experiment.clear_scores(overwrite=True)
+    assert experiment.model.exists()
+    assert not experiment.scores.exists()
+    experiment.check_room(overwrite=True)
+    experiment.clear_training()
+    assert not experiment.model.exists()
