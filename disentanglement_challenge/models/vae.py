@@ -1,0 +1,136 @@
+"""The variational autoencoder and the gin-configured builders of its parts, under disentanglement_lib's names."""
+
+from collections.abc import Callable
+
+import gin
+import torch
+from torch import Tensor, nn
+
+from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.models.initialisation import initialise
+from disentanglement_challenge.models.layers import check_positive_integer
+
+ObservationShape = tuple[int, int, int]
+
+
+class VAE(nn.Module):
+    """An encoder and a decoder that share a latent space of `num_latent` dimensions."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, num_latent: int):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.num_latent = num_latent
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, C, H, W], float32 in [0, 1] -> (z_mean [B, D], z_logvar [B, D])."""
+        return self.encoder(images)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes [B, D] -> logits [B, C, H, W]."""
+        return self.decoder(codes)
+
+
+class MeanEncoder(nn.Module):
+    """The representation that is exported and scored: the encoder's mean, as in disentanglement_lib's mean.gin."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W], float32 in [0, 1] -> z_mean [B, D]."""
+        z_mean, _ = self.encoder(images)
+        return z_mean
+
+
+def sample_from_latent_distribution(z_mean: Tensor, z_logvar: Tensor, generator: torch.Generator) -> Tensor:
+    """z_mean + exp(z_logvar / 2) * noise: Kingma and Welling, "Auto-Encoding Variational Bayes", section 2.4.
+
+    Args:
+        z_mean: [B, D].
+        z_logvar: [B, D].
+        generator: the stream of the noise, on the codes' device.
+
+    Returns:
+        [B, D], differentiable in both arguments.
+    """
+    noise = torch.randn(z_mean.shape, generator=generator, device=z_mean.device, dtype=z_mean.dtype)
+    return z_mean + torch.exp(z_logvar / 2) * noise
+
+
+@gin.configurable("encoder", denylist=["observation_shape"])
+def make_gaussian_encoder(
+    observation_shape: ObservationShape,
+    num_latent: int = gin.REQUIRED,
+    encoder_fn: Callable[[ObservationShape, int], nn.Module] = gin.REQUIRED,
+) -> nn.Module:
+    """The encoder that gin's `encoder` bindings ask for.
+
+    Args:
+        observation_shape: (channels, height, width).
+        num_latent: the number of latents D.
+        encoder_fn: see `encoders`.
+
+    Raises:
+        ConfigError: a num_latent that is no positive integer, or what encoder_fn raises.
+    """
+    check_positive_integer("encoder.num_latent", num_latent)
+    return encoder_fn(observation_shape, num_latent)
+
+
+@gin.configurable("decoder", denylist=["observation_shape", "num_latent"])
+def make_decoder(
+    observation_shape: ObservationShape,
+    num_latent: int,
+    decoder_fn: Callable[[ObservationShape, int], nn.Module] = gin.REQUIRED,
+) -> nn.Module:
+    """The decoder that gin's `decoder` bindings ask for.
+
+    Args:
+        observation_shape: (channels, height, width).
+        num_latent: the number of latents D of the encoder.
+        decoder_fn: see `decoders`.
+
+    Raises:
+        ConfigError: what decoder_fn raises.
+    """
+    return decoder_fn(observation_shape, num_latent)
+
+
+@gin.configurable("discriminator", denylist=["num_latent"])
+def make_discriminator(num_latent: int, discriminator_fn: Callable[[int], nn.Module] = gin.REQUIRED) -> nn.Module:
+    """The discriminator that gin's `discriminator` bindings ask for.
+
+    Args:
+        num_latent: the number of latents D of the encoder.
+        discriminator_fn: see `discriminator`.
+
+    Raises:
+        ConfigError: what discriminator_fn raises.
+    """
+    return discriminator_fn(num_latent)
+
+
+def make_vae(observation_shape: ObservationShape, generator: torch.Generator) -> VAE:
+    """The VAE that gin's `encoder` and `decoder` bindings ask for, on the CPU, with weights drawn from the generator.
+
+    Args:
+        observation_shape: (channels, height, width).
+        generator: on the CPU; its state decides the weights.
+
+    Raises:
+        ConfigError: an observation shape that is not three positive integers, or an architecture that cannot be built.
+    """
+    if len(observation_shape) != 3:
+        raise ConfigError(f"observation_shape is {observation_shape!r}; it is (channels, height, width)")
+    for size in observation_shape:
+        check_positive_integer(f"a side of observation_shape {tuple(observation_shape)}", size)
+    encoder = make_gaussian_encoder(observation_shape)
+    # num_latent belongs to gin's `encoder` alone, so the decoder's is read off the codes, as in disentanglement_lib.
+    with torch.no_grad():
+        z_mean, _ = encoder(torch.zeros(1, *observation_shape))
+    num_latent = z_mean.shape[1]
+    vae = VAE(encoder, make_decoder(observation_shape, num_latent), num_latent)
+    initialise(vae, generator)
+    return vae

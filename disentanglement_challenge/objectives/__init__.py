@@ -1,0 +1,25 @@
+"""One file for each VAE of the report's Table 4, all behind the interface of `objective`."""
+
+from disentanglement_challenge.objectives.annealed_vae import AnnealedVAE
+from disentanglement_challenge.objectives.beta_tc_vae import BetaTCVAE
+from disentanglement_challenge.objectives.beta_vae import BetaVAE
+from disentanglement_challenge.objectives.bottleneck_vae import BottleneckVAE
+from disentanglement_challenge.objectives.dip_vae import DIPVAE
+from disentanglement_challenge.objectives.factor_vae import FactorVAE
+from disentanglement_challenge.objectives.kl import gaussian_kl
+from disentanglement_challenge.objectives.objective import Codes, Losses, Objective
+from disentanglement_challenge.objectives.reconstruction import make_reconstruction_loss
+
+__all__ = [
+    "DIPVAE",
+    "AnnealedVAE",
+    "BetaTCVAE",
+    "BetaVAE",
+    "BottleneckVAE",
+    "Codes",
+    "FactorVAE",
+    "Losses",
+    "Objective",
+    "gaussian_kl",
+    "make_reconstruction_loss",
+]

@@ -1,0 +1,29 @@
+"""AnnealedVAE."""
+
+import gin
+import torch
+from torch import Tensor
+
+from disentanglement_challenge.objectives.objective import Codes, Objective, non_negative, positive
+
+
+@gin.configurable("annealed_vae")
+class AnnealedVAE(Objective):
+    """gamma * |KL - C(step)|: Burgess et al., "Understanding disentangling in beta-VAE", Eq. 8.
+
+    The capacity C rises in a straight line from 0 to `c_max` nats over `iteration_threshold` steps and stays there.
+    """
+
+    def __init__(
+        self, gamma: float = gin.REQUIRED, c_max: float = gin.REQUIRED, iteration_threshold: int = gin.REQUIRED
+    ):
+        self.gamma = non_negative("annealed_vae.gamma", gamma)
+        self.c_max = non_negative("annealed_vae.c_max", c_max)
+        self.iteration_threshold = positive("annealed_vae.iteration_threshold", iteration_threshold)
+
+    def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Objective.regularizer`; logs the capacity."""
+        kl_loss = codes.kl_loss
+        progress = torch.as_tensor(codes.step / self.iteration_threshold, dtype=kl_loss.dtype, device=kl_loss.device)
+        capacity = self.c_max * progress.clamp(max=1)
+        return self.gamma * (kl_loss - capacity).abs(), {"capacity": capacity}

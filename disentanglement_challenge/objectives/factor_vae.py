@@ -1,0 +1,63 @@
+"""FactorVAE."""
+
+import gin
+import torch
+from torch import Tensor, nn
+
+from disentanglement_challenge.models import initialise, make_discriminator
+from disentanglement_challenge.objectives.objective import Codes, Losses, Objective, non_negative
+
+
+@gin.configurable("factor_vae")
+class FactorVAE(Objective):
+    """KL + gamma * TC, the total correlation by a discriminator: Kim and Mnih, "Disentangling by Factorising", Eq. 2.
+
+    As in disentanglement_lib the permuted codes come from the same batch; the paper's algorithm 2 draws a second one.
+    """
+
+    def __init__(self, gamma: float = gin.REQUIRED):
+        self.gamma = non_negative("factor_vae.gamma", gamma)
+
+    def make_second_player(self, num_latent: int, generator: torch.Generator) -> nn.Module:
+        """The discriminator that gin's `discriminator` bindings ask for: codes [N, num_latent] -> logits [N, 2]."""
+        discriminator = make_discriminator(num_latent)
+        initialise(discriminator, generator)
+        return discriminator
+
+    def __call__(
+        self, codes: Codes, second_player: nn.Module | None = None, generator: torch.Generator | None = None
+    ) -> Losses:
+        """See `Objective.__call__`; logs the total correlation."""
+        assert second_player is not None, "FactorVAE needs the second player that make_second_player makes"
+        z_permuted = permute_codes(codes.z_sampled.detach(), generator)
+        # Both halves in one pass: each layer's weights are read once, and there are half as many launches.
+        logits, logits_permuted = second_player(torch.cat([codes.z_sampled, z_permuted])).chunk(2)
+        tc = (logits[:, 0] - logits[:, 1]).mean()
+        real, permuted = clipped_log_probabilities(logits)[:, 0], clipped_log_probabilities(logits_permuted)[:, 1]
+        return Losses(
+            regularizer=codes.kl_loss + self.gamma * tc,
+            terms={"total_correlation": tc},
+            second_player_loss=-0.5 * (real.mean() + permuted.mean()),
+        )
+
+
+def permute_codes(z: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Permutes each latent over the batch on its own: Kim and Mnih, algorithm 1.
+
+    Args:
+        z: [B, D].
+        generator: the stream of the permutations, on the codes' device.
+
+    Returns:
+        [B, D], every column with the values it had, in an order independent of the others'.
+    """
+    order = torch.rand(z.shape, generator=generator, device=z.device).argsort(dim=0)
+    return z.gather(0, order)
+
+
+def clipped_log_probabilities(logits: Tensor) -> Tensor:
+    """Logarithms of disentanglement_lib's clipped softmax, each in [log(1e-6), log(1 - 1e-6)]: [N, 2] -> [N, 2].
+
+    Not log_softmax: beyond the clip the loss is flat, and a sample the discriminator is certain of has no gradient.
+    """
+    return logits.softmax(dim=1).clamp(1e-6, 1 - 1e-6).log()

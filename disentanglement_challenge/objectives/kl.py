@@ -1,0 +1,17 @@
+"""The divergence that every objective starts from."""
+
+import torch
+from torch import Tensor
+
+
+def gaussian_kl(z_mean: Tensor, z_logvar: Tensor) -> Tensor:
+    """KL(N(z_mean, exp(z_logvar)) || N(0, 1)), summed over latents: Kingma and Welling 2014, appendix B.
+
+    Args:
+        z_mean: [B, D].
+        z_logvar: [B, D].
+
+    Returns:
+        [B], each at least 0 up to rounding.
+    """
+    return 0.5 * (z_mean.square() + torch.exp(z_logvar) - z_logvar - 1).sum(dim=1)

@@ -1,0 +1,97 @@
+"""What an objective is.
+
+The loss of every VAE of the report's Table 4 is a reconstruction loss plus a regularizer. An objective is the
+regularizer. To add one: a file with a class that is registered with gin, checks its hyperparameters in the constructor
+and overrides `regularizer`; then the class in this package's `__init__`. The loop adds, updates and logs.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from disentanglement_challenge.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What a training step knows of its batch's codes.
+
+    Attributes:
+        z_mean, z_logvar: [B, D], from the encoder.
+        z_sampled: [B, D], drawn from them.
+        kl_loss: scalar, `kl.gaussian_kl` averaged over the batch.
+        step: updates made before this one, from 0: an integer, or a 0-d tensor where a step is replayed from a graph.
+    """
+
+    z_mean: Tensor
+    z_logvar: Tensor
+    z_sampled: Tensor
+    kl_loss: Tensor
+    step: int | Tensor
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What an objective makes of the codes.
+
+    Attributes:
+        regularizer: scalar; with the reconstruction loss, what encoder and decoder minimise.
+        terms: named scalars worth logging beside the losses.
+        second_player_loss: scalar that the second player minimises, over its own parameters; None where there is none.
+    """
+
+    regularizer: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    second_player_loss: Tensor | None = None
+
+
+class Objective:
+    """A regularizer, perhaps with a second player that is trained against the VAE."""
+
+    def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar that is added to the reconstruction loss, and named scalars worth logging."""
+        raise NotImplementedError(f"{type(self).__name__} overrides neither regularizer nor __call__")
+
+    def make_second_player(self, num_latent: int, generator: torch.Generator) -> nn.Module | None:
+        """A new second player for codes [N, num_latent], its weights drawn from the generator; None by default."""
+        return None
+
+    def __call__(
+        self, codes: Codes, second_player: nn.Module | None = None, generator: torch.Generator | None = None
+    ) -> Losses:
+        """All losses from one forward pass. Only an objective with a second player overrides this.
+
+        Both losses are taken at the same parameters, before either player moves, and share a graph: call `backward` on
+        each with `inputs=` the parameters of its own player.
+
+        Args:
+            codes: of one batch.
+            second_player: what `make_second_player` made.
+            generator: the stream of whatever the objective draws, on the codes' device.
+        """
+        regularizer, terms = self.regularizer(codes)
+        return Losses(regularizer, terms)
+
+
+def non_negative(name: str, value: float) -> float:
+    """The value, if it is a finite number of at least 0.
+
+    Raises:
+        ConfigError: otherwise, with this name in it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ConfigError(f"{name} is {value!r}; it is a number of at least 0")
+    return value
+
+
+def positive(name: str, value: float) -> float:
+    """The value, if it is a finite number above 0.
+
+    Raises:
+        ConfigError: otherwise, with this name in it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(f"{name} is {value!r}; it is a number above 0")
+    return value

@@ -1,0 +1,84 @@
+"""Reconstruction losses: how far decoded images are from the true ones, summed over pixels, one number a sample.
+
+gin's `reconstruction_loss.activation` says how the decoder's output becomes intensities: "logits" by a sigmoid, "tanh"
+by tanh(x) / 2 + 0.5. What `reconstruction_loss.loss_fn` names takes the activation and returns the loss function, so
+that gin is read once when training starts and not in every step.
+"""
+
+from collections.abc import Callable
+
+import gin
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from disentanglement_challenge.errors import ConfigError
+
+ReconstructionLoss = Callable[[Tensor, Tensor], Tensor]
+ACTIVATIONS = ("logits", "tanh")
+
+# disentanglement_lib keeps probabilities this far from 0 and 1 before a logarithm.
+CLIP = 1e-6
+
+
+@gin.configurable("reconstruction_loss")
+def make_reconstruction_loss(
+    loss_fn: Callable[[str], ReconstructionLoss] = gin.REQUIRED, activation: str = "logits"
+) -> ReconstructionLoss:
+    """The loss that gin's `reconstruction_loss` bindings ask for.
+
+    Args:
+        loss_fn: `BernoulliLoss` (gin: @bernoulli_loss) or `L2Loss` (@l2_loss).
+        activation: "logits" or "tanh".
+
+    Returns:
+        A callable from true images [B, C, H, W] in [0, 1] and the decoder's output [B, C, H, W] to losses [B].
+
+    Raises:
+        ConfigError: another activation.
+    """
+    if activation not in ACTIVATIONS:
+        raise ConfigError(f"reconstruction_loss.activation is {activation!r}; it is one of {', '.join(ACTIVATIONS)}")
+    return loss_fn(activation)
+
+
+@gin.configurable("bernoulli_loss", denylist=["activation"])
+class BernoulliLoss:
+    """Cross entropy of the pixels: disentanglement_lib's bernoulli_loss.
+
+    Pixels are not binary, so the cross entropy is at least the images' own entropy; `subtract_true_image_entropy` takes
+    that bound off, which changes the number and not the gradient.
+    """
+
+    def __init__(self, activation: str, subtract_true_image_entropy: bool = False):
+        self.activation = activation
+        self.subtract_true_image_entropy = subtract_true_image_entropy
+
+    def __call__(self, true_images: Tensor, reconstructed_images: Tensor) -> Tensor:
+        """True images and decoder output, both [B, C, H, W] -> [B]."""
+        if self.activation == "logits":
+            loss = functional.binary_cross_entropy_with_logits(reconstructed_images, true_images, reduction="none")
+        else:
+            intensities = _from_tanh(reconstructed_images).clamp(CLIP, 1 - CLIP)
+            loss = -(true_images * intensities.log() + (1 - true_images) * (1 - intensities).log())
+        if self.subtract_true_image_entropy:
+            probabilities = true_images.clamp(CLIP, 1 - CLIP)
+            loss = loss - torch.special.entr(probabilities) - torch.special.entr(1 - probabilities)
+        return loss.flatten(1).sum(dim=1)
+
+
+@gin.configurable("l2_loss", denylist=["activation"])
+class L2Loss:
+    """Squared error of the intensities: disentanglement_lib's l2_loss."""
+
+    def __init__(self, activation: str):
+        self.activation = activation
+
+    def __call__(self, true_images: Tensor, reconstructed_images: Tensor) -> Tensor:
+        """True images and decoder output, both [B, C, H, W] -> [B]."""
+        activate = torch.sigmoid if self.activation == "logits" else _from_tanh
+        return (true_images - activate(reconstructed_images)).square().flatten(1).sum(dim=1)
+
+
+def _from_tanh(outputs: Tensor) -> Tensor:
+    return torch.tanh(outputs) / 2 + 0.5

@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.models import (
+    MeanEncoder,
+    make_decoder,
+    make_discriminator,
+    make_vae,
+    sample_from_latent_distribution,
+)
+
+CONVOLUTIONAL = ["encoder.encoder_fn = @conv_encoder", "decoder.decoder_fn = @deconv_decoder"]
+
+
+def build(num_latent=10, observation_shape=(1, 64, 64), seed=0):
+    with gin_configuration(bindings=[*CONVOLUTIONAL, f"encoder.num_latent = {num_latent}"]):
+        return make_vae(observation_shape, torch.Generator().manual_seed(seed))
+
+
+def test_the_vae_that_gin_describes():
+    vae = build(num_latent=6, observation_shape=(3, 64, 64))
+    images = torch.rand(2, 3, 64, 64)
+    z_mean, z_logvar = vae.encode(images)
+    assert vae.num_latent == 6
+    assert z_mean.shape == z_logvar.shape == (2, 6)
+    assert vae.decode(z_mean).shape == images.shape
+
+
+def test_the_same_seed_gives_the_same_vae():
+    first, again, other = build(seed=1).state_dict(), build(seed=1).state_dict(), build(seed=2).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("num_latent", ["0", "-3", "2.5", "10.", "'10'", "True", "None"])
+def test_impossible_numbers_of_latents(num_latent):
+    with pytest.raises(ConfigError, match=r"encoder\.num_latent is .*; it is a positive integer"):
+        build(num_latent=num_latent)
+
+
+@pytest.mark.parametrize("observation_shape", [(64, 64), (0, 64, 64), (1, 64, 64, 1), (1.0, 64, 64)])
+def test_impossible_observation_shapes(observation_shape):
+    with pytest.raises(ConfigError, match="observation_shape"):
+        build(observation_shape=observation_shape)
+
+
+def test_missing_bindings_are_named():
+    with (
+        pytest.raises(ConfigError, match=r"encoder\.encoder_fn"),
+        gin_configuration(bindings=["encoder.num_latent = 1"]),
+    ):
+        make_vae((1, 64, 64), torch.Generator())
+    with pytest.raises(ConfigError, match=r"decoder\.decoder_fn"), gin_configuration():
+        make_decoder((1, 64, 64), 10)
+    with pytest.raises(ConfigError, match=r"discriminator\.discriminator_fn"), gin_configuration():
+        make_discriminator(10)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
+@torch.no_grad()
+def test_the_mean_encoder_is_the_mean_alone_and_can_be_traced():
+    vae, images = build(), torch.rand(7, 1, 64, 64)
+    representation = MeanEncoder(vae.encoder)
+    assert torch.equal(representation(images), vae.encode(images)[0])
+    traced = torch.jit.trace(representation, images[:1])
+    for batch_size in (1, 2, 7):
+        torch.testing.assert_close(traced(images[:batch_size]), representation(images[:batch_size]))
+
+
+def test_samples_have_the_encoder_s_mean_and_variance():
+    z_mean, z_logvar = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]])
+    count = 100_000
+    samples = sample_from_latent_distribution(
+        z_mean.expand(count, 2), z_logvar.expand(count, 2), torch.Generator().manual_seed(0)
+    )
+    # Five standard errors of a Gaussian's mean and variance.
+    assert ((samples.mean(0) - z_mean[0]).abs() < 5 * (z_logvar[0].exp() / count).sqrt()).all()
+    assert ((samples.var(0) / z_logvar[0].exp() - 1).abs() < 5 * (2 / count) ** 0.5).all()
+
+
+def test_sampling_is_seeded_and_differentiable():
+    z_mean, z_logvar = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    draw = [sample_from_latent_distribution(z_mean, z_logvar, torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert torch.equal(*draw)
+    draw[0].sum().backward()
+    torch.testing.assert_close(z_mean.grad, torch.ones_like(z_mean))
+    torch.testing.assert_close(z_logvar.grad, (draw[0] - z_mean).detach() / 2)
