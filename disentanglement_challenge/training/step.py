@@ -1,0 +1,85 @@
+"""One step of training: the losses of a batch, and an update of each player."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from disentanglement_challenge.models import VAE, make_vae, sample_from_latent_distribution
+from disentanglement_challenge.objectives import Codes, Losses, Objective, gaussian_kl, make_reconstruction_loss
+from disentanglement_challenge.objectives.reconstruction import ReconstructionLoss
+from disentanglement_challenge.training.optimizers import make_discriminator_optimizer, make_vae_optimizer
+
+
+@dataclass
+class Player:
+    """A network and the optimiser that moves it."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.network.parameters())
+
+    def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
+        """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=self.parameters, retain_graph=retain_graph)
+
+
+class TrainingStep:
+    """A VAE, its objective, perhaps the objective's second player, and how they take a step together.
+
+    Called with a batch, it computes all losses from one forward pass, takes both players' gradients at the same
+    parameters, and then moves both, as disentanglement_lib's train ops do (methods/unsupervised/vae.py).
+    """
+
+    def __init__(
+        self, objective: Objective, observation_shape: tuple[int, int, int], random_seed: int, device: torch.device
+    ) -> None:
+        """Builds the networks and optimisers that gin describes; the seed decides their weights and all later noise."""
+        # Weights are drawn on the CPU, so that a seed means the same network on every device.
+        weights = torch.Generator().manual_seed(random_seed)
+        self.objective = objective
+        self.reconstruction_loss: ReconstructionLoss = make_reconstruction_loss()
+        self.vae: VAE = make_vae(observation_shape, weights).to(device)
+        self.noise = torch.Generator(device).manual_seed(random_seed)
+        self.first_player = Player(self.vae, make_vae_optimizer(self.vae.parameters()))
+        second = objective.make_second_player(self.vae.num_latent, weights)
+        self.second_player: Player | None = None
+        if second is not None:
+            second = second.to(device)
+            self.second_player = Player(second, make_discriminator_optimizer(second.parameters()))
+
+    def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
+        """Updates the players on images [B, C, H, W], float32 in [0, 1], and returns named scalars, on the device.
+
+        "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
+        """
+        loss, losses, terms = self.losses(images, step)
+        self.first_player.backward(loss, retain_graph=self.second_player is not None)
+        if self.second_player is not None and losses.second_player_loss is not None:
+            self.second_player.backward(losses.second_player_loss)
+            self.second_player.optimizer.step()
+        self.first_player.optimizer.step()
+        return terms
+
+    def losses(self, images: Tensor, step: int) -> tuple[Tensor, Losses, dict[str, Tensor]]:
+        """The loss of encoder and decoder, what the objective made of the codes, and named scalars; updates nothing."""
+        z_mean, z_logvar = self.vae.encode(images)
+        z_sampled = sample_from_latent_distribution(z_mean, z_logvar, self.noise)
+        reconstruction = self.reconstruction_loss(images, self.vae.decode(z_sampled)).mean()
+        codes = Codes(z_mean, z_logvar, z_sampled, gaussian_kl(z_mean, z_logvar).mean(), step)
+        losses = self.objective(codes, self.second_player.network if self.second_player else None, self.noise)
+        loss = reconstruction + losses.regularizer
+        terms = {
+            "loss": loss,
+            "reconstruction_loss": reconstruction,
+            "kl_loss": codes.kl_loss,
+            "regularizer": losses.regularizer,
+            "elbo": -(reconstruction + codes.kl_loss),
+            **losses.terms,
+        }
+        if losses.second_player_loss is not None:
+            terms["discriminator_loss"] = losses.second_player_loss
+        return loss, losses, {name: term.detach() for name, term in terms.items()}

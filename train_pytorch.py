@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""Trains a VAE as gin files say and exports its mean encoder as the challenge's representation function."""
+
+import argparse
+
+from disentanglement_challenge.cli import add_common_flags, apply_common_flags, run_script
+from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, gin_configuration
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.training.loop import train_and_export
+
+DEFAULT_CONFIG = "mpi3d_embedded.gin"
+
+
+def main(flags: argparse.Namespace) -> None:
+    bindings = apply_common_flags(flags)
+    with gin_configuration(flags.gin_config or [DEFAULT_CONFIG], bindings, skip_unknown=EVALUATION_CONFIGURABLES):
+        experiment = Experiment.from_environment()
+        train_and_export(experiment, overwrite=flags.overwrite)
+    print(f"representation function: {experiment.model}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_common_flags(parser, DEFAULT_CONFIG)
+    parsed = parser.parse_args()
+    run_script(lambda: main(parsed), parsed.debug)
