@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gin
-from disentanglement_challenge.errors import ConfigError
 from gin import config as gin_config
+
+from disentanglement_challenge.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 GIN_FOLDER = ROOT / "gin"

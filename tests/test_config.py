@@ -1,6 +1,6 @@
+import gin
 import pytest
 
-import gin
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 

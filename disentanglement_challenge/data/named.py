@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gin
+
 from disentanglement_challenge.data.embedded import SIZES, load_embedded
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.mpi3d import ARCHIVES, load_mpi3d
