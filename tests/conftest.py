@@ -1,4 +1,19 @@
 import os
+from pathlib import Path
+
+import pytest
 
 # Small tensors on two cores: more threads than that only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def embedded_data_path():
+    """The folder of the embedded data set, rendered on first use and kept for the next session as for any user."""
+    from disentanglement_challenge.data.embedded import load_embedded
+
+    path = ROOT / "scratch" / "dataset"
+    load_embedded("mpi3d_embedded", path)
+    return path

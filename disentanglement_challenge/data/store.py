@@ -1,0 +1,175 @@
+"""A folder that holds one array of computed images, made once, restartable, and memory-mapped ever after."""
+
+import contextlib
+import errno
+import fcntl
+import io
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from disentanglement_challenge.errors import DataError, OutputError
+
+_LOGGER = logging.getLogger(__name__)
+
+# Images between two notes of progress: what a kill can cost, and what is held in memory (12 MB of 64x64x3 images).
+_CHUNK = 1024
+
+
+def load_or_make_images(
+    folder: Path,
+    shape: Sequence[int],
+    recipe: dict[str, object],
+    make: Callable[[int, int], NDArray[np.uint8]],
+    description: str,
+) -> NDArray[np.uint8]:
+    """Maps `folder`/images.npy, after computing it if it is missing or was made by another recipe.
+
+    Images are computed in order and appended to `images.npy.partial`; `images.json` names the recipe and how many of
+    them are safely on the disk, so a process killed at any moment leaves a folder in which the next one goes on. The
+    finished file is renamed to `images.npy`, so one that is there beside its recipe is complete.
+    Processes that start together take turns on a lock; all but the first only map the file.
+
+    Args:
+        folder: made if missing; may be read-only once the images are complete.
+        shape: [num_images, height, width, channels].
+        recipe: what the images depend on, JSON values; images of another recipe are computed again, never used.
+        make: images [start, stop) as uint8 [stop - start, height, width, channels], a function of these two alone.
+        description: the progress bar's words.
+
+    Returns:
+        uint8 array of `shape`, memory-mapped read-only.
+
+    Raises:
+        DataError: images.npy of this recipe is not a .npy file of this shape.
+        OutputError: the folder cannot be written, or the disk is too full.
+    """
+    shape = tuple(shape)
+    if not _is_complete(folder, shape, recipe):
+        with _writing(folder), _lock(folder):
+            if not _is_complete(folder, shape, recipe):
+                _make_images(folder, shape, recipe, make, description)
+    return _map_images(folder / "images.npy", shape)
+
+
+def _read_progress(folder: Path, recipe: dict[str, object]) -> int:
+    """How many images of this recipe are on the disk; 0 where the note is missing, broken or another recipe's."""
+    try:
+        note = json.loads((folder / "images.json").read_text())
+        return int(note["num_images"]) if note["recipe"] == json.loads(json.dumps(recipe)) else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _write_progress(folder: Path, recipe: dict[str, object], num_images: int) -> None:
+    """Replaces the note at once and whole; the caller has flushed the images that it counts."""
+    temporary = folder / "images.json.partial"
+    with temporary.open("w") as file:
+        json.dump({"recipe": recipe, "num_images": num_images}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / "images.json")
+
+
+def _is_complete(folder: Path, shape: Sequence[int], recipe: dict[str, object]) -> bool:
+    # The note is read before the images are looked for: a maker removes old images before it writes a new note.
+    return _read_progress(folder, recipe) == shape[0] and (folder / "images.npy").exists()
+
+
+def _header(shape: Sequence[int]) -> bytes:
+    """The bytes of a .npy file before its data."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)})
+    return buffer.getvalue()
+
+
+def _make_images(
+    folder: Path,
+    shape: Sequence[int],
+    recipe: dict[str, object],
+    make: Callable[[int, int], NDArray[np.uint8]],
+    description: str,
+) -> None:
+    """Goes on from the last note of progress to a complete images.npy; the caller holds the lock."""
+    final, partial = folder / "images.npy", folder / "images.npy.partial"
+    header, image_bytes, num_images = _header(shape), int(np.prod(shape[1:])), shape[0]
+    done = _read_progress(folder, recipe)
+    written = partial.stat().st_size if partial.exists() else 0
+    if written < len(header) + done * image_bytes:
+        done = 0
+    if done == 0:
+        # In this order: whoever sees the new note can no longer see the old images.
+        final.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+        _write_progress(folder, recipe, 0)
+        partial.write_bytes(header)
+
+    needed, free = (num_images - done) * image_bytes, shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(f"{folder}: {needed / 1e9:.1f} GB are needed on this disk, {free / 1e9:.1f} GB are free")
+
+    with (
+        partial.open("r+b") as file,
+        tqdm(
+            total=num_images, initial=done, desc=description, unit="image", unit_scale=True, mininterval=1
+        ) as progress,
+    ):
+        # Images beyond the note may be torn.
+        file.truncate(len(header) + done * image_bytes)
+        file.seek(0, os.SEEK_END)
+        for start in range(done, num_images, _CHUNK):
+            stop = min(start + _CHUNK, num_images)
+            file.write(make(start, stop).data)
+            file.flush()
+            os.fsync(file.fileno())
+            _write_progress(folder, recipe, stop)
+            progress.update(stop - start)
+    partial.replace(final)
+
+
+def _map_images(path: Path, shape: Sequence[int]) -> NDArray[np.uint8]:
+    advice = "delete it to have it made again"
+    try:
+        images = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged or unreadable ({' '.join(str(error).split())}); {advice}") from error
+    if images.shape != tuple(shape) or images.dtype != np.uint8:
+        raise DataError(
+            f"{path}: holds {images.dtype} of shape {images.shape}, expected uint8 of {tuple(shape)}; {advice}"
+        )
+    if path.stat().st_size != images.offset + images.nbytes:
+        raise DataError(f"{path}: {path.stat().st_size} bytes long, expected {images.offset + images.nbytes}; {advice}")
+    return images
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Makes the folder and turns the operating system's refusals into sentences."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(f"{folder}: a file is in the way of this folder") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(f"{folder}: the disk is full; make room and start again to go on") from error
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Holds the folder against other processes; the system lets go when the holder ends, however it ends."""
+    with (folder / "images.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _LOGGER.warning("%s: waiting for another process that is making the images", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
