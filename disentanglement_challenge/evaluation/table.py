@@ -1,0 +1,282 @@
+"""Encode once: the representation of every image that the metrics sample, in a table on disk.
+
+A representation is a function of the image alone, and the metrics sample the same images again and again. So the
+metrics run on image indices in place of images (`IndexOnlyData`), and what they take for the representation function is
+a look-up in a table (`RepresentationTable.lookup`). Which images the table must hold is found by running the metrics
+once on a stand-in representation and writing down what they ask for (`sampled_indices`): their random streams are the
+library's own.
+"""
+
+import mmap
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
+from numpy.random import RandomState
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.errors import OutputError, RepresentationError
+
+RepresentationFunction = Callable[[NDArray[Any]], NDArray[Any]]
+"""Observations [N, ...] to representations [N, num_latent]."""
+
+# Touching one page of a mapped file may map as much of it as the kernel caches in one piece: up to a huge page.
+_HUGE_PAGE = 2 << 20
+
+
+class IndexOnlyData(GroundTruthData):
+    """Ground-truth data whose observations are image indices, int64 [N]; factors are drawn as by the data it wraps."""
+
+    def __init__(self, ground_truth_data: IndexedGroundTruthData) -> None:
+        self._ground_truth_data = ground_truth_data
+
+    @property
+    def num_factors(self) -> int:
+        return self._ground_truth_data.num_factors
+
+    @property
+    def factors_num_values(self) -> list[int]:
+        return self._ground_truth_data.factors_num_values
+
+    @property
+    def observation_shape(self) -> list[int]:
+        """[]: an observation is one number."""
+        return []
+
+    def sample_factors(self, num: int, random_state: RandomState) -> NDArray[np.int64]:
+        return self._ground_truth_data.sample_factors(num, random_state)
+
+    def sample_observations_from_factors(
+        self, factors: NDArray[np.int64], random_state: RandomState
+    ) -> NDArray[np.int64]:
+        return self._ground_truth_data.factors_to_index(factors)
+
+
+def sampled_indices(
+    ground_truth_data: IndexedGroundTruthData, metric: Callable[[GroundTruthData, RepresentationFunction], object]
+) -> NDArray[np.int64]:
+    """The images that a metric encodes, found by running it on a stand-in representation of two latents.
+
+    Args:
+        ground_truth_data: what the metric is to be computed on.
+        metric: called once with the data, index only, and the stand-in; a metric that is slow even on two latents can
+            be represented by its sampling alone.
+
+    Returns:
+        The sorted image indices without repetition, int64 [num_images].
+    """
+    seen = np.zeros(len(ground_truth_data.images), dtype=bool)
+
+    def stand_in(indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        seen[indices] = True
+        # It varies, so that no metric takes it for a collapsed representation and stops sampling.
+        return np.stack([indices, indices], axis=1).astype(np.float64)
+
+    metric(IndexOnlyData(ground_truth_data), stand_in)
+    return np.flatnonzero(seen)
+
+
+def sample_codes(
+    ground_truth_data: GroundTruthData,
+    representation_function: RepresentationFunction,
+    num_points: int,
+    random_state: RandomState,
+    batch_size: int,
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """disentanglement_lib's `utils.generate_batch_factor_code`, which copies all earlier points for every batch.
+
+    Returns:
+        The representations [num_latent, num_points] and factors [num_factors, num_points], in the library's memory
+        order (both transposed, the points outermost), on which the last bit of a float32 sum depends.
+    """
+    representations: NDArray[Any] = np.empty((0, 0))
+    factors: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
+    for start in range(0, num_points, batch_size):
+        batch_factors, observations = ground_truth_data.sample(min(batch_size, num_points - start), random_state)
+        batch = representation_function(observations)
+        if start == 0:
+            representations = np.empty((num_points, batch.shape[1]), dtype=batch.dtype)
+            factors = np.empty((num_points, batch_factors.shape[1]), dtype=batch_factors.dtype)
+        representations[start : start + batch_size] = batch
+        factors[start : start + batch_size] = batch_factors
+    return representations.T, factors.T
+
+
+class RepresentationTable:
+    """The representations of chosen images, each encoded once, in a memory-mapped temporary file.
+
+    A context manager. The file has no name: it is gone when the table is closed or the process ends, however it does.
+
+    Attributes:
+        index_data: the ground-truth data to give a metric; its observations are what `lookup` takes.
+        num_latent: the width of the representation.
+    """
+
+    def __init__(
+        self,
+        ground_truth_data: IndexedGroundTruthData,
+        representation_function: RepresentationFunction,
+        indices: NDArray[np.int64],
+        batch_size: int = 512,
+        memory_limit: int = 1 << 30,
+        folder: Path | None = None,
+    ) -> None:
+        """Encodes the images, in the order they are stored in, with a progress bar.
+
+        Args:
+            ground_truth_data: where the images are.
+            representation_function: float32 NHWC images in [0, 1] to float representations [N, num_latent].
+            indices: the images to encode, int64, in any order; repetitions are encoded once.
+            batch_size: how many images are encoded at a time.
+            memory_limit: how many bytes of the table may be in this process's memory at a time. The rest is on disk, or
+                in the kernel's cache, which gives way to other needs. Of a memory-mapped image file, one batch is.
+            folder: where the file is made; the system's temporary folder by default.
+
+        Raises:
+            RepresentationError: a representation is not a float array [N, num_latent], or not finite.
+            OutputError: the folder cannot be written, or the disk is too small.
+        """
+        self.index_data = IndexOnlyData(ground_truth_data)
+        self._folder = folder or Path(tempfile.gettempdir())
+
+        needed = np.zeros(len(ground_truth_data.images), dtype=bool)
+        needed[indices] = True
+        encoded = np.flatnonzero(needed)
+        self._row_of_image = np.full(len(needed), -1, dtype=np.int32)
+        self._row_of_image[encoded] = np.arange(len(encoded), dtype=np.int32)
+
+        try:
+            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 (closed by close)
+        except OSError as error:
+            raise OutputError(f"{self._folder}: cannot make the table of representations there: {error}") from error
+        try:
+            dtype = self._encode(ground_truth_data, representation_function, encoded, batch_size)
+            self._mapping = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        except BaseException:
+            self._file.close()
+            raise
+        self._codes: NDArray[Any] = np.frombuffer(self._mapping, dtype=dtype).reshape(len(encoded), self.num_latent)
+        if self._codes.nbytes <= memory_limit:
+            self._rows_per_release = sys.maxsize
+        else:
+            self._rows_per_release = max(1, memory_limit // (self._codes[0].nbytes + _HUGE_PAGE))
+        self._rows_touched = 0
+
+    def _encode(
+        self,
+        ground_truth_data: IndexedGroundTruthData,
+        representation_function: RepresentationFunction,
+        encoded: NDArray[np.int64],
+        batch_size: int,
+    ) -> np.dtype[Any]:
+        """Writes the rows of the table; returns their dtype."""
+        dtype: np.dtype[Any] | None = None
+        with tqdm(total=len(encoded), desc="encoding", unit="image") as progress:
+            for start in range(0, len(encoded), batch_size):
+                batch_indices = encoded[start : start + batch_size]
+                codes = np.asarray(representation_function(ground_truth_data.observations(batch_indices)))
+                _check_codes(codes, batch_indices)
+                if dtype is None:
+                    dtype, self.num_latent = codes.dtype, codes.shape[1]
+                    self._check_disk(len(encoded) * codes[0].nbytes)
+                elif (codes.dtype, codes.shape[1]) != (dtype, self.num_latent):
+                    raise RepresentationError(
+                        f"the representation changes from {self.num_latent} latents of {dtype} to {codes.shape[1]} of "
+                        f"{codes.dtype} at image {batch_indices[0]}"
+                    )
+                self._write(np.ascontiguousarray(codes))
+                _release_pages(ground_truth_data.images)
+                progress.update(len(batch_indices))
+        if dtype is None:
+            raise RepresentationError("no images to encode")
+        return dtype
+
+    def _check_disk(self, num_bytes: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if num_bytes > free:
+            raise OutputError(
+                f"{self._folder}: the table of representations needs {num_bytes / 1e9:.2f} GB and "
+                f"{free / 1e9:.2f} GB are free; name a folder with more room, or free some"
+            )
+
+    def _write(self, codes: NDArray[Any]) -> None:
+        # Plain writes, because a disk that fills up under a memory map kills the process in place of raising.
+        rest = codes.data.cast("B")
+        try:
+            while rest:
+                rest = rest[os.write(self._file.fileno(), rest) :]
+        except OSError as error:
+            raise OutputError(f"{self._folder}: cannot write the table of representations: {error}") from error
+
+    def lookup(self, indices: NDArray[np.int64]) -> NDArray[Any]:
+        """The representations [N, num_latent] of these images [N], in the dtype that the representation function gave.
+
+        Raises KeyError for an image that was not encoded.
+        """
+        rows = self._row_of_image[indices]
+        if (rows < 0).any():
+            raise KeyError(f"image {indices[rows < 0][0]} is not in the table")
+        codes = np.empty((len(rows), self.num_latent), dtype=self._codes.dtype)
+        for start in range(0, len(rows), self._rows_per_release):
+            chunk = rows[start : start + self._rows_per_release]
+            self._rows_touched += len(chunk)
+            if self._rows_touched > self._rows_per_release:
+                self._mapping.madvise(mmap.MADV_DONTNEED)
+                self._rows_touched = len(chunk)
+            codes[start : start + len(chunk)] = self._codes[chunk]
+        return codes
+
+    def __len__(self) -> int:
+        """How many images the table holds."""
+        return len(self._codes)
+
+    def close(self) -> None:
+        """Gives the disk space back; `lookup` no longer works."""
+        del self._codes  # it holds the mapping open
+        self._mapping.close()
+        self._file.close()
+
+    def __enter__(self) -> "RepresentationTable":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _check_codes(codes: NDArray[Any], indices: NDArray[np.int64]) -> None:
+    if codes.ndim != 2 or len(codes) != len(indices) or codes.shape[1] == 0:
+        raise RepresentationError(
+            f"the representation of {len(indices)} images must have shape ({len(indices)}, num_latent), "
+            f"got {codes.shape}"
+        )
+    if not np.issubdtype(codes.dtype, np.floating):
+        raise RepresentationError(f"the representation must be of a floating point dtype, got {codes.dtype}")
+    finite = np.isfinite(codes)
+    if not finite.all():
+        image, latents = indices[~finite.all(axis=1)][0], np.flatnonzero(~finite.all(axis=0))
+        shown = ", ".join(map(str, latents[:5])) + (", ..." if len(latents) > 5 else "")
+        raise RepresentationError(
+            f"the representation is not finite: {len(latents)} of {codes.shape[1]} latents ({shown}) are NaN or "
+            f"infinite, first at image {image}"
+        )
+
+
+def _release_pages(array: NDArray[Any]) -> None:
+    """Takes a read-only memory-mapped array's pages out of this process's memory; they are read again when needed."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    # A private mapping (writable without touching the file) would lose what was written to it.
+    if isinstance(base, mmap.mmap) and not array.flags.writeable:
+        base.madvise(mmap.MADV_DONTNEED)
