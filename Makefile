@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-slow lint bench clean
+.PHONY: run test test-slow lint check-scores bench clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -18,6 +18,14 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# Both engines on one experiment's model: make check-scores ARGS="--experiment NAME"
+check-scores: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/check_scores.py $(ARGS)
+
+# Scores against disentanglement_lib's own, by number of latents; benchmarks/README.md says what is measured.
+bench: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/scores.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,7 +1,6 @@
 """What the scripts share: their flags, and turning an error the user can put right into one line and an exit code."""
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -49,7 +48,6 @@ def apply_common_flags(flags: argparse.Namespace) -> list[str]:
 
 def run_script(main: Callable[[], None], debug: bool) -> None:
     """Runs the script; ends the process with exit code 1 on an error of the ChallengeError family, 130 on Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         main()
     except ChallengeError as error:

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 import os
 import re
 import tokenize
@@ -21,7 +22,8 @@ GIN_FOLDER = ROOT / "gin"
 # The settings of disentanglement_lib's metrics may stand in the same gin file as those of training, which does not
 # import the library: it passes over these names, and the evaluation, which does, checks them.
 EVALUATION_CONFIGURABLES = (
-    "evaluation", "factor_vae_score", "prune_dims", "dci", "sap_score", "mig", "irs", "discretizer",
+    "evaluation", "factor_vae_score", "prune_dims", "dci", "sap_score", "mig", "irs", "discretizer", "beta_vae_sklearn",
+    "modularity_explicitness", "unsupervised_metrics", "activity",
     "histogram_discretizer",
 )  # fmt: skip
 
@@ -47,7 +49,12 @@ def gin_configuration(
     """
     gin.clear_config()
     try:
-        _parse(files, bindings, skip_unknown)
+        # gin reports every place it looks for a file in, as errors of the root logger.
+        logging.disable()
+        try:
+            _parse(files, bindings, skip_unknown)
+        finally:
+            logging.disable(logging.NOTSET)
         yield
     except RuntimeError as error:
         # gin says so at the call, by the only exception type it has for it.
@@ -56,6 +63,17 @@ def gin_configuration(
         raise
     finally:
         gin.clear_config()
+
+
+def bound_parameters(name: str) -> dict[str, Any]:
+    """What gin would pass to the configurable of this name; recorded in the operative configuration as if it had been.
+
+    For code that does the work of a configurable in its stead, and is to be set by the same bindings.
+    """
+    selector = gin_config._REGISTRY.get_match(name).selector
+    parameters = gin_config._CONFIG.get(("", selector), {})
+    gin_config._OPERATIVE_CONFIG.setdefault(("", selector), {}).update(parameters)
+    return dict(parameters)
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence[str]) -> None:
@@ -76,7 +94,7 @@ def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence
 
 def _set_search_path(folders: Iterable[Path]) -> None:
     # gin only ever appends to its list of places to look in, which would let one file's folder serve the next.
-    gin_config._LOCATION_PREFIXES[:] = ["", *(str(folder) for folder in folders)]
+    gin_config._LOCATION_PREFIXES[:] = [str(folder) for folder in folders]
 
 
 def _find(file: str) -> Path:

@@ -49,13 +49,27 @@ with _quiet_import():
     if not hasattr(tensorflow, "estimator"):
         tensorflow.estimator = types.SimpleNamespace(SessionRunHook=tensorflow.compat.v1.train.SessionRunHook)
     from disentanglement_lib.evaluation.metrics import (
+        beta_vae,
         dci,
         factor_vae,
         irs,
         mig,
+        modularity_explicitness,
         sap_score,
+        unsupervised_metrics,
         utils,
     )
     from disentanglement_lib.utils import results
 
-__all__ = ["dci", "factor_vae", "irs", "mig", "results", "sap_score", "utils"]
+__all__ = [
+    "beta_vae",
+    "dci",
+    "factor_vae",
+    "irs",
+    "mig",
+    "modularity_explicitness",
+    "results",
+    "sap_score",
+    "unsupervised_metrics",
+    "utils",
+]

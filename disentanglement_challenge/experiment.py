@@ -54,9 +54,12 @@ class Experiment:
         """Removes what an earlier run left, its scores included."""
         _remove([self.scores, self.metrics, self.path / "representation", self.train])
 
-    def clear_scores(self, overwrite: bool) -> None:
-        """Removes earlier scores; raises OutputError where there are some and `overwrite` is not set."""
+    def check_scores(self, overwrite: bool) -> None:
+        """Raises OutputError where there are scores already and `overwrite` is not set, or there is no way to write."""
         self._check([self.scores, self.metrics], overwrite)
+
+    def clear_scores(self) -> None:
+        """Removes earlier scores."""
         _remove([self.scores, self.metrics])
 
     def _check(self, paths: list[Path], overwrite: bool) -> None:

@@ -53,8 +53,9 @@ def test_an_experiment_is_cleared_only_when_told_to(tmp_path):
     with pytest.raises(OutputError, match="--overwrite"):
         experiment.check_room(overwrite=False)
     with pytest.raises(OutputError, match=r"scores\.json"):
-        experiment.clear_scores(overwrite=False)
-    experiment.clear_scores(overwrite=True)
+        experiment.check_scores(overwrite=False)
+    experiment.check_scores(overwrite=True)
+    experiment.clear_scores()
     assert experiment.model.exists()
     assert not experiment.scores.exists()
     experiment.check_room(overwrite=True)

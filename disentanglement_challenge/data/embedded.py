@@ -13,18 +13,10 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.data import scene
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.mpi3d import FACTOR_NAMES
 from disentanglement_challenge.data.store import load_or_make_images
 from disentanglement_challenge.errors import DataError
 
-FACTOR_NAMES = [
-    "object_color",
-    "object_shape",
-    "object_size",
-    "camera_height",
-    "background_color",
-    "horizontal_axis",
-    "vertical_axis",
-]
 _TABLES: list[dict[str, Any]] = [scene.COLORS, scene.SHAPES, scene.SIZES, scene.CAMERAS, scene.BACKGROUNDS]
 _COMMON = [list(table) for table in _TABLES[2:]]
 

@@ -15,8 +15,10 @@ between machines only the sine and cosine of a few angles could be rounded diffe
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from disentanglement_challenge.compiled import compiled
 
 IMAGE_SIZE = 64
 
@@ -97,7 +99,7 @@ def _camera_frames() -> NDArray[np.float64]:
 _CAMERA_FRAMES = _camera_frames()
 
 
-@njit(cache=True)
+@compiled()
 def _hit_ball(origin, direction, center, radius):
     """Where a ray enters a ball: (distance or inf, normal)."""
     x, y, z = origin[0] - center[0], origin[1] - center[1], origin[2] - center[2]
@@ -111,7 +113,7 @@ def _hit_ball(origin, direction, center, radius):
     return t, (x + t * direction[0]) / radius, (y + t * direction[1]) / radius, (z + t * direction[2]) / radius
 
 
-@njit(cache=True)
+@compiled()
 def _hit_cylinder(origin, direction, start, end, radius):
     """Where a ray enters a closed cylinder: the later entry of tube and slab, if before both exits."""
     ax, ay, az = end[0] - start[0], end[1] - start[1], end[2] - start[2]
@@ -144,7 +146,7 @@ def _hit_cylinder(origin, direction, start, end, radius):
     return t, (ox + t * dx) / radius, (oy + t * dy) / radius, (oz + t * dz) / radius
 
 
-@njit(cache=True)
+@compiled()
 def _hit_cone(origin, direction, center, radius, half_height):
     """Where a ray enters an upright cone with a base: the nearest of its side (two candidates) and its base."""
     slope = radius / (2.0 * half_height)
@@ -172,7 +174,7 @@ def _hit_cone(origin, direction, center, radius, half_height):
     return best, nx, ny, nz
 
 
-@njit(cache=True)
+@compiled()
 def _hit_planes(origin, direction, planes, num_planes):
     """Where a ray enters the solid {p: normal . p <= offset for each plane}; planes is [>= num_planes, 4]."""
     enter, leave, entered = 0.0, np.inf, -1
@@ -192,7 +194,7 @@ def _hit_planes(origin, direction, planes, num_planes):
     return enter, planes[entered, 0], planes[entered, 1], planes[entered, 2]
 
 
-@njit(cache=True)
+@compiled()
 def _hit_part(part, origin, direction, starts, ends, radii, shape, planes):
     """Where a ray enters one part of the scene: (distance or inf, normal)."""
     if _IS_BALL[part]:
@@ -211,7 +213,7 @@ def _hit_part(part, origin, direction, starts, ends, radii, shape, planes):
     return _hit_cylinder(origin, direction, low, high, radius)
 
 
-@njit(cache=True)
+@compiled()
 def _pose(size, shape_row, yaw, lift, starts, ends, radii, planes):
     """Places the parts: each lies in the hull of two balls, `starts` and `ends` [part, 3] with `radii` [part].
 
@@ -256,7 +258,7 @@ def _pose(size, shape_row, yaw, lift, starts, ends, radii, planes):
     return sides, tapers, radius, half_height
 
 
-@njit(cache=True)
+@compiled()
 def _widen(box, camera, x, y, z, radius):
     """Widens `box` (left, right, top, bottom in pixels) to hold the picture of a ball.
 
@@ -276,7 +278,7 @@ def _widen(box, camera, x, y, z, radius):
         box[2 * axis + 1] = max(box[2 * axis + 1], high + 0.5 * IMAGE_SIZE)
 
 
-@njit(cache=True)
+@compiled()
 def _mark(masks, parts, camera, starts, ends, radii):
     """Sets bit `part` of the pixels that may see a part, bit `_NUM_PARTS + part` of those that may see its shadow.
 
@@ -299,7 +301,7 @@ def _mark(masks, parts, camera, starts, ends, radii):
                     masks[row, column] |= bit
 
 
-@njit(cache=True)
+@compiled()
 def _shade(color, direction, nx, ny, nz):
     """Lambert's cosine, a sky that is brighter above, and a highlight (Blinn's half vector to the 16th power)."""
     lit = max(0.0, nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2])
@@ -312,7 +314,7 @@ def _shade(color, direction, nx, ny, nz):
     return color[0] * level + white, color[1] * level + white, color[2] * level + white
 
 
-@njit(cache=True)
+@compiled()
 def _trace(origin, direction, mask, colors, starts, ends, radii, shape, planes):
     """The linear colour (red, green, blue) that a ray sees.
 
@@ -347,7 +349,7 @@ def _trace(origin, direction, mask, colors, starts, ends, radii, shape, planes):
     return color[0] * level, color[1] * level, color[2] * level
 
 
-@njit(cache=True)
+@compiled()
 def _pixel(out, row, column, camera, mask, colors, starts, ends, radii, shape, planes):
     """Averages the rays of one pixel in linear light and writes its display value into `out`, uint8 [3]."""
     red, green, blue = 0.0, 0.0, 0.0
@@ -370,7 +372,7 @@ def _pixel(out, row, column, camera, mask, colors, starts, ends, radii, shape, p
     out[2] = int(255.0 * math.sqrt(blue * share) + 0.5)
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _render(appearance, angles, images):
     """Fills `images` [N, 64, 64, 3]; `angles` [N, 2] are radians."""
     num_cameras, num_floors = len(_CAMERA_FRAMES), len(_FLOOR_COLORS)

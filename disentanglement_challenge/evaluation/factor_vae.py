@@ -8,7 +8,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from disentanglement_challenge.dlib import factor_vae as library
-from disentanglement_challenge.evaluation.table import RepresentationFunction
+from disentanglement_challenge.export.torchscript import RepresentationFunction
 
 
 def compute_factor_vae(

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.dlib import irs as library
 from disentanglement_challenge.dlib import utils
-from disentanglement_challenge.evaluation.table import RepresentationFunction, sample_codes
+from disentanglement_challenge.evaluation.table import sample_codes
+from disentanglement_challenge.export.torchscript import RepresentationFunction
 
 
 def compute_irs(

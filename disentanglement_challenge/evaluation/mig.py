@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.dlib import utils
 from disentanglement_challenge.errors import RepresentationError
-from disentanglement_challenge.evaluation.table import RepresentationFunction, sample_codes
+from disentanglement_challenge.evaluation.table import sample_codes
+from disentanglement_challenge.export.torchscript import RepresentationFunction
 
 
 def compute_mig(

@@ -25,9 +25,11 @@ from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthD
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from disentanglement_challenge.compiled import compiled
 from disentanglement_challenge.dlib import sap_score
 from disentanglement_challenge.errors import DataError, RepresentationError
-from disentanglement_challenge.evaluation.table import RepresentationFunction, sample_codes
+from disentanglement_challenge.evaluation.table import sample_codes
+from disentanglement_challenge.export.torchscript import RepresentationFunction
 
 # LinearSVC's: C as disentanglement_lib sets it, tol and max_iter sklearn's defaults.
 _C = 0.01
@@ -113,7 +115,7 @@ def svm_accuracies(
     return accuracies
 
 
-@numba.njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _accuracies(mus, order, classes, class_sizes, mus_test, test_classes):  # type: ignore[no-untyped-def]
     num_latent, num_train = mus.shape
     num_classes = len(class_sizes)
@@ -167,7 +169,7 @@ def _accuracies(mus, order, classes, class_sizes, mus_test, test_classes):  # ty
     return accuracies
 
 
-@numba.njit(cache=True)
+@compiled()
 def _running_sums(x):  # type: ignore[no-untyped-def]
     """Sums of the first k values, [0], and of their squares, [1]."""
     sums = np.zeros((2, len(x) + 1))
@@ -177,7 +179,7 @@ def _running_sums(x):  # type: ignore[no-untyped-def]
     return sums
 
 
-@numba.njit(cache=True)
+@compiled()
 def _margin_moments(x, sums, start, stop, y, w, b):  # type: ignore[no-untyped-def]
     """The number, sum and sum of squares of those of the sorted x[start:stop] with y (w x + b) < 1."""
     rising = y * w > 0  # then the points inside the margin come first
@@ -192,7 +194,7 @@ def _margin_moments(x, sums, start, stop, y, w, b):  # type: ignore[no-untyped-d
     return last - first, sums[0, last] - sums[0, first], sums[1, last] - sums[1, first]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _quadratic(problem, w, b):  # type: ignore[no-untyped-def]
     """f at (w, b), its gradient (2 numbers) and its Hessian (3: ww, wb, bb)."""
     x, x_sums, grouped, grouped_sums, start, stop, cost, rest_cost = problem
@@ -213,7 +215,7 @@ def _quadratic(problem, w, b):  # type: ignore[no-untyped-def]
     return f, g_w, g_b, h_ww, h_wb, h_bb
 
 
-@numba.njit(cache=True)
+@compiled()
 def _conjugate_gradient(g_w, g_b, h_ww, h_wb, h_bb, radius):  # type: ignore[no-untyped-def]
     """Lin et al., algorithm 2: the step (s_w, s_b) for the quadratic model within a radius, and its residual."""
     s_w = s_b = 0.0
@@ -241,7 +243,7 @@ def _conjugate_gradient(g_w, g_b, h_ww, h_wb, h_bb, radius):  # type: ignore[no-
     return s_w, s_b, r_w, r_b
 
 
-@numba.njit(cache=True)
+@compiled()
 def _trust_region_newton(problem, tolerance):  # type: ignore[no-untyped-def]
     """Lin et al., algorithm 1, with liblinear's constants: (w, b) whose gradient is `tolerance` of that at (0, 0)."""
     w = b = 0.0

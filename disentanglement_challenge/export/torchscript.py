@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import make_folder, replacing
 
 PathLike = str | os.PathLike[str]
-RepresentationFunction = Callable[[NDArray[np.floating]], NDArray[np.floating]]
+RepresentationFunction = Callable[[NDArray[Any]], NDArray[Any]]
+"""Observations [N, ...] to representations [N, num_latent]."""
 
 
 def get_model_path(base_path: PathLike | None = None, experiment_name: str | None = None, make: bool = True) -> str:
@@ -158,7 +160,7 @@ def make_representor(model: nn.Module, cuda: bool | None = None) -> Representati
     device = torch.device("cuda" if (use_cuda() if cuda is None else cuda) else "cpu")
     model = model.to(device).eval()
 
-    def representation_function(images: NDArray[np.floating]) -> NDArray[np.floating]:
+    def representation_function(images: NDArray[Any]) -> NDArray[Any]:
         if not isinstance(images, np.ndarray):
             raise RepresentationError(f"a representation is computed from an ndarray, not from {type(images).__name__}")
         if images.ndim != 4:
@@ -178,7 +180,7 @@ def make_representor(model: nn.Module, cuda: bool | None = None) -> Representati
     return representation_function
 
 
-def _checked(representation: object, num_images: int) -> NDArray[np.floating]:
+def _checked(representation: object, num_images: int) -> NDArray[Any]:
     if not isinstance(representation, torch.Tensor):
         raise RepresentationError(
             f"the model returns {type(representation).__name__}; it must be one tensor (N, num_latent)"

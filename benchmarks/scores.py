@@ -1,0 +1,194 @@
+#!/usr/bin/env python
+"""Times all five scores, exact engine against disentanglement_lib's own code, by number of latents.
+
+    make bench ARGS="--widths 10 256 3072"
+
+Official settings, factor sizes [6, 6, 2, 3, 3, 40, 40] (mpi3d_embedded_full, rendered on first use: 12.7 GB), an
+untrained conv_encoder with that many latents; encoding is part of both. Each side runs in a process of its own, one
+after the other, so that peak memory is its own too. Above --whole latents the library is not run to its end but
+extrapolated from a stated part of its work, metric by metric:
+
+    factor_vae_metric  a twentieth of its points
+    dci                one boosting stage of one three-valued factor: 3 of the 9,900 trees (6 + 6 + 1 + 3 + 3 + 40 +
+                       40 a stage, 100 stages), as every tree is grown on the same points and latents
+    sap_score, mig     eight of the latents
+    irs                all of it
+
+each with a twentieth of the sampling, which is an underestimate: the library copies all earlier points for every batch.
+On a machine with a GPU the exact engine encodes and screens there; AICROWD_CUDA=False keeps it off.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.ensemble import GradientBoostingClassifier
+
+from disentanglement_challenge import dlib
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.data.named import get_named_ground_truth_data
+from disentanglement_challenge.evaluation.harness import METRICS, evaluate
+from disentanglement_challenge.evaluation.table import sample_codes
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.export.torchscript import export_model, import_model, make_representor
+from disentanglement_challenge.files import write_json
+from disentanglement_challenge.models import MeanEncoder, make_vae
+
+DATASET = "mpi3d_embedded_full"
+PART = 20
+NUM_LATENTS = 8
+TREES = 100 * (6 + 6 + 1 + 3 + 3 + 40 + 40)
+THREE_VALUED = 3  # camera_height
+
+
+def export_untrained(experiment: Experiment, num_latent: int) -> None:
+    with gin_configuration(["shared.gin"], [f"encoder.num_latent = {num_latent}"]):
+        vae = make_vae((3, 64, 64), torch.Generator().manual_seed(0))
+    export_model(MeanEncoder(vae.encoder), experiment.model)
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.monotonic()
+    result = function()
+    return time.monotonic() - started, result
+
+
+def whole(num_latent: int, engine: str) -> dict[str, float]:
+    """Seconds of each metric, and of what is shared by them, of a real evaluation."""
+    with TemporaryDirectory(dir=".") as folder:
+        experiment = Experiment(Path(folder) / "e")
+        export_untrained(experiment, num_latent)
+        bindings = [f"dataset.name = {DATASET!r}", f"evaluation.engine = {engine!r}"]
+        total, scores = timed(lambda: evaluate(experiment, [], bindings))
+        seconds = {metric: score.seconds for metric, score in scores.items()}
+        return {"encoding and set-up": total - sum(seconds.values()), **seconds}
+
+
+def library_in_part(num_latent: int) -> dict[str, float]:
+    """Extrapolated seconds of each metric by disentanglement_lib's own code; see the top of this file."""
+    data = get_named_ground_truth_data(DATASET)
+    with TemporaryDirectory(dir=".") as folder:
+        experiment = Experiment(Path(folder) / "e")
+        export_untrained(experiment, num_latent)
+        representation = make_representor(import_model(experiment.model))
+
+    def sampling(num_points: int) -> float:
+        state = np.random.RandomState(0)
+        part = num_points // PART
+        return PART * timed(lambda: dlib.utils.generate_batch_factor_code(data, representation, part, state, 16))[0]
+
+    settings = [
+        "discretizer.discretizer_fn = @histogram_discretizer",
+        "discretizer.num_bins = 20",
+        "prune_dims.threshold = 0.05",
+    ]
+    with gin_configuration([], settings):
+        factor_vae, _ = timed(
+            lambda: dlib.factor_vae.compute_factor_vae(
+                data,
+                representation,
+                np.random.RandomState(0),
+                batch_size=64,
+                num_train=10000 // PART,
+                num_eval=5000 // PART,
+                num_variance_estimate=10000 // PART,
+            )
+        )
+        mus, ys = sample_codes(data, representation, 10000, np.random.RandomState(0), 256)
+        mus_test, ys_test = sample_codes(data, representation, 5000, np.random.RandomState(1), 256)
+        stage = GradientBoostingClassifier(n_estimators=1)
+        dci, _ = timed(lambda: stage.fit(mus.T, ys[THREE_VALUED]))
+        few, few_test = mus[:NUM_LATENTS], mus_test[:NUM_LATENTS]
+        sap, _ = timed(lambda: dlib.sap_score.compute_score_matrix(few, ys, few_test, ys_test, False))
+        mig, _ = timed(lambda: dlib.utils.discrete_mutual_info(dlib.utils.make_discretizer(few), ys))
+        irs, _ = timed(lambda: dlib.irs.scalable_disentanglement_score(ys.T, mus.T, 0.99))
+    return {
+        "factor_vae_metric": PART * factor_vae,
+        "sap_score": sampling(15000) + sap * num_latent / NUM_LATENTS,
+        "dci": sampling(15000) + dci * TREES / 3,
+        "irs": sampling(10000) + irs,
+        "mig": sampling(10000) + mig * num_latent / NUM_LATENTS,
+    }
+
+
+def in_a_process(side: str, num_latent: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--side", side, "--widths", str(num_latent)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def one_side(side: str, num_latent: int) -> None:
+    seconds = library_in_part(num_latent) if side == "library in part" else whole(num_latent, side)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(json.dumps({"seconds": seconds, "peak_gb": peak}))
+
+
+def main(flags: argparse.Namespace) -> None:
+    if flags.side:
+        one_side(flags.side, flags.widths[0])
+        return
+    get_named_ground_truth_data(DATASET)
+    rows = []
+    for num_latent in flags.widths:
+        library_side = "library" if num_latent <= flags.whole else "library in part"
+        runs: dict[str, list[dict[str, Any]]] = {"exact": [], library_side: []}
+        for _ in range(flags.repeats):
+            for side in runs:
+                runs[side].append(in_a_process(side, num_latent))
+        rows.append({"num_latent": num_latent, "runs": runs})
+        show(rows[-1], library_side)
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    write_json(Path(flags.output), {"machine": machine, "rows": rows})
+
+
+def show(row: dict[str, Any], library_side: str) -> None:
+    exact, library = row["runs"]["exact"], row["runs"][library_side]
+    note = "" if library_side == "library" else " (library extrapolated)"
+    table = Table(title=f"{row['num_latent']} latents, median seconds of {len(exact)} run(s){note}")
+    for column in ("", "exact", "library", "ratio"):
+        table.add_column(column, justify="left" if not column else "right")
+
+    def median(runs: list[dict[str, Any]], pick: Callable[[dict[str, float]], float]) -> float:
+        return statistics.median(pick(run["seconds"]) for run in runs)
+
+    for name in ("encoding and set-up", *METRICS):
+        ours = median(exact, lambda seconds, name=name: seconds.get(name, 0.0))
+        theirs = median(library, lambda seconds, name=name: seconds.get(name, 0.0))
+        table.add_row(name, f"{ours:.1f}", f"{theirs:.1f}", "")
+    totals = [[sum(run["seconds"].values()) for run in runs] for runs in (exact, library)]
+    ours, theirs = (statistics.median(total) for total in totals)
+    table.add_row("all", f"{ours:.1f}", f"{theirs:.1f}", f"{theirs / ours:.1f}x")
+    spread = "  ".join(f"{min(total):.1f}-{max(total):.1f}" for total in totals)
+    peak = "  ".join(f"{max(run['peak_gb'] for run in runs):.2f}" for runs in (exact, library))
+    Console().print(table)
+    print(f"spread of the totals (s): {spread}   peak memory (GB): {peak}\n", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--widths", type=int, nargs="+", default=[10, 256], metavar="NUM_LATENT")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--whole", type=int, default=10, help="up to this width the library runs to its end")
+    parser.add_argument("--output", default="scratch/benchmark_scores.json")
+    parser.add_argument("--side", choices=["exact", "library", "library in part"], help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    run_script(lambda: main(parsed), debug=True)

@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Trains, exports and scores one experiment: from nothing to the challenge's five scores.
+
+Without flags: FactorVAE on the embedded data set (a rendered stand-in for MPI3D, whose scores are not the challenge's).
+"""
+
+import argparse
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from disentanglement_challenge.cli import add_common_flags, apply_common_flags, run_script
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.evaluation.harness import Score, evaluate
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.training.loop import train_and_export
+
+DEFAULT_CONFIG = "mpi3d_embedded.gin"
+
+
+def main(flags: argparse.Namespace) -> None:
+    started = time.monotonic()
+    bindings = apply_common_flags(flags)
+    files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
+    experiment = Experiment.from_environment()
+    if not flags.evaluate_only:
+        with gin_configuration(files, bindings):
+            train_and_export(experiment, overwrite=flags.overwrite)
+        print(f"representation function: {experiment.model}")
+    scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics, print_score)
+    Console().print(score_table(scores))
+    print(f"scores: {experiment.scores}   (whole run: {time.monotonic() - started:.0f} s)")
+
+
+def print_score(metric: str, score: Score) -> None:
+    print(f"{metric}: {score.value:.4f} in {score.seconds:.1f} s", flush=True)
+
+
+def score_table(scores: dict[str, Score]) -> Table:
+    table = Table()
+    table.add_column("metric")
+    table.add_column("score", justify="right")
+    table.add_column("seconds", justify="right")
+    for metric, score in scores.items():
+        table.add_row(metric, f"{score.value:.4f}", f"{score.seconds:.1f}")
+    return table
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_common_flags(parser, DEFAULT_CONFIG)
+    parser.add_argument(
+        "--evaluate_only", action="store_true", help="score the model that the experiment already holds"
+    )
+    parser.add_argument(
+        "--all_metrics",
+        action="store_true",
+        help="also beta-VAE score, modularity and explicitness, unsupervised scores, and how many latents are active",
+    )
+    parsed = parser.parse_args()
+    run_script(lambda: main(parsed), parsed.debug)

@@ -1,0 +1,208 @@
+"""The scripts as real processes: a whole run on a tiny setting, and every mistake a user can make."""
+
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+TINY = [
+    "model.training_steps = 3",
+    "model.batch_size = 8",
+    "model.eval_steps = 1",
+    "encoder.num_latent = 4",
+    "conv_encoder.width = 0.25",
+    "deconv_decoder.width = 0.25",
+    "fc_discriminator.width = 0.02",
+]
+QUICK_SCORES = [
+    "factor_vae_score.num_variance_estimate = 200",
+    "factor_vae_score.num_train = 200",
+    "factor_vae_score.num_eval = 100",
+    "dci.num_train = 400",
+    "dci.num_test = 200",
+    "sap_score.num_train = 400",
+    "sap_score.num_test = 200",
+    "mig.num_train = 400",
+    "irs.num_train = 400",
+]
+
+
+def start(script, *arguments, bindings=(), **environment):
+    """Starts a script as a user would, from another folder, with nothing of this project in the environment."""
+    flags = [flag for binding in bindings for flag in ("--gin_bindings", binding)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AICROWD", "DISENTANGLEMENT"))}
+    return subprocess.Popen(
+        [sys.executable, ROOT / script, *map(str, arguments), *flags],
+        env={**clean, **{name: str(value) for name, value in environment.items()}},
+        cwd=environment.get("AICROWD_OUTPUT_PATH", ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(script, *arguments, bindings=(), **environment):
+    process = start(script, *arguments, bindings=bindings, **environment)
+    stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def files_below(path):
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, embedded_data_path):
+    """One tiny experiment, run from nothing to scores."""
+    path = tmp_path_factory.mktemp("output")
+    result = run(
+        "run.py",
+        bindings=[*TINY, *QUICK_SCORES],
+        AICROWD_OUTPUT_PATH=path,
+        DISENTANGLEMENT_LIB_DATA=embedded_data_path,
+    )
+    return path, result
+
+
+def test_a_whole_run(finished):
+    path, result = finished
+    assert result.returncode == 0, result.stderr
+    experiment = path / "experiment_name"
+    scores = json.loads((experiment / "scores.json").read_text())
+    assert scores.keys() == {"factor_vae_metric", "dci", "sap_score", "mig", "irs"}
+    assert all(0 <= score <= 1 for score in scores.values())
+    for metric, score in scores.items():
+        # A row of the final table: name, score, seconds.
+        assert re.search(rf"{metric}\W+{score:.4f}\W+\d+\.\d", result.stdout), result.stdout
+        assert (experiment / "metrics" / metric / "results" / "aggregate" / "evaluation.json").exists()
+    assert (experiment / "representation" / "results" / "gin" / "train.gin").exists()
+    assert "model.training_steps = 3" in (experiment / "train" / "config.gin").read_text()
+    representation = torch.jit.load(experiment / "representation" / "pytorch_model.pt")(torch.rand(7, 3, 64, 64))
+    assert representation.shape == (7, 4)
+    for noise in ("Warning", "deprecated", "oneDNN", "Traceback"):
+        assert noise not in result.stdout + result.stderr
+
+
+def test_a_second_run_is_refused_and_changes_nothing(finished, embedded_data_path):
+    path, _ = finished
+    before = {name: (path / name).stat().st_mtime_ns for name in files_below(path)}
+    for script in ("run.py", "train_pytorch.py"):
+        result = run(script, AICROWD_OUTPUT_PATH=path, DISENTANGLEMENT_LIB_DATA=embedded_data_path)
+        assert result.returncode == 1
+        assert "--overwrite" in result.stderr
+    assert before == {name: (path / name).stat().st_mtime_ns for name in files_below(path)}
+
+
+def test_evaluating_alone_gives_the_same_scores(finished, embedded_data_path):
+    path, _ = finished
+    scores = (path / "experiment_name" / "scores.json").read_text()
+    arguments = ("run.py", "--evaluate_only", "--overwrite")
+    settings = {"AICROWD_OUTPUT_PATH": path, "DISENTANGLEMENT_LIB_DATA": embedded_data_path}
+    result = run(*arguments, bindings=QUICK_SCORES, **settings)
+    assert result.returncode == 0, result.stderr
+    assert (path / "experiment_name" / "scores.json").read_text() == scores
+
+
+def test_a_model_exported_with_the_starter_kit(tmp_path, embedded_data_path):
+    """The kit traces a module and saves it; nothing else of this project is there."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(256, 6))
+    path = tmp_path / "theirs" / "representation" / "pytorch_model.pt"
+    path.parent.mkdir(parents=True)
+    torch.jit.save(torch.jit.trace(model, torch.zeros(1, 3, 64, 64)), path)
+    result = run(
+        *("run.py", "--evaluate_only", "--experiment", "theirs", "--dataset", "mpi3d_embedded"),
+        bindings=QUICK_SCORES,
+        AICROWD_OUTPUT_PATH=tmp_path,
+        DISENTANGLEMENT_LIB_DATA=embedded_data_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads((tmp_path / "theirs" / "scores.json").read_text())) == 5
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "bindings", "message"),
+    [
+        ("train_pytorch.py", ["--dataset", "mpi3d_embeded"], [], "did you mean 'mpi3d_embedded'.*known are"),
+        ("train_pytorch.py", ["--dataset", "mpi3d_real"], [], r"no file .*mpi3d_real\.npz; download"),
+        ("train_pytorch.py", [], ["encoder.num_latents = 3"], "'num_latents'; did you mean 'num_latent'"),
+        ("train_pytorch.py", [], ["encodr.num_latent = 3"], "'encodr' .*did you mean 'encoder'"),
+        ("train_pytorch.py", [], ["encoder.encoder_fn = @conv_encode"], "'conv_encode' .*did you mean 'conv_encoder'"),
+        ("train_pytorch.py", ["--gin_config", "mpi3d_embeded.gin"], [], "did you mean '.*mpi3d_embedded.gin'"),
+        ("train_pytorch.py", ["--experiment", "a/b"], [], "plain name"),
+        ("train_pytorch.py", [], ["model.training_steps = 0"], r"model\.training_steps is 0"),
+        ("train_pytorch.py", [], ["model.training_steps = -1"], r"model\.training_steps is -1"),
+        ("train_pytorch.py", [], ["encoder.num_latent = 0"], "num_latent is 0"),
+        ("run.py", [], ["dci.num_trian = 10"], "'num_trian'; did you mean 'num_train'"),
+        ("run.py", ["--evaluate_only"], [], "no model at"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(tmp_path, embedded_data_path, script, arguments, bindings, message):
+    result = run(
+        script,
+        *arguments,
+        bindings=[*TINY, *bindings],
+        AICROWD_OUTPUT_PATH=tmp_path,
+        DISENTANGLEMENT_LIB_DATA=embedded_data_path,
+    )
+    assert result.returncode == 1
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert re.match(rf"error: .*{message}", lines[0])
+    assert files_below(tmp_path) == []
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+def test_a_pickle_in_place_of_a_model_is_not_opened(tmp_path):
+    path = tmp_path / "experiment_name" / "representation" / "pytorch_model.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(pickle.dumps(Bomb()))
+    result = run("run.py", "--evaluate_only", AICROWD_OUTPUT_PATH=tmp_path)
+    assert result.returncode == 1
+    assert re.match("error: .*it is a pickle", result.stderr)
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_an_output_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run("train_pytorch.py", "--experiment", "file", AICROWD_OUTPUT_PATH=tmp_path)
+    assert result.returncode == 1
+    assert re.fullmatch(r"error: cannot create the folder .*file: .*\n", result.stderr)
+
+
+def test_an_output_folder_that_cannot_be_written():
+    # Not even root makes a folder there.
+    result = run("train_pytorch.py", AICROWD_OUTPUT_PATH="/proc")
+    assert result.returncode == 1
+    assert re.fullmatch(r"error: cannot create the folder /proc/experiment_name: .*\n", result.stderr)
+
+
+def test_ctrl_c_ends_with_a_line_and_a_code(tmp_path, embedded_data_path):
+    process = start(
+        "train_pytorch.py",
+        bindings=[*TINY, "model.training_steps = 1000000"],
+        AICROWD_OUTPUT_PATH=tmp_path,
+        DISENTANGLEMENT_LIB_DATA=embedded_data_path,
+    )
+    while not list(tmp_path.rglob("events*")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.strip().splitlines()[-1] == "interrupted"
+    assert not (tmp_path / "experiment_name" / "representation" / "pytorch_model.pt").exists()
