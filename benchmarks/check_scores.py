@@ -57,7 +57,7 @@ def main(flags: argparse.Namespace) -> None:
             f"{exact.seconds:.1f}",
             f"{library.seconds:.1f}",
         )
-    Console().print(table)
+    Console(width=100).print(table)
     if not within:
         sys.exit(1)
 

@@ -167,13 +167,11 @@ def show(row: dict[str, Any], library_side: str) -> None:
     for column in ("", "exact", "library", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
 
-    def median(runs: list[dict[str, Any]], pick: Callable[[dict[str, float]], float]) -> float:
-        return statistics.median(pick(run["seconds"]) for run in runs)
+    def median(runs: list[dict[str, Any]], name: str) -> float:
+        return statistics.median(run["seconds"].get(name, 0.0) for run in runs)
 
     for name in ("encoding and set-up", *METRICS):
-        ours = median(exact, lambda seconds, name=name: seconds.get(name, 0.0))
-        theirs = median(library, lambda seconds, name=name: seconds.get(name, 0.0))
-        table.add_row(name, f"{ours:.1f}", f"{theirs:.1f}", "")
+        table.add_row(name, f"{median(exact, name):.1f}", f"{median(library, name):.1f}", "")
     totals = [[sum(run["seconds"].values()) for run in runs] for runs in (exact, library)]
     ours, theirs = (statistics.median(total) for total in totals)
     table.add_row("all", f"{ours:.1f}", f"{theirs:.1f}", f"{theirs / ours:.1f}x")

@@ -6,9 +6,12 @@ import numpy as np
 from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
 from numpy.random import RandomState
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from disentanglement_challenge.dlib import factor_vae as library
 from disentanglement_challenge.export.torchscript import RepresentationFunction
+
+_VOTES_AT_A_TIME = 100  # between two updates of the progress bar
 
 
 def compute_factor_vae(
@@ -48,14 +51,21 @@ def compute_factor_vae(
         no_votes = np.zeros((len(variances), ground_truth_data.num_factors), dtype=np.int64)
         return {"train_accuracy": 0.0, "eval_accuracy": 0.0, "num_active_dims": 0}, no_votes
 
-    def vote(num_points: int) -> NDArray[Any]:
-        return library._generate_training_batch(
-            ground_truth_data, representation_function, batch_size, num_points, random_state, variances, active
-        )  # [num_factors, num_latent]
+    with tqdm(total=num_train + num_eval, desc="factor_vae_metric", unit="vote", delay=2, leave=False) as progress:
 
-    train_votes = vote(num_train)
+        def vote(num_points: int) -> NDArray[Any]:
+            votes = np.zeros((ground_truth_data.num_factors, len(variances)), dtype=np.int64)
+            for start in range(0, num_points, _VOTES_AT_A_TIME):
+                num = min(_VOTES_AT_A_TIME, num_points - start)
+                votes += library._generate_training_batch(
+                    ground_truth_data, representation_function, batch_size, num, random_state, variances, active
+                )
+                progress.update(num)
+            return votes
+
+        train_votes = vote(num_train)
+        eval_votes = vote(num_eval)
     factor_of_latent = train_votes.argmax(axis=0)
-    eval_votes = vote(num_eval)
     latents = np.arange(len(variances))
     scores = {
         "train_accuracy": float(train_votes[factor_of_latent, latents].sum() / train_votes.sum()),

@@ -4,11 +4,14 @@ import numpy as np
 from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
 from numpy.random import RandomState
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from disentanglement_challenge.dlib import irs as library
 from disentanglement_challenge.dlib import utils
 from disentanglement_challenge.evaluation.table import sample_codes
 from disentanglement_challenge.export.torchscript import RepresentationFunction
+
+_LATENTS_AT_A_TIME = 128  # between two updates of the progress bar
 
 
 def compute_irs(
@@ -44,7 +47,17 @@ def compute_irs(
     matrix = np.full((len(mus), len(ys)), np.nan)
     score = 0.0
     if active_mus.any():
-        detail = library.scalable_disentanglement_score(bins.T, active_mus.T, diff_quantile)
-        score = float(detail["avg_score"])
-        matrix[active] = detail["IRS_matrix"]
+        # A latent's row is a matter of that latent alone, so the library can be given some at a time.
+        starts = tqdm(range(0, len(active_mus), _LATENTS_AT_A_TIME), desc="irs", unit="block", delay=2, leave=False)
+        blocks = [
+            library.scalable_disentanglement_score(
+                bins.T, active_mus[start : start + _LATENTS_AT_A_TIME].T, diff_quantile
+            )
+            for start in starts
+        ]
+        per_latent, weights = (
+            np.concatenate([block[key] for block in blocks]) for key in ("disentanglement_scores", "max_deviations")
+        )
+        score = float(np.average(per_latent, weights=weights if weights.sum() > 0 else None))
+        matrix[active] = np.concatenate([block["IRS_matrix"] for block in blocks])
     return {"IRS": score, "num_active_dims": float(active_mus.sum())}, matrix

@@ -7,6 +7,7 @@ import numpy as np
 from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
 from numpy.random import RandomState
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from disentanglement_challenge.dlib import utils
 from disentanglement_challenge.errors import RepresentationError
@@ -71,7 +72,7 @@ def discrete_mutual_information(mus: NDArray[Any], ys: NDArray[np.int64], num_bi
     num_distinct = np.array([np.count_nonzero(counts) for counts in value_counts])
 
     mutual_information = np.zeros((len(mus), len(ys)))
-    for i, mu in enumerate(np.ascontiguousarray(mus)):
+    for i, mu in enumerate(tqdm(np.ascontiguousarray(mus), desc="mig", unit="latent", delay=2, leave=False)):
         # np.digitize counts the bins from 1.
         bins = np.digitize(mu, np.histogram_bin_edges(mu, num_bins)[:-1]) - 1
         count_of_bin = np.bincount(bins, minlength=num_bins)

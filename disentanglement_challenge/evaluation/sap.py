@@ -24,6 +24,7 @@ import numpy as np
 from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
 from numpy.random import RandomState
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from disentanglement_challenge.compiled import compiled
 from disentanglement_challenge.dlib import sap_score
@@ -91,7 +92,8 @@ def svm_accuracies(
     accuracies = np.empty((len(mus), len(ys)))
     mus, mus_test = np.ascontiguousarray(mus), np.ascontiguousarray(mus_test)
     order = np.argsort(mus, axis=1).astype(np.int32)
-    for j, (y, y_test) in enumerate(zip(ys, ys_test, strict=True)):
+    factors = tqdm(zip(ys, ys_test, strict=True), desc="sap_score", total=len(ys), unit="factor", delay=2, leave=False)
+    for j, (y, y_test) in enumerate(factors):
         values, classes = np.unique(y, return_inverse=True)
         if len(values) < 2:
             raise DataError(

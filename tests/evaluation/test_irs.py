@@ -5,6 +5,7 @@ from numpy.random import RandomState
 from small_data import codes_of_every_kind, collapsed_codes, network, representation_of, small_ground_truth_data
 
 from disentanglement_challenge import dlib
+from disentanglement_challenge.evaluation import irs
 from disentanglement_challenge.evaluation.irs import compute_irs
 
 
@@ -27,7 +28,9 @@ def _library_settings():
     ids=["network", "every kind", "float64", "collapsed", "zero"],
 )
 @pytest.mark.parametrize("diff_quantile", [0.99, 1.0])
-def test_the_score_is_the_librarys(representation_function, diff_quantile):
+@pytest.mark.parametrize("latents_at_a_time", [2, 128])
+def test_the_score_is_the_librarys(representation_function, diff_quantile, latents_at_a_time, monkeypatch):
+    monkeypatch.setattr(irs, "_LATENTS_AT_A_TIME", latents_at_a_time)
     data = small_ground_truth_data()
     settings = {"num_train": 1000, "batch_size": 16, "diff_quantile": diff_quantile}
     scores, matrix = compute_irs(data, representation_function, RandomState(0), **settings)

@@ -1,0 +1,21 @@
+import numba
+import pytest
+
+from disentanglement_challenge.compiled import compiled
+
+
+def from_nowhere():
+    """A function without a source file, which numba has nowhere to cache beside."""
+    namespace = {}
+    exec("def twice(x):\n    return 2 * x", namespace)
+    return namespace["twice"]
+
+
+def test_a_function_that_cannot_be_cached_is_compiled_all_the_same():
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(cache=True)(from_nowhere())
+    assert compiled()(from_nowhere())(21) == 42
+
+
+def test_options_reach_numba():
+    assert compiled(nogil=True)(from_nowhere()).targetoptions["nogil"] is True
