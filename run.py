@@ -12,7 +12,7 @@ from rich.table import Table
 
 from disentanglement_challenge.cli import add_common_flags, apply_common_flags, run_script
 from disentanglement_challenge.config import gin_configuration
-from disentanglement_challenge.evaluation.harness import Score, evaluate
+from disentanglement_challenge.evaluation.harness import Scores, check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.loop import train_and_export
 
@@ -25,24 +25,26 @@ def main(flags: argparse.Namespace) -> None:
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
     experiment = Experiment.from_environment()
     if not flags.evaluate_only:
+        check_settings(files, bindings, flags.all_metrics)  # not after days of training
         with gin_configuration(files, bindings):
             train_and_export(experiment, overwrite=flags.overwrite)
         print(f"representation function: {experiment.model}")
-    scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics, print_score)
+    scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics)
     Console().print(score_table(scores))
     print(f"scores: {experiment.scores}   (whole run: {time.monotonic() - started:.0f} s)")
 
 
-def print_score(metric: str, score: Score) -> None:
-    print(f"{metric}: {score.value:.4f} in {score.seconds:.1f} s", flush=True)
-
-
-def score_table(scores: dict[str, Score]) -> Table:
-    table = Table()
+def score_table(scores: Scores) -> Table:
+    data = scores.ground_truth_data
+    table = Table(
+        title=f"{data.name}, {scores.engine} engine", caption=data.note, title_justify="left", caption_justify="left"
+    )
     table.add_column("metric")
     table.add_column("score", justify="right")
     table.add_column("seconds", justify="right")
-    for metric, score in scores.items():
+    if scores.encoding_seconds:
+        table.add_row("(encoding, for all)", "", f"{scores.encoding_seconds:.1f}")
+    for metric, score in scores.by_metric.items():
         table.add_row(metric, f"{score.value:.4f}", f"{score.seconds:.1f}")
     return table
 

@@ -11,4 +11,8 @@ fi
 if [ "$#" -eq 0 ]; then
   set -- --gin_config "${NDC_ROOT}/gin/stage1.gin"
 fi
-exec python "${NDC_ROOT}/train_pytorch.py" --overwrite "$@"
+if [ -n "${AICROWD_IS_GRADING+set}" ]; then
+  # Nobody is there to be asked; on a machine of one's own, an earlier experiment is kept.
+  set -- --overwrite "$@"
+fi
+exec python "${NDC_ROOT}/train_pytorch.py" "$@"

@@ -37,9 +37,8 @@ def main(flags: argparse.Namespace) -> None:
             copy = Experiment(Path(folder) / engine)
             shutil.copytree(experiment.path / "representation", copy.path / "representation")
             print(f"{engine} engine", flush=True)
-            scores[engine] = evaluate(
-                copy, flags.gin_config or [], [*bindings, f"evaluation.engine = {engine!r}"], report=print_score
-            )
+            engine_bindings = [*bindings, f"evaluation.engine = {engine!r}"]
+            scores[engine] = evaluate(copy, flags.gin_config or [], engine_bindings).by_metric
     table = Table()
     for column in ("metric", "exact", "library", "difference", "allowed", "exact s", "library s"):
         table.add_column(column, justify="left" if column == "metric" else "right")
@@ -60,10 +59,6 @@ def main(flags: argparse.Namespace) -> None:
     Console(width=100).print(table)
     if not within:
         sys.exit(1)
-
-
-def print_score(metric: str, score: Score) -> None:
-    print(f"  {metric}: {score.value:.4f} in {score.seconds:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

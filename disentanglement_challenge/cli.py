@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from disentanglement_challenge.errors import ChallengeError, ConfigError
+from disentanglement_challenge.errors import ChallengeError
 
 
 def add_common_flags(parser: argparse.ArgumentParser, default_config: str) -> None:
@@ -33,15 +33,8 @@ def add_common_flags(parser: argparse.ArgumentParser, default_config: str) -> No
 
 
 def apply_common_flags(flags: argparse.Namespace) -> list[str]:
-    """Carries the flags that have an environment variable over to it, and returns the gin bindings to use.
-
-    Raises ConfigError where the experiment's name is not the name of a folder.
-    """
+    """Carries the flags that have an environment variable over to it, and returns the gin bindings to use."""
     if flags.experiment is not None:
-        if flags.experiment in {"", ".", ".."} or os.sep in flags.experiment:
-            raise ConfigError(
-                f"--experiment {flags.experiment!r} must be a plain name; $AICROWD_OUTPUT_PATH says where"
-            )
         os.environ["AICROWD_EVALUATION_NAME"] = flags.experiment
     return [*flags.gin_bindings, *([f"dataset.name = {flags.dataset!r}"] if flags.dataset is not None else [])]
 

@@ -1,6 +1,8 @@
 """Reading gin files and bindings, and saying what is wrong with them in one line."""
 
+import copy
 import difflib
+import importlib.util  # noqa: F401 (gin 0.4.0 uses it for includes and leaves the import to others)
 import inspect
 import logging
 import os
@@ -23,13 +25,13 @@ GIN_FOLDER = ROOT / "gin"
 # import the library: it passes over these names, and the evaluation, which does, checks them.
 EVALUATION_CONFIGURABLES = (
     "evaluation", "factor_vae_score", "prune_dims", "dci", "sap_score", "mig", "irs", "discretizer", "beta_vae_sklearn",
-    "modularity_explicitness", "unsupervised_metrics", "activity",
+    "modularity_explicitness", "unsupervised_metrics", "activity", "representation_table",
     "histogram_discretizer",
 )  # fmt: skip
 
 
 # What gin raises for a file or line that it cannot bind.
-_GIN_ERRORS = (ValueError, SyntaxError, OSError, ImportError, tokenize.TokenError)
+_GIN_ERRORS = (ValueError, SyntaxError, OSError, ImportError, tokenize.TokenError, RecursionError)
 
 
 @contextmanager
@@ -39,8 +41,8 @@ def gin_configuration(
     """Makes these gin files and bindings the configuration inside the block, and no configuration after it.
 
     Args:
-        files: gin files, as given or relative to the project's gin folder; a file may `include` others, relative to its
-            own folder or to the gin folder. Later ones override earlier ones.
+        files: gin files, as given or relative to the project's gin folder; what a file includes, directly or not, is
+            looked for in that file's folder and in the gin folder. Later ones override earlier ones.
         bindings: lines such as "encoder.num_latent = 10"; they override the files.
         skip_unknown: names of configurables whose bindings are passed over when they are not registered.
 
@@ -56,10 +58,14 @@ def gin_configuration(
         finally:
             logging.disable(logging.NOTSET)
         yield
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         # gin says so at the call, by the only exception type it has for it.
         if "Required bindings" in str(error):
             raise ConfigError(_required(str(error))) from error
+        # gin adds to an error which configurable it passed through: one was given what it cannot use.
+        called = re.search(r"In call to configurable '([^']+)'", str(error))
+        if called and not isinstance(error, RuntimeError):
+            raise ConfigError(f"a binding of {called.group(1)!r} does not fit: {str(error).splitlines()[0]}") from error
         raise
     finally:
         gin.clear_config()
@@ -68,12 +74,14 @@ def gin_configuration(
 def bound_parameters(name: str) -> dict[str, Any]:
     """What gin would pass to the configurable of this name; recorded in the operative configuration as if it had been.
 
-    For code that does the work of a configurable in its stead, and is to be set by the same bindings.
+    For code that does the work of a configurable in its stead, and is to be set by the same bindings. Scopes are not
+    looked at.
     """
     selector = gin_config._REGISTRY.get_match(name).selector
     parameters = gin_config._CONFIG.get(("", selector), {})
     gin_config._OPERATIVE_CONFIG.setdefault(("", selector), {}).update(parameters)
-    return dict(parameters)
+    # Copying is how gin itself puts macros' values and references' functions in their places.
+    return copy.deepcopy(parameters)
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence[str]) -> None:
@@ -113,12 +121,18 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _names() -> list[str]:
-    return [selector.rsplit(".", 1)[-1] for selector, _ in gin_config._REGISTRY.items()]
+    return [selector.rsplit(".", 1)[-1] for selector, _ in gin_config._REGISTRY.items()] + list(
+        EVALUATION_CONFIGURABLES
+    )
 
 
 def _explain(error: Exception) -> str:
     """One line for what gin reports in several, with the nearest known name where it knows none."""
+    if isinstance(error, RecursionError):
+        return "it includes itself"
     message = str(error)
+    if isinstance(error, tokenize.TokenError) or message.startswith("malformed node"):
+        return "its value is not a Python literal; text needs quotes, brackets need closing"
     unknown = re.search(r"No configurable matching(?: reference)? '@?([^']+?)(?:\(\))?'", message)
     if unknown:
         name = unknown.group(1)
@@ -143,6 +157,10 @@ def _check_references() -> None:
         for value in _flattened(list(parameters.values())):
             if isinstance(value, gin_config._UnknownConfigurableReference):
                 raise ConfigError(f"there is nothing called '@{value.selector}'{_nearest(value.selector, _names())}")
+            if isinstance(value, gin_config.ConfigurableReference) and value.selector == "gin.macro":
+                name = "/".join(value.scopes)
+                if (name, "gin.macro") not in gin_config._CONFIG:
+                    raise ConfigError(f"the macro %{name} is used and never set; write {name} = ... in a gin file")
 
 
 def _flattened(value: Any) -> Iterator[Any]:

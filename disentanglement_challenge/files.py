@@ -1,10 +1,12 @@
 """Writing files so that a reader sees the old content or the new, never half of either."""
 
+import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,49 @@ def make_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write to the folder {path}: permission denied; choose another place")
     return path
+
+
+def check_writable(path: Path) -> None:
+    """Raises OutputError where the folder cannot be created or written to; leaves no folder that was not there."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    make_folder(path)
+    for folder in missing:
+        folder.rmdir()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes that lock the same folder out; raises OutputError where one holds it.
+
+    The folder is created, and removed at the end if it is empty. The system lets go of the lock when the process ends,
+    however it ends.
+    """
+    descriptor = os.open(make_folder(path), os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"another process is writing to {path}; wait for it, or choose another experiment name"
+            ) from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Removes the file or folder, if it is there; raises OutputError where it cannot be."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot remove {path}: {error.strerror}") from error
 
 
 @contextmanager

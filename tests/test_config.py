@@ -1,7 +1,7 @@
 import gin
 import pytest
 
-from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.config import bound_parameters, gin_configuration
 from disentanglement_challenge.errors import ConfigError
 
 
@@ -61,6 +61,21 @@ def test_a_wrong_binding_is_one_line_with_the_nearest_right_one(binding, message
     with pytest.raises(ConfigError, match=message) as raised, gin_configuration([], [binding]):
         pass
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_includes_itself(tmp_path):
+    (tmp_path / "a.gin").write_text("include 'b.gin'\n")
+    (tmp_path / "b.gin").write_text("include 'a.gin'\n")
+    with pytest.raises(ConfigError, match="includes itself"), gin_configuration([str(tmp_path / "a.gin")]):
+        pass
+
+
+def test_a_macro_is_put_in_its_place():
+    with gin_configuration([], ["N = 7", "sized.size = %N"]):
+        assert bound_parameters("sized") == {"size": 7}
+        assert "sized.size = %N" in gin.operative_config_str()
+    with pytest.raises(ConfigError, match="macro %N is used and never set"), gin_configuration([], ["sized.size = %N"]):
+        pass
 
 
 def test_a_missing_file_names_the_nearest(tmp_path):

@@ -3,9 +3,9 @@ import stat
 
 import pytest
 
-from disentanglement_challenge.errors import OutputError
+from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.files import make_folder, replacing, write_json, write_text
+from disentanglement_challenge.files import check_writable, make_folder, replacing, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path):
@@ -45,19 +45,46 @@ def test_a_folder_where_a_file_stands(tmp_path):
         make_folder(tmp_path / "file" / "below")
 
 
-def test_an_experiment_is_cleared_only_when_told_to(tmp_path):
+def test_a_check_leaves_no_folder(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path) == []
+
+
+def test_two_runs_of_one_experiment(tmp_path):
+    experiment = Experiment(tmp_path / "e")
+    with experiment.writing(), pytest.raises(OutputError, match="another process"), experiment.writing():
+        pass
+    with experiment.writing():
+        pass
+    assert not experiment.path.exists()
+
+
+def test_an_experiment_is_replaced_only_when_told_to_and_when_the_new_one_is_whole(tmp_path):
     experiment = Experiment(tmp_path / "e")
     experiment.check_room(overwrite=False)
-    write_text(experiment.model, "m")
-    write_text(experiment.scores, "s")
+    write_text(experiment.model, "old model")
+    write_text(experiment.scores, "old scores")
     with pytest.raises(OutputError, match="--overwrite"):
         experiment.check_room(overwrite=False)
     with pytest.raises(OutputError, match=r"scores\.json"):
         experiment.check_scores(overwrite=False)
-    experiment.check_scores(overwrite=True)
-    experiment.clear_scores()
-    assert experiment.model.exists()
-    assert not experiment.scores.exists()
     experiment.check_room(overwrite=True)
-    experiment.clear_training()
-    assert not experiment.model.exists()
+    with pytest.raises(ZeroDivisionError), experiment.writing() as unfinished:
+        write_text(unfinished.model, "half a model")
+        1 / 0  # noqa: B018
+    assert experiment.model.read_text() == "old model"
+    assert experiment.scores.exists()
+    with experiment.writing() as unfinished:
+        write_text(unfinished.model, "new model")
+        write_text(unfinished.train / "losses.json", "{}")
+        experiment.take_training()
+    assert experiment.model.read_text() == "new model"
+    assert not experiment.scores.exists()
+    assert sorted(os.listdir(experiment.path)) == ["representation", "train"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../escape"])
+def test_a_name_that_leads_elsewhere(monkeypatch, name):
+    monkeypatch.setenv("AICROWD_EVALUATION_NAME", name)
+    with pytest.raises(ConfigError, match="plain name"):
+        Experiment.from_environment()

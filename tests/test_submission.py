@@ -59,9 +59,11 @@ def test_run_sh_sources_a_local_environment_off_the_evaluator(tmp_path):
     dataset, root, arguments = run_sh(tmp_path)
     assert dataset == "mpi3d_embedded"
     assert root == str(ROOT)
-    assert arguments.startswith(f"{ROOT}/train_pytorch.py --overwrite --gin_config {ROOT}/gin/")
+    assert arguments == f"{ROOT}/train_pytorch.py --gin_config {ROOT}/gin/stage1.gin"
 
 
 def test_run_sh_sources_none_on_the_evaluator(tmp_path):
-    assert run_sh(tmp_path, AICROWD_IS_GRADING="True")[0] == ""
+    dataset, _, arguments = run_sh(tmp_path, AICROWD_IS_GRADING="True")
+    assert dataset == ""
+    assert arguments == f"{ROOT}/train_pytorch.py --overwrite --gin_config {ROOT}/gin/stage1.gin"
     assert run_sh(tmp_path, AICROWD_IS_GRADING="True", AICROWD_DATASET_NAME="mpi3d_real")[0] == "mpi3d_real"

@@ -75,4 +75,5 @@ def _load(name: str, data_path: Path, values: list[list[str]], steps: int) -> In
     images = load_or_make_images(
         data_path / name, shape, recipe, render_range, f"rendering {name} (a stand-in for MPI3D)"
     )
-    return IndexedGroundTruthData(name, images, sizes, FACTOR_NAMES)
+    note = "a rendered stand-in for MPI3D; scores on it are not the challenge's"
+    return IndexedGroundTruthData(name, images, sizes, FACTOR_NAMES, note)

@@ -22,10 +22,16 @@ class IndexedGroundTruthData(GroundTruthData):
         fastest.
         factor_sizes: the number of values of each factor.
         factor_names: the factors' names, in the same order.
+        note: what a reader of scores on this data set must know; "" for the sets that are what their name says.
     """
 
     def __init__(
-        self, name: str, images: NDArray[np.uint8], factor_sizes: Sequence[int], factor_names: Sequence[str]
+        self,
+        name: str,
+        images: NDArray[np.uint8],
+        factor_sizes: Sequence[int],
+        factor_names: Sequence[str],
+        note: str = "",
     ) -> None:
         """Raises DataError when the images are not one uint8 image for each factor combination."""
         num_combinations = int(np.prod(factor_sizes))
@@ -42,6 +48,7 @@ class IndexedGroundTruthData(GroundTruthData):
         self.images = images
         self.factor_sizes = list(factor_sizes)
         self.factor_names = list(factor_names)
+        self.note = note
         # How many images one step of each factor skips.
         self._strides = num_combinations // np.cumprod(self.factor_sizes)
 

@@ -59,13 +59,13 @@ def get_loader(
     stream.
     """
     dataset = get_dataset(name, seed=seed, iterator_len=iterator_len)
-    return DataLoader(
-        dataset, batch_size=batch_size, shuffle=True, num_workers=num_workers, worker_init_fn=_reseed, **kwargs
-    )
+    kwargs = {"worker_init_fn": _reseed, "generator": torch.Generator().manual_seed(seed), **kwargs}
+    return DataLoader(dataset, batch_size=batch_size, shuffle=True, num_workers=num_workers, **kwargs)
 
 
 def _reseed(worker: int) -> None:
-    # Every worker is handed a copy of the same random state, and would draw the same images as its neighbours.
+    # Every worker is handed a copy of the same random state, in every epoch, and would draw the same images as its
+    # neighbours and as before. The seed that PyTorch gives it is its own and the epoch's.
     info = torch.utils.data.get_worker_info()
     if info is not None and isinstance(info.dataset, DLIBDataset):
-        info.dataset.random_state = np.random.RandomState([info.dataset.seed, worker])
+        info.dataset.random_state = np.random.RandomState(info.seed % 2**32)

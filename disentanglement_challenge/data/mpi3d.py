@@ -15,7 +15,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import DataError, OutputError
@@ -54,16 +53,17 @@ def load_mpi3d(name: str, data_path: Path) -> IndexedGroundTruthData:
     """
     relative, address = ARCHIVES[name]
     archive = data_path / relative
-    if not archive.exists():
+    if not archive.is_file():
         raise DataError(
             f"data set {name!r}: no file {archive}; download {address} to that place, or set DISENTANGLEMENT_LIB_DATA"
         )
     unpacked = archive.with_name(f"{archive.stem}.images.npy")
     if not unpacked.exists() or unpacked.stat().st_mtime < archive.stat().st_mtime:
         _unpack(archive, unpacked)
-    images = _map(unpacked, archive)
-    if len(images) not in FACTOR_SIZES_BY_NUM_IMAGES:
-        raise DataError(f"{archive} holds {len(images)} images; an MPI3D set has {_or(FACTOR_SIZES_BY_NUM_IMAGES)}")
+    try:
+        images = np.load(unpacked, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"{unpacked} is damaged ({error}); delete it, and it is unpacked again") from error
     return IndexedGroundTruthData(name, images, FACTOR_SIZES_BY_NUM_IMAGES[len(images)], FACTOR_NAMES)
 
 
@@ -74,6 +74,7 @@ def _unpack(archive: Path, unpacked: Path) -> None:
                 member = members.getinfo("images.npy")
             except KeyError:
                 raise DataError(f"{archive} holds {members.namelist()}, not MPI3D's 'images'") from None
+            _check_header(members, archive)
             free = shutil.disk_usage(archive.parent).free
             if free < member.file_size:
                 raise OutputError(
@@ -85,17 +86,19 @@ def _unpack(archive: Path, unpacked: Path) -> None:
         raise DataError(f"{archive} is damaged ({error}); download it again") from error
 
 
-def _map(unpacked: Path, archive: Path) -> NDArray[np.uint8]:
-    try:
-        images = np.load(unpacked, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{archive}: 'images' is not an array ({error})") from error
-    if images.dtype != np.uint8 or images.shape[1:] != (64, 64, 3):
-        raise DataError(
-            f"{archive}: images are {images.dtype} of shape {images.shape}; MPI3D's are uint8 of shape (N, 64, 64, 3)"
-        )
-    return images
-
-
-def _or(choices: dict[int, list[int]]) -> str:
-    return " or ".join(f"{number} (factor sizes {sizes})" for number, sizes in choices.items())
+def _check_header(members: zipfile.ZipFile, archive: Path) -> None:
+    """Raises DataError before gigabytes are unpacked that are not MPI3D's images."""
+    with members.open("images.npy") as member:
+        try:
+            version = np.lib.format.read_magic(member)
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read_header(member)
+        except ValueError as error:
+            raise DataError(f"{archive}: 'images' is not an array ({error})") from error
+    if dtype != np.uint8 or shape[1:] != (64, 64, 3):
+        raise DataError(f"{archive}: images are {dtype} of shape {shape}; MPI3D's are uint8 of shape (N, 64, 64, 3)")
+    if shape[0] not in FACTOR_SIZES_BY_NUM_IMAGES:
+        known = " or ".join(f"{number} (factor sizes {sizes})" for number, sizes in FACTOR_SIZES_BY_NUM_IMAGES.items())
+        raise DataError(f"{archive} holds {shape[0]} images; an MPI3D set has {known}")

@@ -68,11 +68,11 @@ def _sample(
 
 
 def _factor_vae_settings() -> Settings:
-    return {**bound_parameters("factor_vae_score"), "prune_threshold": bound_parameters("prune_dims")["threshold"]}
+    return {**_bound("factor_vae_score")(), "prune_threshold": bound_parameters("prune_dims")["threshold"]}
 
 
 def _sap_settings() -> Settings:
-    settings = bound_parameters("sap_score")
+    settings = _bound("sap_score")()
     if settings.pop("continuous_factors"):
         raise ConfigError("sap_score.continuous_factors = True needs evaluation.engine = 'library'")
     return settings
@@ -82,9 +82,9 @@ def _discretized(name: str) -> Callable[[], Settings]:
     def settings() -> Settings:
         discretizer = bound_parameters("discretizer")
         function = discretizer["discretizer_fn"]
-        if "histogram_discretizer" not in str(function):
-            raise ConfigError(f"discretizer.discretizer_fn = {function} needs evaluation.engine = 'library'")
-        return {**bound_parameters(name), "num_bins": discretizer["num_bins"]}
+        if function.__name__ != "_histogram_discretize":
+            raise ConfigError(f"discretizer.discretizer_fn = @{function.__name__} needs evaluation.engine = 'library'")
+        return {**_bound(name)(), "num_bins": discretizer["num_bins"]}
 
     return settings
 
@@ -107,7 +107,15 @@ def _scores(compute: Callable[..., tuple[dict[str, Any], NDArray[Any]]]) -> Call
 
 
 def _bound(name: str) -> Callable[[], Settings]:
-    return lambda: bound_parameters(name)
+    def settings() -> Settings:
+        bound = bound_parameters(name)
+        for parameter in ("num_train", "num_test", "num_eval", "num_variance_estimate", "batch_size"):
+            value = bound.get(parameter, 1)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name}.{parameter} is {value!r}; it must be an integer of at least 1")
+        return bound
+
+    return settings
 
 
 # By the name of the function that each stands in for: the challenge's five, and the library's others, which run as they

@@ -12,11 +12,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import gin
 import numpy as np
 from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
 from numpy.random import RandomState
@@ -109,6 +112,7 @@ def sample_codes(
     return representations.T, factors.T
 
 
+@gin.configurable("representation_table", allowlist=["memory_limit"])
 class RepresentationTable:
     """The representations of chosen images, each encoded once, in a memory-mapped temporary file.
 
@@ -178,10 +182,10 @@ class RepresentationTable:
     ) -> np.dtype[Any]:
         """Writes the rows of the table; returns their dtype."""
         dtype: np.dtype[Any] | None = None
+        batches = [encoded[start : start + batch_size] for start in range(0, len(encoded), batch_size)]
         with tqdm(total=len(encoded), desc="encoding", unit="image") as progress:
-            for start in range(0, len(encoded), batch_size):
-                batch_indices = encoded[start : start + batch_size]
-                codes = np.asarray(representation_function(ground_truth_data.observations(batch_indices)))
+            for batch_indices, observations in _read_ahead(ground_truth_data, batches):
+                codes = np.asarray(representation_function(observations))
                 _check_codes(codes, batch_indices)
                 if dtype is None:
                     dtype, self.num_latent = codes.dtype, codes.shape[1]
@@ -250,6 +254,21 @@ class RepresentationTable:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _read_ahead(
+    ground_truth_data: IndexedGroundTruthData, batches: list[NDArray[np.int64]]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Yields each batch of indices with its observations, read from the disk while the batch before it is encoded."""
+    with ThreadPoolExecutor(1) as reader:
+        pending: deque[tuple[NDArray[np.int64], Future[NDArray[np.float32]]]] = deque()
+        for batch in batches:
+            pending.append((batch, reader.submit(ground_truth_data.observations, batch)))
+            if len(pending) > 1:
+                indices, observations = pending.popleft()
+                yield indices, observations.result()
+        for indices, observations in pending:
+            yield indices, observations.result()
 
 
 def _check_codes(codes: NDArray[Any], indices: NDArray[np.int64]) -> None:

@@ -65,7 +65,7 @@ def export_model(
         path: defaults to `get_model_path()`.
         input_shape: shape to trace and check with.
         use_script_module: must be True. The kit wrote a pickle of the module otherwise, which nothing here would load.
-        images: float32 images to check with, of any number; by default uniform noise of `input_shape`.
+        images: float32 images to check with, of any number; by default three of uniform noise.
 
     Raises:
         RepresentationError: the model cannot be traced, or the file does not compute what the model does.
@@ -78,7 +78,7 @@ def export_model(
     target = Path(get_model_path() if path is None else path)
     model = copy.deepcopy(model).cpu().eval()
     if images is None:
-        images = torch.rand(*input_shape, generator=torch.Generator().manual_seed(0))
+        images = torch.rand(3, *input_shape[1:], generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), _torchscript_warnings_off():
         script = model if isinstance(model, torch.jit.ScriptModule) else _trace(model, input_shape)
         with replacing(target) as temporary:
@@ -163,6 +163,10 @@ def make_representor(model: nn.Module, cuda: bool | None = None) -> Representati
     def representation_function(images: NDArray[Any]) -> NDArray[Any]:
         if not isinstance(images, np.ndarray):
             raise RepresentationError(f"a representation is computed from an ndarray, not from {type(images).__name__}")
+        if not np.issubdtype(images.dtype, np.floating):
+            raise RepresentationError(
+                f"a representation is computed from floats in [0, 1], not from {images.dtype}; divide bytes by 255"
+            )
         if images.ndim != 4:
             raise RepresentationError(
                 f"a representation is computed from images (N, height, width, channels), not from shape {images.shape}"
@@ -171,7 +175,7 @@ def make_representor(model: nn.Module, cuda: bool | None = None) -> Representati
         with torch.no_grad():
             try:
                 representation = model(inputs)
-            except RuntimeError as error:
+            except Exception as error:  # The model is somebody's own code, which may raise anything.
                 # TorchScript reports the failing operation in its last line and its own trace in the others.
                 message = str(error).strip().splitlines()[-1]
                 raise RepresentationError(f"the model fails on images {tuple(inputs.shape)}: {message}") from error
@@ -190,6 +194,8 @@ def _checked(representation: object, num_images: int) -> NDArray[Any]:
             f"the model maps {num_images} images to shape {tuple(representation.shape)}; "
             f"it must be ({num_images}, num_latent)"
         )
+    if not representation.is_floating_point():
+        raise RepresentationError(f"the model returns {representation.dtype}; it must be a float tensor")
     if not torch.isfinite(representation).all():
         raise RepresentationError("the model's representation holds NaN or infinity; it cannot be scored")
     return representation.float().cpu().numpy()

@@ -38,14 +38,15 @@ def train_and_export(experiment: Experiment, overwrite: bool) -> None:
     """
     experiment.check_room(overwrite)
     ground_truth_data = get_named_ground_truth_data()
-    vae = train(experiment, ground_truth_data)
-    check_images = to_network(torch.tensor(ground_truth_data.images[:8]), torch.device("cpu"))
-    channels, height, width = check_images.shape[1:]
-    export_model(MeanEncoder(vae.encoder), experiment.model, (1, channels, height, width), images=check_images)
-    configs = experiment.representation_results / "gin"
-    write_text(configs / "train.gin", gin.operative_config_str())
-    # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
-    write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
+    with experiment.writing() as unfinished:
+        vae = train(unfinished, ground_truth_data)
+        check_images = to_network(torch.tensor(ground_truth_data.images[:8]), torch.device("cpu"))
+        export_model(MeanEncoder(vae.encoder), unfinished.model, check_images[:1].shape, images=check_images)
+        configs = unfinished.representation_results / "gin"
+        write_text(configs / "train.gin", gin.operative_config_str())
+        # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
+        write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
+        experiment.take_training()
 
 
 @gin.configurable("model", denylist=["experiment", "ground_truth_data"])
@@ -63,7 +64,7 @@ def train(
     """Trains a VAE (disentanglement_lib, methods/unsupervised/train.py) and returns it.
 
     Args:
-        experiment: where to write; what an earlier run left there is removed once everything is known to be in order.
+        experiment: where to write.
         ground_truth_data: the images to train on.
         model: the objective.
         batch_size: images a step.
@@ -90,12 +91,11 @@ def train(
     step = TrainingStep(model, (channels, height, width), random_seed, device)
     batches = random_batches(ground_truth_data, batch_size, np.random.default_rng(random_seed))
 
-    experiment.clear_training()
     write_text(make_folder(experiment.train) / "config.gin", gin.operative_config_str())
     started = time.monotonic()
     with (
         SummaryWriter(str(experiment.train)) as writer,
-        tqdm(total=training_steps, unit="step", desc="training") as bar,
+        tqdm(total=training_steps, unit="step", desc="training", mininterval=1) as bar,
     ):
         for index in range(training_steps):
             terms = step(to_network(next(batches), device), index)

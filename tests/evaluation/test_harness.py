@@ -14,7 +14,8 @@ from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
 from disentanglement_challenge.data import named
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError, DataError, OutputError, RepresentationError
-from disentanglement_challenge.evaluation.harness import METRICS, evaluate
+from disentanglement_challenge.evaluation import harness
+from disentanglement_challenge.evaluation.harness import METRICS, check_settings
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.torchscript import export_model, import_model, make_representor
 from disentanglement_challenge.files import write_text
@@ -32,6 +33,10 @@ SMALL = [
     "irs.num_train = 200",
 ]
 LIBRARY = [*SMALL, "evaluation.engine = 'library'"]
+
+
+def evaluate(*arguments, **keywords):
+    return harness.evaluate(*arguments, **keywords).by_metric
 
 
 @pytest.fixture
@@ -191,6 +196,55 @@ def test_a_representation_that_cannot_be_scored_leaves_nothing(tmp_path, tiny, m
     assert not experiment.scores.exists()
 
 
+class Noise(nn.Module):
+    def forward(self, images):
+        return torch.rand(images.shape[0], 5)
+
+
+class OfTheBatch(nn.Module):
+    def forward(self, images):
+        flat = images.flatten(1)[:, :5]
+        return flat - flat.mean(0)
+
+
+class OneLatent(nn.Module):
+    def forward(self, images):
+        return images.flatten(1).mean(1, keepdim=True)
+
+
+class Integers(nn.Module):
+    def forward(self, images):
+        return (images.flatten(1)[:, :5] * 9).int()
+
+
+class Raises(nn.Module):
+    def forward(self, images):
+        assert images.shape[1] == 1, "one channel only"
+        return images.flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Noise(), "a function of the image"),
+        (OfTheBatch(), "a function of the image"),
+        (OneLatent(), "one latent"),
+        (Integers(), r"torch\.int32"),
+        (Raises(), "fails on images"),
+    ],
+)
+def test_what_would_make_an_hour_of_metrics_worthless_costs_no_earlier_score(tmp_path, tiny, model, message):
+    experiment = Experiment(tmp_path)
+    experiment.model.parent.mkdir(parents=True)
+    torch.jit.script(model).save(experiment.model)
+    write_text(experiment.scores, "earlier")
+    with pytest.raises(RepresentationError, match=message) as raised:
+        evaluate(experiment, [], SMALL, overwrite=True)
+    assert "\n" not in str(raised.value)
+    assert experiment.scores.read_text() == "earlier"
+    assert not experiment.unfinished.path.exists()
+
+
 def test_a_collapsed_representation_gets_the_librarys_scores(tmp_path, tiny):
     experiment = Experiment(tmp_path)
     export_model(Constant(torch.ones(3)), experiment.model)
@@ -207,6 +261,9 @@ def test_a_collapsed_representation_gets_the_librarys_scores(tmp_path, tiny):
         ("evaluation.engine = 'fast'", "exact.*library"),
         ("sap_score.continuous_factors = True", "library"),
         ("evaluation.evaluation_fn = @dci_validation", "library"),
+        ("evaluation.random_seed = -1", r"random_seed is -1"),
+        ("dci.num_train = 0", r"dci\.num_train is 0"),
+        ("mig.num_train = %N", "macro %N"),
     ],
 )
 def test_a_wrong_binding(experiment, tiny, binding, message):
@@ -247,3 +304,30 @@ def test_all_metrics_come_from_the_same_table_and_leave_scores_json_alone(experi
     assert scores["activity"].value == (codes.var(axis=0) > 0.01).sum()
     saved = json.loads((experiment.metrics / "activity" / "results" / "aggregate" / "evaluation.json").read_text())
     assert len(saved["evaluation_results.activity"]) == 4
+
+
+def test_settings_are_checked_without_a_model_or_data():
+    check_settings([], SMALL)
+    with pytest.raises(ConfigError, match="exactt"):
+        check_settings([], ["evaluation.engine = 'exactt'"])
+
+
+def test_a_macro_sets_the_exact_engine_too(experiment, tiny):
+    direct = evaluate(experiment, [], SMALL)
+    macro = [binding for binding in SMALL if not binding.startswith("mig")] + ["N = 200", "mig.num_train = %N"]
+    assert evaluate(experiment, [], macro, overwrite=True)["mig"].value == direct["mig"].value
+
+
+def test_a_function_that_gives_another_metrics_score(experiment, tiny):
+    evaluate(experiment, [], SMALL)
+    with pytest.raises(ConfigError, match="gives no eval_accuracy"):
+        evaluate(experiment, [], [*SMALL, "evaluation.evaluation_fn = @dci"], overwrite=True)
+    assert experiment.scores.exists()
+
+
+def test_what_was_scored_is_said(experiment, tiny):
+    scores = harness.evaluate(experiment, [], SMALL)
+    assert scores.ground_truth_data.name == "tiny"
+    assert scores.engine == "exact"
+    assert scores.encoding_seconds > 0
+    assert harness.evaluate(experiment, [], LIBRARY, overwrite=True).encoding_seconds == 0
