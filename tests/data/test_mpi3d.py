@@ -75,7 +75,7 @@ def test_another_image_size(tmp_path, tiny_sizes, images):
 
 def test_pickled_objects_stay_pickled(tmp_path, tiny_sizes):
     archive(tmp_path, images=np.array([{"an": "object"}] * 48, dtype=object))
-    with pytest.raises(DataError, match="not an array"):
+    with pytest.raises(DataError, match="images are object"):
         mpi3d.load_mpi3d("mpi3d_real", tmp_path)
 
 
