@@ -84,6 +84,12 @@ def bound_parameters(name: str) -> dict[str, Any]:
     return copy.deepcopy(parameters)
 
 
+def check_count(name: str, value: object, minimum: int = 1) -> None:
+    """Raises ConfigError, with this name in it, for anything but an integer of at least the minimum."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}")
+
+
 def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence[str]) -> None:
     for file in files:
         path = _find(file)

@@ -13,7 +13,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from disentanglement_challenge import dlib
-from disentanglement_challenge.config import bound_parameters
+from disentanglement_challenge.config import bound_parameters, check_count
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.activity import compute_activity
@@ -110,9 +110,7 @@ def _bound(name: str) -> Callable[[], Settings]:
     def settings() -> Settings:
         bound = bound_parameters(name)
         for parameter in ("num_train", "num_test", "num_eval", "num_variance_estimate", "batch_size"):
-            value = bound.get(parameter, 1)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name}.{parameter} is {value!r}; it must be an integer of at least 1")
+            check_count(f"{name}.{parameter}", bound.get(parameter, 1))
         return bound
 
     return settings

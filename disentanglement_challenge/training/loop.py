@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 from torch import Tensor
 from tqdm import tqdm
 
+from disentanglement_challenge.config import check_count
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
@@ -78,10 +79,10 @@ def train(
         TrainingError: a loss is no longer finite.
     """
     del name, model_num
-    _check_count("model.batch_size", batch_size)
-    _check_count("model.training_steps", training_steps)
-    _check_count("model.eval_steps", eval_steps)
-    _check_count("model.random_seed", random_seed, minimum=0)
+    check_count("model.batch_size", batch_size)
+    check_count("model.training_steps", training_steps)
+    check_count("model.eval_steps", eval_steps)
+    check_count("model.random_seed", random_seed, minimum=0)
     if not isinstance(model, Objective):
         raise ConfigError(f"model.model is {model!r}; bind it to an objective, such as @factor_vae()")
     device = training_device()
@@ -118,11 +119,6 @@ def train(
 
 
 _SHOWN = ("loss", "reconstruction_loss", "kl_loss", "total_correlation", "discriminator_loss")
-
-
-def _check_count(name: str, value: int, minimum: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}")
 
 
 def _finite(terms: Mapping[str, Tensor], step: int) -> dict[str, float]:
