@@ -4,6 +4,7 @@ import gin
 import torch
 from torch import Tensor, nn
 
+from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.models import initialise, make_discriminator
 from disentanglement_challenge.objectives.objective import Codes, Losses, Objective, non_negative
 
@@ -12,11 +13,16 @@ from disentanglement_challenge.objectives.objective import Codes, Losses, Object
 class FactorVAE(Objective):
     """KL + gamma * TC, the total correlation by a discriminator: Kim and Mnih, "Disentangling by Factorising", Eq. 2.
 
-    As in disentanglement_lib the permuted codes come from the same batch; the paper's algorithm 2 draws a second one.
+    As in disentanglement_lib the permuted codes come from the same batch. `second_batch` takes them from a second,
+    independent batch, as the paper's algorithm 2 does: the discriminator then never sees one image's codes on both
+    sides, at the price of encoding twice as many images.
     """
 
-    def __init__(self, gamma: float = gin.REQUIRED):
+    def __init__(self, gamma: float = gin.REQUIRED, second_batch: bool = False):
         self.gamma = non_negative("factor_vae.gamma", gamma)
+        if not isinstance(second_batch, bool):
+            raise ConfigError(f"factor_vae.second_batch is {second_batch!r}; it is True or False")
+        self.num_batches = 2 if second_batch else 1
 
     def make_second_player(self, num_latent: int, generator: torch.Generator) -> nn.Module:
         """The discriminator that gin's `discriminator` bindings ask for: codes [N, num_latent] -> logits [N, 2]."""
@@ -29,7 +35,8 @@ class FactorVAE(Objective):
     ) -> Losses:
         """See `Objective.__call__`; logs the total correlation."""
         assert second_player is not None, "FactorVAE needs the second player that make_second_player makes"
-        z_permuted = permute_codes(codes.z_sampled.detach(), generator)
+        z_to_permute = codes.z_sampled.detach() if codes.z_independent is None else codes.z_independent
+        z_permuted = permute_codes(z_to_permute, generator)
         # Both halves in one pass: each layer's weights are read once, and there are half as many launches.
         logits, logits_permuted = second_player(torch.cat([codes.z_sampled, z_permuted])).chunk(2)
         tc = (logits[:, 0] - logits[:, 1]).mean()

@@ -23,6 +23,8 @@ class Codes:
         z_sampled: [B, D], drawn from them.
         kl_loss: scalar, `kl.gaussian_kl` averaged over the batch.
         step: updates made before this one, from 0: an integer, or a 0-d tensor where a step is replayed from a graph.
+        z_independent: [B, D], codes of a batch drawn apart from this one, without gradient; None unless the objective's
+            `num_batches` is 2.
     """
 
     z_mean: Tensor
@@ -30,6 +32,7 @@ class Codes:
     z_sampled: Tensor
     kl_loss: Tensor
     step: int | Tensor
+    z_independent: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,13 @@ class Losses:
 
 
 class Objective:
-    """A regularizer, perhaps with a second player that is trained against the VAE."""
+    """A regularizer, perhaps with a second player that is trained against the VAE.
+
+    Attributes:
+        num_batches: how many batches a step draws: 1, or 2 for an objective that needs `Codes.z_independent`.
+    """
+
+    num_batches = 1
 
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar that is added to the reconstruction loss, and named scalars worth logging."""

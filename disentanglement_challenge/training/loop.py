@@ -90,7 +90,7 @@ def train(
     torch.backends.cudnn.deterministic = True
     height, width, channels = ground_truth_data.observation_shape
     step = TrainingStep(model, (channels, height, width), random_seed, device)
-    batches = random_batches(ground_truth_data, batch_size, np.random.default_rng(random_seed))
+    batches = random_batches(ground_truth_data, batch_size * model.num_batches, np.random.default_rng(random_seed))
 
     write_text(make_folder(experiment.train) / "config.gin", gin.operative_config_str())
     started = time.monotonic()

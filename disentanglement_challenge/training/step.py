@@ -52,7 +52,7 @@ class TrainingStep:
             self.second_player = Player(second, make_discriminator_optimizer(second.parameters()))
 
     def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
-        """Updates the players on images [B, C, H, W], float32 in [0, 1], and returns named scalars, on the device.
+        """Updates the players on images [num_batches * B, C, H, W], float32 in [0, 1]; returns named scalars there.
 
         "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
         """
@@ -65,11 +65,22 @@ class TrainingStep:
         return terms
 
     def losses(self, images: Tensor, step: int) -> tuple[Tensor, Losses, dict[str, Tensor]]:
-        """The loss of encoder and decoder, what the objective made of the codes, and named scalars; updates nothing."""
+        """The loss of encoder and decoder, what the objective made of the codes, and named scalars; updates nothing.
+
+        The images are those of `Objective.num_batches` batches; a second one is encoded and no more.
+        """
+        images, *independent = images.chunk(self.objective.num_batches)
         z_mean, z_logvar = self.vae.encode(images)
         z_sampled = sample_from_latent_distribution(z_mean, z_logvar, self.noise)
         reconstruction = self.reconstruction_loss(images, self.vae.decode(z_sampled)).mean()
-        codes = Codes(z_mean, z_logvar, z_sampled, gaussian_kl(z_mean, z_logvar).mean(), step)
+        codes = Codes(
+            z_mean,
+            z_logvar,
+            z_sampled,
+            kl_loss=gaussian_kl(z_mean, z_logvar).mean(),
+            step=step,
+            z_independent=self._sample_codes(independent[0]) if independent else None,
+        )
         losses = self.objective(codes, self.second_player.network if self.second_player else None, self.noise)
         loss = reconstruction + losses.regularizer
         terms = {
@@ -83,3 +94,7 @@ class TrainingStep:
         if losses.second_player_loss is not None:
             terms["discriminator_loss"] = losses.second_player_loss
         return loss, losses, {name: term.detach() for name, term in terms.items()}
+
+    @torch.no_grad()
+    def _sample_codes(self, images: Tensor) -> Tensor:
+        return sample_from_latent_distribution(*self.vae.encode(images), self.noise)

@@ -158,3 +158,23 @@ def test_gin_describes_the_second_player():
 def test_impossible_gammas():
     with pytest.raises(ConfigError, match=r"factor_vae\.gamma is -1"):
         FactorVAE(-1)
+
+
+def test_a_second_batch_is_what_the_permuted_codes_come_from(tensors, discriminator):
+    generator = torch.Generator().manual_seed(3)
+    z_independent = torch.randn(BATCH, NUM_LATENT, generator=generator, dtype=torch.float64)
+    codes = Codes(*tensors, kl_loss=gaussian_kl(*tensors[:2]).mean(), step=0, z_independent=z_independent)
+    objective = FactorVAE(GAMMA, second_batch=True)
+    losses = objective(codes, discriminator, torch.Generator().manual_seed(2))
+
+    z_permuted = permute_codes(z_independent, torch.Generator().manual_seed(2)).numpy()
+    layers = [parameter.detach().numpy() for parameter in discriminator.parameters()]
+    expected = numpy_losses(*(tensor.detach().numpy() for tensor in tensors), z_permuted, *layers)
+    assert losses.regularizer.item() == pytest.approx(expected[0], rel=1e-12)
+    assert losses.second_player_loss.item() == pytest.approx(expected[1], rel=1e-12)
+    assert (objective.num_batches, FactorVAE(GAMMA).num_batches) == (2, 1)
+
+
+def test_a_second_batch_is_wanted_or_not():
+    with pytest.raises(ConfigError, match=r"factor_vae\.second_batch is 2; it is True or False"):
+        FactorVAE(GAMMA, second_batch=2)

@@ -82,6 +82,27 @@ def test_both_players_move_by_their_own_gradient_at_the_same_point(images):
             np.testing.assert_allclose(update, (-RATE * gradient.sign())[clear], rtol=1e-2)
 
 
+def test_a_second_batch_reaches_the_discriminator_and_nothing_else(images):
+    step, other = make_step(FactorVAE(7.0, second_batch=True)), make_step(FactorVAE(7.0))
+    first, second = images.chunk(2)
+    _, losses, terms = step.losses(images, 0)
+    _, _, alone = other.losses(first, 0)
+    for name in ("reconstruction_loss", "kl_loss", "total_correlation", "loss"):
+        assert float(terms[name]) == pytest.approx(float(alone[name]), rel=1e-6), name
+
+    other = make_step(FactorVAE(7.0))  # its noise again from the beginning
+    vae, discriminator = other.vae, other.second_player.network
+    sampled = []
+    for batch in (first, second):
+        z_mean, z_logvar = vae.encode(batch)
+        sampled.append(z_mean + torch.exp(0.5 * z_logvar) * torch.randn(z_mean.shape, generator=other.noise))
+    order = torch.rand(sampled[1].shape, generator=other.noise).argsort(0)
+    permuted = torch.stack([sampled[1][order[:, i], i] for i in range(order.shape[1])], 1)
+    logits = torch.cat([discriminator(sampled[0]), discriminator(permuted)])
+    expected = functional.cross_entropy(logits, torch.tensor([0] * len(first) + [1] * len(second)))
+    assert losses.second_player_loss.item() == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
 def test_an_objective_without_a_second_player_makes_none(images):
     step = make_step(BetaVAE(beta=4.0))
     assert step.second_player is None
