@@ -20,7 +20,8 @@ from rich.table import Table
 
 import disentanglement_challenge.training.loop  # noqa: F401 (its bindings may stand in the same gin files)
 from disentanglement_challenge.cli import add_common_flags, apply_common_flags, run_script
-from disentanglement_challenge.evaluation.harness import METRICS, Score, evaluate
+from disentanglement_challenge.evaluation.harness import Score, evaluate
+from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.torchscript import import_model
 

@@ -42,7 +42,8 @@ from disentanglement_challenge import dlib
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.named import get_named_ground_truth_data
-from disentanglement_challenge.evaluation.harness import METRICS, evaluate
+from disentanglement_challenge.evaluation.harness import evaluate
+from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.evaluation.table import sample_codes
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.torchscript import export_model, import_model, make_representor

@@ -24,27 +24,11 @@ from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import use_cuda
 from disentanglement_challenge.errors import ConfigError, OutputError, RepresentationError
 from disentanglement_challenge.evaluation.exact import exact_metric
+from disentanglement_challenge.evaluation.metrics import METRICS, MORE_METRICS
 from disentanglement_challenge.evaluation.table import RepresentationTable
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.torchscript import RepresentationFunction, import_model, make_representor
 from disentanglement_challenge.files import make_folder, write_json
-
-# The challenge's metrics in the order of the report's tables, and the result of each that is its score.
-METRICS = {
-    "factor_vae_metric": "eval_accuracy",
-    "sap_score": "SAP_score",
-    "dci": "disentanglement",
-    "irs": "IRS",
-    "mig": "discrete_mig",
-}
-
-# What `all_metrics` adds, in the same form; unlike the challenge's these are not all between 0 and 1.
-MORE_METRICS = {
-    "beta_vae_sklearn": "eval_accuracy",
-    "modularity_explicitness": "modularity_score",
-    "unsupervised": "gaussian_total_correlation",
-    "activity": "num_active",
-}
 
 METRIC_FILE = "metrics/{}.gin"
 

@@ -15,7 +15,8 @@ from disentanglement_challenge.data import named
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError, DataError, OutputError, RepresentationError
 from disentanglement_challenge.evaluation import harness
-from disentanglement_challenge.evaluation.harness import METRICS, check_settings
+from disentanglement_challenge.evaluation.harness import check_settings
+from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.torchscript import export_model, import_model, make_representor
 from disentanglement_challenge.files import write_text

@@ -1,0 +1,119 @@
+"""Runs every row of a table, several seeds each, and prints the table beside the report's.
+
+    python -m disentanglement_challenge.sweep gin/table3 --seeds 5
+
+A table is a folder of gin files, one for each row. Finished runs are kept and not made again: a sweep that was stopped
+goes on where it is started again. One of less than an hour on two cores:
+
+    python -m disentanglement_challenge.sweep gin/table1 --gin_config scaled.gin --divide_steps 60
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.config import check_count
+from disentanglement_challenge.environment import get_config
+from disentanglement_challenge.report.tables import read_results, table_of
+from disentanglement_challenge.sweep.cluster import Finished, Sweep, cluster
+from disentanglement_challenge.sweep.results import Results
+from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder
+
+
+def main(flags: argparse.Namespace) -> None:
+    check_count("--seeds", flags.seeds)
+    check_count("--divide_steps", flags.divide_steps)
+    console = Console()
+    folder = table_folder(flags.table)
+    rows = choose_rows(folder, flags.rows)
+    output = flags.output or Path(get_config().base_path) / folder.name
+    runs, broken = make_runs(folder, rows, flags.seeds, flags.gin_config, flags.gin_bindings, flags.divide_steps)
+    for row, message in broken.items():
+        console.print(f"[red]{row}[/red] cannot be run: {message}", highlight=False)
+    results = Results(output.resolve(), folder.name)
+    finished = results.finished(runs)
+    if finished:
+        console.print(f"{len(finished)} of {len(runs)} runs are finished already")
+    failed = []
+    missing = [run for run in runs if run not in finished]
+    if missing:
+        with cluster(flags.address):
+            failed = _sweep(console, missing, runs, results, flags)
+    if results.finished(runs):
+        results.write(runs)
+        console.print(table_of(read_results(results.path)))
+        console.print(f"every score: {results.path}", highlight=False)
+    for ended in failed:
+        console.print(f"[red]{ended.run.name}[/red] failed: {ended.error}", highlight=False)
+    if failed or broken:
+        sys.exit(1)
+
+
+def _sweep(
+    console: Console, missing: list[Run], runs: list[Run], results: Results, flags: argparse.Namespace
+) -> list[Finished]:
+    """Carries out the missing runs, keeping each record as it comes; returns those that failed."""
+    failed = []
+    sweep = Sweep(missing, results.folder, flags.cpus_per_run, flags.gpus_per_run)
+    try:
+        with Live(console=console, refresh_per_second=2, transient=True) as live:
+            while sweep.num_pending:
+                for ended in sweep.wait(1):
+                    if ended.record is None:
+                        failed.append(ended)
+                        live.console.print(f"[red]{ended.run.name}[/red] failed: {ended.error}", highlight=False)
+                    else:
+                        results.keep(ended.run, ended.record, runs)
+                        live.console.print(f"{ended.run.name} finished in {ended.record['seconds']:.0f} s")
+                if console.is_terminal:
+                    live.update(_progress(sweep, len(missing)))
+    except KeyboardInterrupt:
+        sweep.cancel()
+        kept = len(results.finished(runs))
+        console.print(f"{kept} of {len(runs)} runs are finished and kept; the same command goes on with the others")
+        raise
+    return failed
+
+
+def _progress(sweep: Sweep, total: int) -> Group:
+    running = sweep.running()
+    head = Text(f"{total - sweep.num_pending} of {total} runs ended, {len(running)} running")
+    return Group(head, *(Text(f"  {name}  {line}", no_wrap=True) for name, line in sorted(running.items())))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m disentanglement_challenge.sweep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("table", help="folder with a gin file for each row, as a path or below gin/")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="these alone (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default: 3)")
+    parser.add_argument(
+        "--gin_config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="gin file that overrides every row's; repeatable",
+    )
+    parser.add_argument(
+        "--gin_bindings", action="append", default=[], metavar="'a.b = c'", help="overrides them all; repeatable"
+    )
+    parser.add_argument("--divide_steps", type=int, default=1, metavar="N", help="train for 1/N of every row's steps")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where everything is kept (default: $AICROWD_OUTPUT_PATH/TABLE)"
+    )
+    parser.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster that is there (default: this machine)")
+    parser.add_argument("--cpus_per_run", type=float, default=1, metavar="N", help="each run's share (default: 1)")
+    parser.add_argument(
+        "--gpus_per_run", type=float, metavar="N", help="each run's share, such as 0.25 (default: 1 if there are any)"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parsed = parser.parse_args()
+    run_script(lambda: main(parsed), parsed.debug)

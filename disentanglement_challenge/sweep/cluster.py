@@ -1,0 +1,220 @@
+"""Runs in parallel through Ray: in processes of this machine, or on a cluster that is there already."""
+
+import io
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Before Ray is imported: it reports its use to its makers otherwise.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from disentanglement_challenge.config import ROOT
+from disentanglement_challenge.environment import data_path
+from disentanglement_challenge.errors import ChallengeError, ConfigError
+from disentanglement_challenge.sweep.runs import Record, Run, carry_out
+
+# How often a run starts again after its process or machine died under it.
+MAX_RETRIES = 3
+
+# Seconds a cluster has to answer; a healthy one takes about two.
+ANSWER_WITHIN = 10
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended: its record, or in one line what went wrong."""
+
+    run: Run
+    record: Record | None = None
+    error: str = ""
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """A connection to the Ray cluster at this address, or to one of this machine alone, started for the purpose.
+
+    Raises:
+        ConfigError: nothing at the address answers as Ray.
+    """
+    options: dict[str, Any] = {"address": "local", "include_dashboard": False}
+    if address is not None:
+        _check_answers(address)
+        # The code travels to machines that do not share this folder; what is large and not code stays here.
+        excludes = ["/.git", "/.venv", "/scratch", "/docs", "/tests"]
+        options = {"address": address, "runtime_env": {"working_dir": str(ROOT), "excludes": excludes}}
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"cannot use the Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    # Ray itself goes on trying a dead address for ten minutes.
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    advice = "start one with `ray start --head`, or leave --address out to run on this machine"
+    if not host or not port.isdigit():
+        raise ConfigError(f"--address {address!r} is not HOST:PORT of a Ray cluster; {advice}")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
+    if not address.startswith("ray://"):
+        command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+        try:
+            subprocess.run(command, check=True, timeout=ANSWER_WITHIN, capture_output=True)
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+            raise ConfigError(f"what listens at {address} does not answer as a Ray cluster; {advice}") from error
+
+
+class Sweep:
+    """Runs handed to Ray, and how they are getting on. To be used inside `cluster`."""
+
+    def __init__(
+        self, runs: Sequence[Run], folder: Path, cpus_per_run: float = 1, gpus_per_run: float | None = None
+    ) -> None:
+        """Starts as many runs as there is room for.
+
+        Args:
+            runs: to be carried out.
+            folder: where each leaves its experiment; on a cluster, a folder that its machines share, or each has its
+                own, and only the records come back here.
+            cpus_per_run, gpus_per_run: each run's share; by default a whole GPU where there are any.
+
+        Raises:
+            ConfigError: no machine of the cluster has such a share.
+        """
+        resources = ray.cluster_resources()
+        if gpus_per_run is None:
+            gpus_per_run = 1 if resources.get("GPU", 0) else 0
+        for name, share in (("CPU", cpus_per_run), ("GPU", gpus_per_run)):
+            most = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
+            if not 0 <= share <= most:
+                raise ConfigError(f"a run asks for {share:g} {name}s; the largest machine here has {most:g}")
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self._board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        threads = str(max(1, int(cpus_per_run)))
+        task = _carry_out.options(
+            num_cpus=cpus_per_run,
+            num_gpus=gpus_per_run,
+            runtime_env={
+                "env_vars": {
+                    "OMP_NUM_THREADS": threads,
+                    "NUMBA_NUM_THREADS": threads,
+                    "DISENTANGLEMENT_LIB_DATA": str(data_path().resolve()),
+                }
+            },
+        )
+        self._pending = {task.remote(run, folder, self._board): run for run in runs}
+
+    def wait(self, seconds: float) -> list[Finished]:
+        """The runs that have ended since the last call, after waiting this long for one at the most."""
+        done, _ = ray.wait(list(self._pending), timeout=seconds)
+        return [self._finish(task) for task in done]
+
+    @property
+    def num_pending(self) -> int:
+        """Runs that have not ended."""
+        return len(self._pending)
+
+    def running(self) -> dict[str, str]:
+        """The latest line of progress of each run that has begun, by the run's name."""
+        with suppress(ray.exceptions.RayError):
+            waiting = {run.name for run in self._pending.values()}
+            return {name: line for name, line in ray.get(self._board.lines.remote()).items() if name in waiting}
+        return {}
+
+    def cancel(self) -> None:
+        """Stops the runs that have not ended."""
+        for task in self._pending:
+            with suppress(ray.exceptions.RayError):
+                ray.cancel(task, force=True)
+
+    def _finish(self, task: Any) -> Finished:
+        run = self._pending.pop(task)
+        try:
+            return ray.get(task)
+        except ray.exceptions.RayError as error:
+            return Finished(run, error=f"its process died {MAX_RETRIES + 1} times: {str(error).splitlines()[0]}")
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class _Board:
+    """Where the runs, each in its own process, write how they are getting on."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, str] = {}
+
+    def update(self, name: str, line: str) -> None:
+        self._lines[name] = line
+
+    def lines(self) -> dict[str, str]:
+        return self._lines
+
+
+@ray.remote(max_retries=MAX_RETRIES)
+def _carry_out(run: Run, folder: Path, board: Any) -> Finished:
+    log_path = folder / f"{run.name}.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("w") as log:
+        output = _Output(log)
+        with redirect_stdout(output), redirect_stderr(output), _reporting(output, run.name, board):
+            try:
+                return Finished(run, record=carry_out(run, folder))
+            except ChallengeError as error:
+                print(f"error: {error}")
+                return Finished(run, error=str(error).splitlines()[0])
+            except Exception as error:  # One run's bug must not end the others; its traceback is in its log.
+                traceback.print_exc()
+                return Finished(run, error=f"{type(error).__name__}: {error} (see {log_path})")
+
+
+class _Output(io.TextIOBase):
+    """A text file that remembers the line it ends in; progress bars rewrite theirs behind a carriage return."""
+
+    def __init__(self, file: io.TextIOWrapper) -> None:
+        self._file = file
+        self.line = "starting"
+
+    def write(self, text: str) -> int:
+        self._file.write(text)
+        self._file.flush()
+        shown = [part for part in text.replace("\r", "\n").split("\n") if part.strip()]
+        if shown:
+            self.line = shown[-1].strip()
+        return len(text)
+
+
+@contextmanager
+def _reporting(output: _Output, name: str, board: Any) -> Iterator[None]:
+    """Sends the output's latest line to the board once a second, from a thread of its own."""
+    ended = threading.Event()
+
+    def report() -> None:
+        while True:
+            board.update.remote(name, output.line)
+            if ended.wait(1):
+                return
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

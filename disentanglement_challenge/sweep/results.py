@@ -1,0 +1,82 @@
+"""What a sweep keeps on disk: a record of each finished run, and all of them in one file."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from disentanglement_challenge.errors import OutputError
+from disentanglement_challenge.files import make_folder, write_json
+from disentanglement_challenge.sweep.runs import Record, Run
+
+
+class Results:
+    """The folder of one table's runs.
+
+    Attributes:
+        folder: holds `table.json`, which names the table, `results.json` with every finished run's record, and a folder
+            for each run, its experiment and its `run.json`.
+    """
+
+    def __init__(self, folder: Path, table: str) -> None:
+        """Takes the folder for this table; raises OutputError where it is another's, or cannot be written."""
+        self.folder = folder
+        self.table = table
+        note = folder / "table.json"
+        if note.is_file():
+            kept = _read(note).get("table")
+            if kept != table:
+                raise OutputError(f"{folder} holds the results of {kept}, not of {table}; choose another --output")
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise OutputError(f"{folder} is not empty and holds no table's results; choose another --output")
+        make_folder(folder)
+        write_json(note, {"table": table})
+
+    def finished(self, runs: Iterable[Run]) -> dict[Run, Record]:
+        """The records of those runs that are finished.
+
+        Raises:
+            OutputError: a run of that name was made under another configuration, or its record is damaged.
+        """
+        found = {}
+        for run in runs:
+            path = self.folder / run.name / "run.json"
+            if path.is_file():
+                record = _read(path)
+                if record.get("config") != run.config:
+                    raise OutputError(
+                        f"{path.parent} was made under another configuration ({_difference(record, run)}); "
+                        "choose another --output, or remove it"
+                    )
+                found[run] = record
+        return found
+
+    def keep(self, run: Run, record: Record, order: Sequence[Run]) -> None:
+        """Writes the record of a run that has just finished, and `results.json` anew, its runs in this order."""
+        make_folder(self.folder / run.name)
+        write_json(self.folder / run.name / "run.json", record)
+        self.write(order)
+
+    def write(self, order: Sequence[Run]) -> None:
+        """Writes `results.json`, the finished runs in this order."""
+        write_json(self.path, {"table": self.table, "runs": list(self.finished(order).values())})
+
+    @property
+    def path(self) -> Path:
+        """The file with every finished run."""
+        return self.folder / "results.json"
+
+
+def _read(path: Path) -> Record:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be read ({error}); remove it, and its run is made again") from error
+    if not isinstance(content, dict):
+        raise OutputError(f"{path} is not what a sweep writes; remove it, and its run is made again")
+    return content
+
+
+def _difference(record: Record, run: Run) -> str:
+    before, now = str(record.get("config")).splitlines(), run.config.splitlines()
+    lines = [line for line in now if line not in before] or [line for line in before if line not in now]
+    return f"now {lines[0]}" if lines else "in another order"

@@ -1,0 +1,160 @@
+"""The runs of a table: one for each row, which is a gin file, and each seed; and carrying one out."""
+
+import difflib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
+from disentanglement_challenge.environment import get_dataset_name
+from disentanglement_challenge.errors import ChallengeError, ConfigError
+from disentanglement_challenge.evaluation.harness import check_settings, evaluate
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.training.loop import train_and_export
+
+# What is counted in training steps, and so divided with them.
+STEP_PARAMETERS = ("model.training_steps", "annealed_vae.iteration_threshold")
+
+Record = dict[str, Any]
+"""What is kept of a finished run: row, seed, config, training_steps, num_latent, scores, losses, seconds."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of a table under one seed.
+
+    Attributes:
+        row: the stem of the row's gin file.
+        seed: of training; the metrics keep their official seed.
+        gin_files: the row's file and those that override it.
+        gin_bindings: what overrides them all.
+        config: the configuration that these make, as gin writes it.
+    """
+
+    row: str
+    seed: int
+    gin_files: tuple[str, ...]
+    gin_bindings: tuple[str, ...]
+    config: str
+
+    @property
+    def name(self) -> str:
+        """Where the run is kept, below its table's folder."""
+        return f"{self.row}/seed_{self.seed}"
+
+
+def table_folder(table: str) -> Path:
+    """The folder of gin files that a table is, as given or below the project's gin folder.
+
+    Raises:
+        ConfigError: there is no such folder, or no gin file in it.
+    """
+    for candidate in (Path(table), GIN_FOLDER / table):
+        if candidate.is_dir() and any(candidate.glob("*.gin")):
+            return candidate.resolve()
+    known = sorted({str(file.parent.relative_to(GIN_FOLDER)) for file in GIN_FOLDER.glob("table*/*.gin")})
+    raise ConfigError(f"{table!r} is no folder with gin files, one for each row; tables here are {', '.join(known)}")
+
+
+def choose_rows(folder: Path, wanted: Sequence[str] | None) -> list[str]:
+    """The rows of a table, in the order of their numbers, or of their names: all of them, or those that are wanted.
+
+    Raises ConfigError for one that the table does not have.
+    """
+    rows = sorted((file.stem for file in folder.glob("*.gin")), key=_natural)
+    for row in wanted or ():
+        if row not in rows:
+            close = difflib.get_close_matches(row, rows, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ConfigError(f"{folder.name} has no row {row!r}; {hint}rows are {', '.join(rows)}")
+    return [row for row in rows if not wanted or row in wanted]
+
+
+def _natural(row: str) -> tuple[int, str]:
+    digits = row.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return (int(digits) if digits.isdigit() else 0, row)
+
+
+def make_runs(
+    folder: Path,
+    rows: Sequence[str],
+    seeds: int,
+    gin_files: Sequence[str] = (),
+    gin_bindings: Sequence[str] = (),
+    divide_steps: int = 1,
+) -> tuple[list[Run], dict[str, str]]:
+    """The runs of these rows, seed by seed, and what is wrong with the rows whose configuration cannot be read.
+
+    The first seed of all rows comes before the second of any, so that a sweep that is stopped early has whole columns.
+
+    Args:
+        folder: the table's.
+        rows: of the table.
+        seeds: how many; they are 0, 1 and so on.
+        gin_files, gin_bindings: override every row's.
+        divide_steps: what `STEP_PARAMETERS` are divided by, rounding down, to no less than 1.
+    """
+    runs: list[Run] = []
+    broken: dict[str, str] = {}
+    for seed in range(seeds):
+        for row in rows:
+            # As gin looks for them, so that they are found on every machine of a cluster.
+            file = folder / f"{row}.gin"
+            row_file = str(file.relative_to(GIN_FOLDER)) if file.is_relative_to(GIN_FOLDER) else str(file)
+            files = (row_file, *gin_files)
+            try:
+                runs.append(_make_run(row, seed, files, gin_bindings, divide_steps))
+            except ChallengeError as error:
+                broken[row] = str(error).splitlines()[0]
+    return runs, broken
+
+
+def _make_run(row: str, seed: int, files: tuple[str, ...], bindings: Sequence[str], divide_steps: int) -> Run:
+    check_settings(files, bindings)
+    with gin_configuration(files, bindings):
+        divided = [
+            f"{name} = {max(1, _bound(name) // divide_steps)}"
+            for name in STEP_PARAMETERS
+            if divide_steps > 1 and _bound(name) is not None
+        ]
+        # The environment of this machine, not of the one that the run is sent to, says which data set "auto" is.
+        dataset = get_dataset_name() if _bound("dataset.name") in (None, "auto") else _bound("dataset.name")
+    added = (*bindings, *divided, f"dataset.name = {dataset!r}", f"model.random_seed = {seed}")
+    with gin_configuration(files, added):
+        return Run(row, seed, files, added, gin.config_str())
+
+
+def _bound(name: str) -> Any:
+    try:
+        return gin.query_parameter(name)
+    except ValueError:
+        return None
+
+
+def carry_out(run: Run, folder: Path) -> Record:
+    """Trains, exports and scores one run, as the experiment of its name below the folder.
+
+    Raises ChallengeError as the stages do.
+    """
+    started = time.monotonic()
+    experiment = Experiment(folder / run.name)
+    with gin_configuration(run.gin_files, run.gin_bindings):
+        steps, num_latent = _bound("model.training_steps"), _bound("encoder.num_latent")
+        train_and_export(experiment, overwrite=True)
+    scores = evaluate(experiment, run.gin_files, run.gin_bindings, overwrite=True)
+    return {
+        "row": run.row,
+        "seed": run.seed,
+        "training_steps": steps,
+        "num_latent": num_latent,
+        "dataset": scores.ground_truth_data.name,
+        "scores": {metric: score.value for metric, score in scores.by_metric.items()},
+        "losses": json.loads((experiment.train / "losses.json").read_text()),
+        "seconds": time.monotonic() - started,
+        "config": run.config,
+    }

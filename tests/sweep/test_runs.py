@@ -1,0 +1,98 @@
+import gin
+import pytest
+
+from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
+from disentanglement_challenge.errors import ConfigError, OutputError
+from disentanglement_challenge.sweep.results import Results
+from disentanglement_challenge.sweep.runs import choose_rows, make_runs, table_folder
+
+
+def bound(run, *names):
+    with gin_configuration(run.gin_files, run.gin_bindings):
+        return [gin.query_parameter(name) for name in names]
+
+
+def test_a_table_s_rows_are_its_gin_files_in_order():
+    assert choose_rows(table_folder("table3"), None) == ["256", "512", "768", "1024", "1536", "2048", "3072"]
+    assert choose_rows(table_folder("table2"), None) == ["30k", "500k", "1000k"]
+    assert choose_rows(table_folder(str(GIN_FOLDER / "table2")), ["1000k", "30k"]) == ["30k", "1000k"]
+
+
+def test_unknown_tables_and_rows():
+    with pytest.raises(ConfigError, match=r"'table9' is no folder with gin files.*table1, table2, table3"):
+        table_folder("table9")
+    with pytest.raises(ConfigError, match="table2 has no row '100k'; did you mean '1000k'"):
+        choose_rows(table_folder("table2"), ["100k"])
+
+
+def test_each_row_s_configuration_is_the_report_s():
+    runs, broken = make_runs(table_folder("table3"), ["256", "3072"], seeds=2)
+    assert broken == {}
+    assert [run.name for run in runs] == ["256/seed_0", "3072/seed_0", "256/seed_1", "3072/seed_1"]
+    names = ("encoder.num_latent", "model.training_steps", "model.random_seed", "conv_encoder.activation")
+    assert bound(runs[3], *names) == [3072, 800_000, 1, "leaky_relu"]
+    runs, _ = make_runs(table_folder("table2"), ["30k", "1000k"], seeds=1)
+    assert [bound(run, *names)[:2] for run in runs] == [[256, 30_000], [256, 1_000_000]]
+
+
+def test_what_counts_in_steps_is_divided():
+    (run,), _ = make_runs(table_folder("table1"), ["annealed_vae"], seeds=1, divide_steps=60)
+    assert bound(run, "model.training_steps", "annealed_vae.iteration_threshold") == [500, 1666]
+    (run,), _ = make_runs(table_folder("table1"), ["beta_vae"], seeds=1, divide_steps=10**9)
+    assert bound(run, "model.training_steps") == [1]
+
+
+def test_the_data_set_is_this_machine_s(monkeypatch):
+    monkeypatch.setenv("AICROWD_DATASET_NAME", "mpi3d_real")
+    (run,), _ = make_runs(table_folder("table1"), ["beta_vae"], seeds=1)
+    assert bound(run, "dataset.name") == ["mpi3d_real"]
+    (run,), _ = make_runs(table_folder("table1"), ["beta_vae"], 1, ["scaled.gin"])
+    assert bound(run, "dataset.name") == ["mpi3d_embedded"]
+
+
+def test_a_broken_row_among_good_ones(tmp_path):
+    (tmp_path / "good.gin").write_text('include "table1/beta_vae.gin"\n')
+    (tmp_path / "bad.gin").write_text('include "table1/beta_vae.gin"\nencoder.num_latents = 10\n')
+    runs, broken = make_runs(tmp_path, ["bad", "good"], seeds=2)
+    assert [run.row for run in runs] == ["good", "good"]
+    assert list(broken) == ["bad"]
+    assert "'encoder' has no parameter 'num_latents'; did you mean 'num_latent'" in broken["bad"]
+
+
+def test_finished_runs_are_found_again(tmp_path):
+    runs, _ = make_runs(table_folder("table2"), ["30k", "500k"], seeds=1)
+    results = Results(tmp_path / "out", "table2")
+    assert results.finished(runs) == {}
+    record = {"row": "30k", "seed": 0, "config": runs[0].config}
+    results.keep(runs[0], record, runs)
+    assert Results(tmp_path / "out", "table2").finished(runs) == {runs[0]: record}
+
+
+def test_a_run_of_another_configuration_is_not_taken_for_this_one(tmp_path):
+    (run,), _ = make_runs(table_folder("table2"), ["30k"], seeds=1)
+    (other,), _ = make_runs(table_folder("table2"), ["30k"], 1, [], ["factor_vae.gamma = 7.0"])
+    results = Results(tmp_path, "table2")
+    results.keep(run, {"config": run.config}, [run])
+    with pytest.raises(OutputError, match=r"30k/seed_0 was made under another configuration.*gamma = 7\.0"):
+        results.finished([other])
+    assert results.finished([run])
+
+
+def test_the_folder_of_another_table(tmp_path):
+    Results(tmp_path / "out", "table1")
+    with pytest.raises(OutputError, match="holds the results of table1, not of table2; choose another --output"):
+        Results(tmp_path / "out", "table2")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").touch()
+    with pytest.raises(OutputError, match="is not empty and holds no table's results"):
+        Results(tmp_path / "photos", "table1")
+    assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.png"]
+
+
+def test_a_damaged_record(tmp_path):
+    (run,), _ = make_runs(table_folder("table2"), ["30k"], seeds=1)
+    results = Results(tmp_path, "table2")
+    results.keep(run, {"config": run.config}, [run])
+    (tmp_path / run.name / "run.json").write_text("{")
+    with pytest.raises(OutputError, match=r"run\.json cannot be read .*remove it"):
+        results.finished([run])

@@ -1,0 +1,192 @@
+"""The sweep as real processes: on this machine, and on a Ray cluster of two nodes with a worker killed under a run."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from ray.cluster_utils import Cluster
+
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.evaluation.harness import evaluate
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.sweep.cluster import Sweep, cluster
+from disentanglement_challenge.training.loop import train_and_export
+
+ROW = """
+include "table1/beta_vae.gin"
+model.training_steps = {steps}
+model.batch_size = 8
+model.eval_steps = 1
+encoder.num_latent = {num_latent}
+conv_encoder.width = 0.25
+deconv_decoder.width = 0.25
+factor_vae_score.num_variance_estimate = 200
+factor_vae_score.num_train = 200
+factor_vae_score.num_eval = 100
+dci.num_train = 300
+dci.num_test = 100
+sap_score.num_train = 300
+sap_score.num_test = 100
+mig.num_train = 300
+irs.num_train = 300
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+
+    def add(row, steps=3, num_latent=3):
+        (folder / f"{row}.gin").write_text(ROW.format(steps=steps, num_latent=num_latent))
+
+    add.folder = folder
+    return add
+
+
+def start(table, output, data_path, *flags):
+    return subprocess.Popen(
+        [sys.executable, "-m", "disentanglement_challenge.sweep", str(table.folder), "--output", str(output), *flags],
+        env={**os.environ, "DISENTANGLEMENT_LIB_DATA": str(data_path), "COLUMNS": "200"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    stdout, stderr = process.communicate(timeout=300)
+    return process.returncode, stdout, stderr
+
+
+def scores(output):
+    return {run["row"]: run["scores"] for run in json.loads((output / "results.json").read_text())["runs"]}
+
+
+def workers_below(pid):
+    """Processes that carry out a run, among all that a process has started and they in turn."""
+    found, parents = [], {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            parents[int(status.parent.name)] = int(re.search(r"^PPid:\s*(\d+)", status.read_text(), re.M)[1])
+        except OSError:
+            continue  # It has ended since.
+    for child in parents:
+        ancestor = child
+        while ancestor in parents and ancestor != pid:
+            ancestor = parents[ancestor]
+        try:
+            if ancestor == pid and b"ray::_carry_out" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+    return value
+
+
+def test_a_cluster_of_two_nodes_loses_a_worker_and_no_run(table, tmp_path, embedded_data_path):
+    for row in ("first", "second"):
+        table(row, steps=30)
+    table("impossible", num_latent=0)
+    output = tmp_path / "out"
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        nodes.add_node(num_cpus=1)
+        process = start(table, output, embedded_data_path, "--seeds", "1", "--address", nodes.address)
+        log = output / "second" / "seed_0.log"
+        wait_for(lambda: log.is_file() and "training" in log.read_text())
+        killed = wait_for(lambda: workers_below(os.getpid()))
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        code, stdout, stderr = finish(process)
+    finally:
+        nodes.shutdown()
+
+    assert code == 1, stdout + stderr
+    assert re.search(r"impossible/seed_0 failed: .*num_latent is 0", stdout)
+    assert set(scores(output)) == {"first", "second"}
+    # The two rows differ by name alone, and what was killed was one of them or both.
+    assert scores(output)["first"] == scores(output)["second"]
+
+    experiment = Experiment(tmp_path / "by_hand")
+    files, bindings = [str(table.folder / "first.gin")], ["dataset.name = 'mpi3d_embedded'"]
+    environment = pytest.MonkeyPatch()
+    environment.setenv("DISENTANGLEMENT_LIB_DATA", str(embedded_data_path))
+    with environment.context():
+        with gin_configuration(files, bindings):
+            train_and_export(experiment, overwrite=False)
+        by_hand = evaluate(experiment, files, bindings).by_metric
+    assert scores(output)["first"] == pytest.approx({metric: s.value for metric, s in by_hand.items()}, abs=1e-3)
+
+
+def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on(table, tmp_path, embedded_data_path):
+    table("quick")
+    table("slow", steps=100_000)
+    output = tmp_path / "out"
+    process = start(table, output, embedded_data_path, "--seeds", "1")
+    wait_for(lambda: (output / "quick" / "seed_0" / "run.json").is_file())
+    workers = wait_for(lambda: workers_below(process.pid))
+    process.send_signal(signal.SIGINT)
+    code, stdout, stderr = finish(process)
+    assert code == 130, stdout + stderr
+    assert "1 of 2 runs are finished and kept; the same command goes on with the others" in stdout
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=20)
+    kept = scores(output)
+    assert set(kept) == {"quick"}
+
+    code, stdout, stderr = finish(start(table, output, embedded_data_path, "--seeds", "1", "--rows", "quick"))
+    assert code == 0, stdout + stderr
+    assert "1 of 1 runs are finished already" in stdout
+    assert "one seed" in stdout
+    assert scores(output) == kept
+
+
+def test_mistakes_are_one_line(table, tmp_path, embedded_data_path):
+    table("quick")
+    code, _, stderr = finish(start(table, tmp_path / "out", embedded_data_path, "--rows", "quik"))
+    assert code == 1
+    assert stderr == "error: mine has no row 'quik'; did you mean 'quick'? rows are quick\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_address_where_nothing_listens():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ConfigError, match=f"no Ray cluster answers at 127.0.0.1:{port} "), cluster(f"127.0.0.1:{port}"):
+        pass
+
+
+def test_an_address_where_something_else_listens():
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"what listens at {address} does not answer as a Ray"), cluster(address):
+            pass
+
+
+@pytest.mark.parametrize("address", ["here", "host:port", ":6379"])
+def test_an_address_that_is_none(address):
+    with pytest.raises(ConfigError, match="is not HOST:PORT of a Ray cluster"), cluster(address):
+        pass
+
+
+def test_a_share_that_no_machine_has(tmp_path):
+    with cluster(None), pytest.raises(ConfigError, match=r"a run asks for 4000 CPUs; the largest machine here has \d+"):
+        Sweep([], tmp_path, cpus_per_run=4000)
