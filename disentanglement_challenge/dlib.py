@@ -76,7 +76,7 @@ with _quiet_import():
 
 def _with_old_thumbnail(image: PIL.Image.Image) -> Any:
     new_thumbnail = image.thumbnail
-    image.thumbnail = lambda size, *resample: new_thumbnail(size[:2], *resample)  # type: ignore[method-assign, assignment]
+    image.thumbnail = lambda size, *resample: new_thumbnail(size[:2], *resample)  # type: ignore[method-assign]
     return image
 
 

@@ -53,7 +53,7 @@ class Entry:
 
 
 def _mpi3d(name: str) -> Entry:
-    num_images = mpi3d.NUM_IMAGES[name][0]
+    num_images = mpi3d.NUM_IMAGES[name]
     sizes = mpi3d.FACTOR_SIZES_BY_NUM_IMAGES[num_images]
     return Entry(sizes, num_images, 3, "CC BY 4.0", mpi3d.SOURCES[name], f"{name}/converted")
 

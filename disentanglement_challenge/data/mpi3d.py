@@ -30,13 +30,14 @@ FACTOR_SIZES_BY_NUM_IMAGES = {
     460_800: [4, 4, 2, 3, 3, 40, 40],
     1_036_800: [6, 6, 2, 3, 3, 40, 40],
 }
-# How many images each set may have: the rendered ones are about in two generations, the photographed ones in one.
+# How many images each set has as published now. Only the rendered sets were ever of another number.
 NUM_IMAGES = {
-    "mpi3d_toy": [1_036_800, 460_800],
-    "mpi3d_realistic": [1_036_800, 460_800],
-    "mpi3d_real": [1_036_800],
-    "mpi3d_real_complex": [460_800],
+    "mpi3d_toy": 1_036_800,
+    "mpi3d_realistic": 1_036_800,
+    "mpi3d_real": 1_036_800,
+    "mpi3d_real_complex": 460_800,
 }
+_NEVER = {"mpi3d_real": 460_800, "mpi3d_real_complex": 1_036_800}
 # Where disentanglement_lib looks for each file, below DISENTANGLEMENT_LIB_DATA.
 ARCHIVES = {
     "mpi3d_toy": "mpi3d_toy/mpi3d_toy.npz",
@@ -90,8 +91,9 @@ def load_mpi3d(name: str, data_path: Path) -> IndexedGroundTruthData:
             raise DataError(
                 f"{archive}: images are {dtype} of shape {tuple(shape)}; MPI3D's are uint8 of shape (N, 64, 64, 3)"
             )
-        if shape[0] not in NUM_IMAGES[name]:
-            known = " or ".join(f"{num} (factor sizes {FACTOR_SIZES_BY_NUM_IMAGES[num]})" for num in NUM_IMAGES[name])
+        possible = {num: sizes for num, sizes in FACTOR_SIZES_BY_NUM_IMAGES.items() if num != _NEVER.get(name)}
+        if shape[0] not in possible:
+            known = " or ".join(f"{num} (factor sizes {sizes})" for num, sizes in possible.items())
             raise DataError(f"{archive} holds {shape[0]} images; {name} has {known}: another file?")
         return shape
 

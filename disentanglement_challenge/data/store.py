@@ -75,7 +75,7 @@ def finished_images(folder: Path) -> NDArray[Any] | None:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    images = _map_npy(folder / "images.npy")
+    images = _map_images(folder / "images.npy")
     return images if len(images) == num_images else None
 
 
@@ -177,7 +177,7 @@ def _make_images(
                 images = make(start, stop)
             except DataError:
                 # What a damaged source gave is not gone on from: a mended one may look the same from outside.
-                _write_progress(folder, recipe, 0)
+                (folder / "images.json").unlink()
                 partial.unlink()
                 raise
             file.write(np.ascontiguousarray(images, dtype=dtype).data)
@@ -191,23 +191,18 @@ def _make_images(
 _ADVICE = "delete it to have it made again"
 
 
-def _map_npy(path: Path) -> NDArray[Any]:
+def _map_images(path: Path, shape: Sequence[int] | None = None, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
     try:
         images = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged or unreadable ({' '.join(str(error).split())}); {_ADVICE}") from error
+    if shape is not None and (images.shape != tuple(shape) or images.dtype != dtype):
+        raise DataError(
+            f"{path}: holds {images.dtype} of shape {images.shape}, expected {dtype} of {tuple(shape)}; {_ADVICE}"
+        )
     if path.stat().st_size != images.offset + images.nbytes:
         raise DataError(
             f"{path}: {path.stat().st_size} bytes long, expected {images.offset + images.nbytes}; {_ADVICE}"
-        )
-    return images
-
-
-def _map_images(path: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    images = _map_npy(path)
-    if images.shape != tuple(shape) or images.dtype != dtype:
-        raise DataError(
-            f"{path}: holds {images.dtype} of shape {images.shape}, expected {dtype} of {tuple(shape)}; {_ADVICE}"
         )
     return images
 
