@@ -14,9 +14,9 @@ images can be trained on, and not be scored.
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gin
 import numpy as np
@@ -51,28 +51,30 @@ class FolderData(IndexedGroundTruthData):
             OutputError: there is no room or no permission to convert the images.
         """
         if path.suffix == ".npz":
-            images, values, names = _read_npz(name, path)
+            contents = _read_npz(name, path)
         elif path.is_dir():
-            images, values, names = _read_folder(path)
+            contents = _read_folder(path)
         else:
             raise DataError(
                 f"data set {name!r}: {path} is neither a folder of pictures nor an .npz; bind folder.path to one"
             )
-        if values is None:
+        if contents.values is None:
             # Which image it is, is one factor that is not latent.
             note = "it has no factors, so it cannot be scored"
+            images = contents.load()
             super().__init__(name, images, [len(images)], ["image"], note, latent_factor_indices=[])
             return
-        factors = np.stack([np.unique(column, return_inverse=True)[1].reshape(-1) for column in values], axis=1)
+        columns = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in contents.values]
+        factors = np.stack(columns, axis=1)
         sizes = [int(size) for size in factors.max(axis=0) + 1]
         positions = positions_of(factors, sizes)
         if positions is None:
-            counts = " x ".join(f"{size} {factor}" for size, factor in zip(sizes, names, strict=True))
+            counts = " x ".join(f"{size} {factor}" for size, factor in zip(sizes, contents.names, strict=True))
             raise DataError(
                 f"{path}: its factors ({counts}) make {np.prod(sizes, dtype=object)} combinations and there are "
                 f"{len(factors)} images; each combination needs one image"
             )
-        super().__init__(name, images, sizes, names, positions=positions)
+        super().__init__(name, contents.load(), sizes, contents.names, positions=positions)
 
 
 @gin.configurable("folder", denylist=["name", "data_path"])
@@ -81,20 +83,24 @@ def load_folder(name: str, data_path: Path, path: str | None = None) -> FolderDa
     return FolderData(data_path / "folder" if path is None else Path(path), name)
 
 
-Contents = tuple[NDArray[np.uint8], Sequence[NDArray[Any]] | None, list[str]]
+class _Contents(NamedTuple):
+    """What a user gives: how to load the images, a column of values for each factor if there are any, their names."""
+
+    load: Callable[[], NDArray[np.uint8]]
+    values: Sequence[NDArray[Any]] | None
+    names: list[str]
 
 
-def _read_folder(path: Path) -> Contents:
+def _read_folder(path: Path) -> _Contents:
     table = path / TABLE
     if table.exists():
         files, values, names = _read_table(table)
-        values_or_none: Sequence[NDArray[Any]] | None = values
     else:
         try:
             files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        values_or_none, names = None, []
+        values, names = None, []
     if not files:
         raise DataError(f"{path}: there are no pictures in it; they are files such as .png or .jpg")
     recipe: dict[str, object] = {"files": hashlib.sha256(json.dumps(files_recipe(files)).encode()).hexdigest()}
@@ -111,10 +117,12 @@ def _read_folder(path: Path) -> Contents:
         return np.stack(pictures)
 
     shape = [len(files), *first.shape]
-    return load_or_make_images(path / "converted", shape, recipe, make, "converting pictures"), values_or_none, names
+    return _Contents(
+        lambda: load_or_make_images(path / "converted", shape, recipe, make, "converting pictures"), values, names
+    )
 
 
-def _read_table(table: Path) -> tuple[list[Path], list[NDArray[Any]], list[str]]:
+def _read_table(table: Path) -> tuple[list[Path], Sequence[NDArray[Any]] | None, list[str]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -130,6 +138,9 @@ def _read_table(table: Path) -> tuple[list[Path], list[NDArray[Any]], list[str]]
     if len(set(files)) < len(files):
         twice = next(file for file in files if files.count(file) > 1)
         raise DataError(f"{table}: {twice.name} stands in two rows")
+    for picture in files:
+        if not picture.exists():
+            raise DataError(f"no picture {picture}, which {table.name} names")
     columns = [np.array([row[i].strip() for row in rows[1:]]) for i in range(1, len(rows[0]))]
     return files, [_numbers(column) for column in columns], names
 
@@ -153,8 +164,6 @@ def _read_picture(path: Path) -> NDArray[np.uint8]:
             if image.mode not in ("1", "L", "RGB", "P"):
                 raise DataError(f"{path} is of Pillow's mode {image.mode}; pictures must be grey (L) or colour (RGB)")
             pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    except FileNotFoundError:
-        raise DataError(f"no picture {path}, which {TABLE} names") from None
     except UnidentifiedImageError:
         raise DataError(f"{path} is not a picture that Pillow can read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -162,7 +171,7 @@ def _read_picture(path: Path) -> NDArray[np.uint8]:
     return pixels.reshape(_SIZE, _SIZE, -1)
 
 
-def _read_npz(name: str, path: Path) -> Contents:
+def _read_npz(name: str, path: Path) -> _Contents:
     def check(shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
         if dtype != np.uint8 or len(shape) not in (3, 4) or tuple(shape[1:3]) != (_SIZE, _SIZE):
             raise DataError(
@@ -179,7 +188,7 @@ def _read_npz(name: str, path: Path) -> Contents:
     images = load_npz_images(name, path, "images", check, path.parent / f"{path.stem}.converted")
     keys = _keys(path)
     if "factors" not in keys:
-        return images, None, []
+        return _Contents(lambda: images, None, [])
     factors = _read_array(path, "factors")
     if factors.ndim != 2 or factors.dtype.kind not in "biuf" or not factors.shape[1] or len(factors) != len(images):
         raise DataError(
@@ -194,7 +203,7 @@ def _read_npz(name: str, path: Path) -> Contents:
                 f"{path}: factor_names are {given.dtype} of shape {given.shape}; they must be {factors.shape[1]} texts"
             )
         names = [str(text) for text in given]
-    return images, list(factors.T), names
+    return _Contents(lambda: images, list(factors.T), names)
 
 
 def _keys(path: Path) -> set[str]:

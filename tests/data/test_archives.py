@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
@@ -47,7 +48,9 @@ def test_stored_and_deflated_archives_are_the_same_data(data_path, save):
     with zipfile.ZipFile(path) as archive:
         deflated = archive.getinfo("images.npy").compress_type == zipfile.ZIP_DEFLATED
     assert deflated == (save is np.savez_compressed)
-    np.testing.assert_array_equal(get_named_ground_truth_data("mpi3d_toy").images, official.pixels(48, 64, 64, 3))
+    np.testing.assert_array_equal(
+        get_named_ground_truth_data("mpi3d_toy").images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
+    )
 
 
 @pytest.mark.parametrize("part", [0.001, 0.3, 0.9, 0.999])
@@ -58,7 +61,9 @@ def test_a_truncated_archive_is_damaged(data_path, save, part):
     path.write_bytes(content[: int(len(content) * part)])
     refused("mpi3d_toy", "damaged")
     path.write_bytes(content)
-    np.testing.assert_array_equal(get_named_ground_truth_data("mpi3d_toy").images, official.pixels(48, 64, 64, 3))
+    np.testing.assert_array_equal(
+        get_named_ground_truth_data("mpi3d_toy").images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
+    )
 
 
 def cut_member(path, cut):
@@ -96,7 +101,9 @@ def test_nothing_of_a_damaged_archive_is_gone_on_from(data_path, monkeypatch):
     refused("mpi3d_toy", "damaged")
     path.write_bytes(good)
     os.utime(path, ns=(times, times))
-    np.testing.assert_array_equal(get_named_ground_truth_data("mpi3d_toy").images, official.pixels(48, 64, 64, 3))
+    np.testing.assert_array_equal(
+        get_named_ground_truth_data("mpi3d_toy").images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
+    )
 
 
 def test_an_archive_may_go_once_it_is_converted(data_path):
@@ -277,8 +284,8 @@ sys.path[:0] = {path!r}
 import official
 from pathlib import Path
 from disentanglement_challenge.data import archive, mpi3d, store
-mpi3d.FACTOR_SIZES_BY_NUM_IMAGES[48] = official.MPI3D_SIZES
-store._CHUNK = 4
+mpi3d.FACTOR_SIZES_BY_NUM_IMAGES[official.MPI3D_IMAGES] = official.MPI3D_SIZES
+store._CHUNK = 16
 read = archive.NpzMember.read
 def slow(*arguments):
     time.sleep(float(sys.argv[2]))
@@ -292,27 +299,29 @@ mpi3d.load_mpi3d("mpi3d_toy", Path(sys.argv[1]))
 def test_a_killed_conversion_goes_on_where_it_was(data_path, save):
     official.write_mpi3d(data_path, "mpi3d_toy", save)
     note = data_path / "mpi3d_toy" / "converted" / "images.json"
-    program = PROGRAM.format(path=[str(Path(__file__).parent), *sys.path])
+    program = PROGRAM.format(path=[str(Path(official.__file__).parent), *sys.path])
     process = subprocess.Popen([sys.executable, "-c", program, data_path, "0.1"], stderr=subprocess.PIPE)
-    while not note.exists() or json.loads(note.read_text())["num_images"] < 8:
+    while not note.exists() or json.loads(note.read_text())["num_images"] < 32:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done = json.loads(note.read_text())["num_images"]
-    assert 8 <= done < 48
+    assert 32 <= done < 192
     again = subprocess.run(
         [sys.executable, "-c", program, data_path, "0"], stderr=subprocess.PIPE, text=True, check=True
     )
-    assert f"{done}.0/48.0" in again.stderr
-    np.testing.assert_array_equal(np.load(note.with_name("images.npy")), official.pixels(48, 64, 64, 3))
+    assert float(re.search(r"([\d.]+)/192", again.stderr)[1]) == done
+    np.testing.assert_array_equal(
+        np.load(note.with_name("images.npy")), official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
+    )
 
 
 def test_the_published_shapes3d_becomes_the_librarys_archive(data_path):
     import h5py
 
     packed, target = data_path / "3dshapes.h5", data_path / "3dshapes.npz"
-    images, labels = official.pixels(48, 64, 64, 3), np.random.RandomState(1).uniform(size=(48, 6))
+    images, labels = official.pixels(96, 64, 64, 3), np.random.RandomState(1).uniform(size=(96, 6))
     with h5py.File(packed, "w") as file:
         file.create_dataset("images", data=images, compression="gzip")
         file.create_dataset("labels", data=labels)

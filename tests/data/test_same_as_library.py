@@ -184,4 +184,4 @@ def test_mpi3d_real_complex_has_mpi3ds_format(data_path):
     """There is no class for it in the library; its file is one of MPI3D's."""
     official.write_mpi3d(data_path, "mpi3d_real_complex")
     data = get_named_ground_truth_data("mpi3d_real_complex")
-    np.testing.assert_array_equal(data.images, official.pixels(48, 64, 64, 3))
+    np.testing.assert_array_equal(data.images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3))

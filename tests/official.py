@@ -10,8 +10,10 @@ from scipy.io import savemat
 DSPRITES_SIZES = [3, 2, 3, 2, 2]
 CARS = 3
 NORB_SIZES = [2, 4, 2, 3, 2]
-SHAPES3D_SIZES = [2, 2, 1, 2, 2, 3]
-MPI3D_SIZES = [2, 2, 1, 1, 3, 2, 2]
+SHAPES3D_SIZES = [2, 2, 2, 2, 2, 3]
+SHAPES3D_IMAGES = 96
+MPI3D_SIZES = [2, 2, 2, 2, 3, 2, 2]
+MPI3D_IMAGES = 192
 
 
 def pixels(num, *shape, seed=0):
@@ -106,9 +108,8 @@ def write_norb(data_path):
 def write_shapes3d(data_path, save=np.savez, **changes):
     path = data_path / "3dshapes" / "look-at-object-room_floor-hueXwall-hueXobj-hueXobj-sizeXobj-shapeXview-azi.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    num = int(np.prod(SHAPES3D_SIZES))
     arrays = {
-        "images": pixels(num, 64, 64, 3).reshape(*SHAPES3D_SIZES, 64, 64, 3),
+        "images": pixels(SHAPES3D_IMAGES, 64, 64, 3).reshape(*SHAPES3D_SIZES, 64, 64, 3),
         "labels": np.zeros((*SHAPES3D_SIZES, 6)),
     }
     save(path, **{key: array for key, array in {**arrays, **changes}.items() if array is not None})
@@ -119,7 +120,7 @@ def write_mpi3d(data_path, name, save=np.savez, **arrays):
     folder = data_path if name == "mpi3d_real_complex" else data_path / name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("real3d_complicated_shapes_ordered.npz" if name == "mpi3d_real_complex" else f"{name}.npz")
-    save(path, **(arrays or {"images": pixels(int(np.prod(MPI3D_SIZES)), 64, 64, 3)}))
+    save(path, **(arrays or {"images": pixels(MPI3D_IMAGES, 64, 64, 3)}))
     return path
 
 
@@ -131,4 +132,4 @@ def use_tiny_sizes(monkeypatch):
     monkeypatch.setattr(cars3d, "FACTOR_SIZES", [4, 24, CARS])
     monkeypatch.setattr(smallnorb, "FACTOR_SIZES", NORB_SIZES)
     monkeypatch.setattr(shapes3d, "FACTOR_SIZES", SHAPES3D_SIZES)
-    monkeypatch.setitem(mpi3d.FACTOR_SIZES_BY_NUM_IMAGES, 48, MPI3D_SIZES)
+    monkeypatch.setitem(mpi3d.FACTOR_SIZES_BY_NUM_IMAGES, MPI3D_IMAGES, MPI3D_SIZES)
