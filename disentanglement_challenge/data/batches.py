@@ -47,5 +47,11 @@ def to_network(images: torch.Tensor, device: torch.device) -> torch.Tensor:
 
     Integers are divided by 255, and travel to the device before they become floats; floats are taken as they are.
     """
-    moved = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    return moved.float() if moved.is_floating_point() else moved.float() / 255
+    if images.is_floating_point():
+        floats = images.to(device, torch.float32, non_blocking=True)
+    elif device.type == "cpu":
+        # One pass over the bytes where PyTorch makes two, and no waiting for threads over so little.
+        floats = torch.from_numpy(np.divide(images.numpy(), np.float32(255), dtype=np.float32))
+    else:
+        floats = images.to(device, non_blocking=True).float().div_(255)
+    return floats.permute(0, 3, 1, 2)
