@@ -53,11 +53,13 @@ def write_official(path, batches):
     """As numpy.savez writes 1,036,800 images, which would need them all in memory."""
     path.parent.mkdir(parents=True)
     header = {"descr": "|u1", "fortran_order": False, "shape": (1_036_800, 64, 64, 3)}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open("images.npy", "w", force_zip64=True) as out:
-            np.lib.format.write_array_header_1_0(out, header)
-            for images in batches:
-                out.write(images.data)
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
+        archive.open("images.npy", "w", force_zip64=True) as out,
+    ):
+        np.lib.format.write_array_header_1_0(out, header)
+        for images in batches:
+            out.write(images.data)
 
 
 def convert_and_train(path, batches):
