@@ -84,7 +84,9 @@ def load_cars3d(name: str, data_path: Path) -> IndexedGroundTruthData:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     elevations, azimuths, cars = FACTOR_SIZES
     if len(paths) != cars:
-        raise DataError(f"{folder} holds {len(paths)} .mat files; Cars3D has {cars}, one a car")
+        raise DataError(
+            f"{folder} holds {len(paths)} .mat files; Cars3D has {cars}, one a car: move it away and download it again"
+        )
     images: NDArray[np.uint8] | None = None
 
     def make(start: int, stop: int) -> NDArray[np.uint8]:

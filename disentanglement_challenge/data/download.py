@@ -75,15 +75,17 @@ def download(source: Source, data_path: Path) -> None:
     folder = make_folder(data_path / "downloads")
     partial = folder / f"{source.file_name}.part"
     with _held(partial):
-        for i, address in enumerate(source.addresses):
+        # The address that an earlier run had a part from comes first, and is not left while that can be gone on from.
+        addresses = sorted(source.addresses, key=lambda address: not _validator_of(partial, address))
+        for address, other in zip(addresses, [*addresses[1:], None], strict=True):
             try:
                 _receive(address, partial, source)
                 _verify(address, partial, source)
                 break
             except DataError as error:
-                if i + 1 == len(source.addresses):
+                if other is None or (_size(partial) and _validator_of(partial, address)):
                     raise
-                print(f"{error}; trying {source.addresses[i + 1]}")
+                print(f"{error}; trying {other}")
         make_folder(target.parent)
         try:
             if source.unpack is None:

@@ -256,6 +256,28 @@ def test_the_next_address_is_tried(server, tmp_path):
     assert target(tmp_path).read_bytes() == CONTENT
 
 
+def test_a_part_is_not_left_for_another_address(server, tmp_path):
+    """And a later run begins with the address that it came from."""
+    second = server.address.replace("file.npz", "elsewhere/file.npz")
+    both = source(server, addresses=(server.address, second))
+    server.status = [404]
+    server.breaks, server.after = 7, 0
+    original = Handler.do_GET
+
+    def some_then_none(handler):
+        handler.server.after = 120_000 if len(handler.server.requests) == 1 else 0
+        original(handler)
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(Handler, "do_GET", some_then_none)
+        with pytest.raises(DataError, match=r"elsewhere.*120000 bytes are kept"):
+            download(both, tmp_path)
+    before = len(server.requests)
+    download(both, tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+    assert server.requests[before:] == ["bytes=120000-"]
+
+
 def test_nobody_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "_PAUSE", 0.0)
     monkeypatch.setattr(downloads, "_ATTEMPTS", 1)
