@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-slow lint check-scores bench clean
+.PHONY: run test test-slow lint check-scores bench bench-batches clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -26,6 +26,10 @@ check-scores: $(VENV)/.installed
 # Scores against disentanglement_lib's own, by number of latents; benchmarks/README.md says what is measured.
 bench: $(VENV)/.installed
 	PYTHONPATH=. $(VENV)/bin/python benchmarks/scores.py $(ARGS)
+
+# Random batches against the starter kit's loader, and the store's format against HDF5.
+bench-batches: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/batches.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -8,8 +8,16 @@ The library is used as published. What this module does, it does around the impo
   TensorFlow's start-up log, gin's deprecation notice for the library's `blacklist=` (eleven times), and distutils'
   deprecation notice.
 
-`disentanglement_lib.data.ground_truth.ground_truth_data` needs none of this and is imported directly where it is
-needed.
+Three of its data sets do not load any more; these names of theirs are given other meanings, and nothing else is:
+
+* Pillow dropped `Image.ANTIALIAS` for `LANCZOS`, and its `thumbnail` no longer takes a third number (Cars3D, Scream,
+  SmallNORB).
+* numpy no longer takes an array of one number for the number (`int` in SmallNORB).
+* Cars3D numbers its cars as the file system lists their files; here they are listed in the order of their names, so
+  that it is the same data set on every disk.
+
+`disentanglement_lib.data.ground_truth.ground_truth_data` and `.dummy_data` need none of this and are imported directly
+where they are needed.
 """
 
 import logging
@@ -18,6 +26,9 @@ import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import PIL.Image
 
 # TensorFlow reads both when it is first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -48,6 +59,7 @@ with _quiet_import():
 
     if not hasattr(tensorflow, "estimator"):
         tensorflow.estimator = types.SimpleNamespace(SessionRunHook=tensorflow.compat.v1.train.SessionRunHook)
+    from disentanglement_lib.data.ground_truth import cars3d, dsprites, mpi3d, norb, shapes3d
     from disentanglement_lib.evaluation.metrics import (
         beta_vae,
         dci,
@@ -61,15 +73,42 @@ with _quiet_import():
     )
     from disentanglement_lib.utils import results
 
+
+def _with_old_thumbnail(image: PIL.Image.Image) -> Any:
+    new_thumbnail = image.thumbnail
+    image.thumbnail = lambda size, *resample: new_thumbnail(size[:2], *resample)  # type: ignore[method-assign]
+    return image
+
+
+_OLD_PILLOW = types.SimpleNamespace(
+    Image=types.SimpleNamespace(
+        ANTIALIAS=PIL.Image.Resampling.LANCZOS,
+        fromarray=lambda array: _with_old_thumbnail(PIL.Image.fromarray(array)),
+        open=lambda file: _with_old_thumbnail(PIL.Image.open(file)),
+    )
+)
+for _module in (cars3d, dsprites, norb):
+    _module.PIL = _OLD_PILLOW
+norb.int = lambda array: array.item()
+cars3d.gfile = types.SimpleNamespace(
+    Open=cars3d.gfile.Open,
+    ListDirectory=lambda path, list_directory=cars3d.gfile.ListDirectory: sorted(list_directory(path)),
+)
+
 __all__ = [
     "beta_vae",
+    "cars3d",
     "dci",
+    "dsprites",
     "factor_vae",
     "irs",
     "mig",
     "modularity_explicitness",
+    "mpi3d",
+    "norb",
     "results",
     "sap_score",
+    "shapes3d",
     "unsupervised_metrics",
     "utils",
 ]

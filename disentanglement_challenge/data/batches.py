@@ -5,26 +5,53 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
+from disentanglement_challenge.data.store import HUGE_PAGE, release_pages
+
+# What random reads from a memory-mapped file may add to this process's memory: an array up to this size stays mapped,
+# of a larger one the pages are given back once so much of it may have been touched.
+_MAPPED_BYTES = 512 << 20
 
 
 def random_batches(
-    ground_truth_data: IndexedGroundTruthData, batch_size: int, random_generator: np.random.Generator
+    ground_truth_data: NamedGroundTruthData, batch_size: int, random_generator: np.random.Generator
 ) -> Iterator[torch.Tensor]:
     """Yields batches for ever, each image drawn uniformly and with replacement, as disentanglement_lib's training does.
 
     Yields:
-        uint8 tensors [batch_size, height, width, channels]; the generator's state is what decides the next.
+        tensors [batch_size, height, width, channels] for `to_network`: integers, or float32 in [0, 1] where each
+        observation has noise of its own, which is drawn as the data set draws it. The generator's state is what decides
+        the next.
     """
+    if not isinstance(ground_truth_data, IndexedGroundTruthData):
+        # Another face of the same generator: what is drawn from one moves the other on.
+        random_state = np.random.RandomState(random_generator.bit_generator)
+        while True:
+            observations = ground_truth_data.sample_observations(batch_size, random_state)
+            yield torch.from_numpy(observations.astype(np.float32, copy=False))
+
     images = ground_truth_data.images
+    # Indexing a numpy.memmap costs several times what indexing the same memory as a plain array does.
+    array = np.asarray(images)
+    batches_per_release = max(1, _MAPPED_BYTES // ((array[0].nbytes + HUGE_PAGE) * batch_size))
+    bounded = array.nbytes > _MAPPED_BYTES
     while True:
-        yield torch.from_numpy(images[random_generator.integers(len(images), size=batch_size)])
+        for _ in range(batches_per_release):
+            yield torch.from_numpy(array[random_generator.integers(len(array), size=batch_size)])
+        if bounded:
+            release_pages(images)
 
 
 def to_network(images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """uint8 images [N, height, width, channels] as a network takes them: float32 [N, channels, height, width] in [0,
-    1].
+    """Images [N, height, width, channels] as a network takes them: float32 [N, channels, height, width], 255 as 1.
 
-    The bytes travel to the device, not the floats.
+    Integers are divided by 255, and travel to the device before they become floats; floats are taken as they are.
     """
-    return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+    if images.is_floating_point():
+        floats = images.to(device, torch.float32, non_blocking=True)
+    elif device.type == "cpu":
+        # One pass over the bytes where PyTorch makes two, and no waiting for threads over so little.
+        floats = torch.from_numpy(np.divide(images.numpy(), np.float32(255), dtype=np.float32))
+    else:
+        floats = images.to(device, non_blocking=True).float().div_(255)
+    return floats.permute(0, 3, 1, 2)

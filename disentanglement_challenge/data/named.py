@@ -6,20 +6,28 @@ from pathlib import Path
 
 import gin
 
+from disentanglement_challenge.data import cars3d, dsprites, mpi3d, shapes3d, smallnorb
+from disentanglement_challenge.data.dummy import load_dummy
 from disentanglement_challenge.data.embedded import SIZES, load_embedded
-from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
-from disentanglement_challenge.data.mpi3d import ARCHIVES, load_mpi3d
+from disentanglement_challenge.data.folder import load_folder
+from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.environment import data_path, get_dataset_name
 from disentanglement_challenge.errors import DataError
 
-LOADERS: dict[str, Callable[[str, Path], IndexedGroundTruthData]] = {
+LOADERS: dict[str, Callable[[str, Path], NamedGroundTruthData]] = {
     **dict.fromkeys(SIZES, load_embedded),
-    **dict.fromkeys(ARCHIVES, load_mpi3d),
+    **dict.fromkeys(mpi3d.ARCHIVES, mpi3d.load_mpi3d),
+    **dict.fromkeys(dsprites.SOURCES, dsprites.load_dsprites),
+    "cars3d": cars3d.load_cars3d,
+    "smallnorb": smallnorb.load_smallnorb,
+    "shapes3d": shapes3d.load_shapes3d,
+    "dummy_data": load_dummy,
+    "folder": load_folder,
 }
 
 
 @gin.configurable("dataset")
-def get_named_ground_truth_data(name: str = "auto") -> IndexedGroundTruthData:
+def get_named_ground_truth_data(name: str = "auto") -> NamedGroundTruthData:
     """Loads a data set by its name (disentanglement_lib's `named_data.get_named_ground_truth_data`).
 
     Args:
@@ -30,8 +38,13 @@ def get_named_ground_truth_data(name: str = "auto") -> IndexedGroundTruthData:
     """
     if name == "auto":
         name = get_dataset_name()
+    check_name(name)
+    return LOADERS[name](name, data_path())
+
+
+def check_name(name: object) -> None:
+    """Raises DataError for what is not a key of `LOADERS`."""
     if name not in LOADERS:
         close = difflib.get_close_matches(str(name), LOADERS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise DataError(f"unknown data set {name!r}; {hint}known are {', '.join(LOADERS)}")
-    return LOADERS[name](name, data_path())

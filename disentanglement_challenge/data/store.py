@@ -6,13 +6,15 @@ import fcntl
 import io
 import json
 import logging
+import mmap
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.errors import DataError, OutputError
@@ -22,14 +24,18 @@ _LOGGER = logging.getLogger(__name__)
 # Images between two notes of progress: what a kill can cost, and what is held in memory (12 MB of 64x64x3 images).
 _CHUNK = 1024
 
+# Touching one page of a mapped file may map as much of it as the kernel caches in one piece: up to a huge page.
+HUGE_PAGE = 2 << 20
+
 
 def load_or_make_images(
     folder: Path,
     shape: Sequence[int],
     recipe: dict[str, object],
-    make: Callable[[int, int], NDArray[np.uint8]],
+    make: Callable[[int, int], NDArray[Any]],
     description: str,
-) -> NDArray[np.uint8]:
+    dtype: DTypeLike = np.uint8,
+) -> NDArray[Any]:
     """Maps `folder`/images.npy, after computing it if it is missing or was made by another recipe.
 
     Images are computed in order and appended to `images.npy.partial`; `images.json` names the recipe and how many of
@@ -41,22 +47,61 @@ def load_or_make_images(
         folder: made if missing; may be read-only once the images are complete.
         shape: [num_images, height, width, channels].
         recipe: what the images depend on, JSON values; images of another recipe are computed again, never used.
-        make: images [start, stop) as uint8 [stop - start, height, width, channels], a function of these two alone.
+        make: images [start, stop) as [stop - start, height, width, channels], a function of these two alone.
         description: the progress bar's words.
+        dtype: of the images.
 
     Returns:
-        uint8 array of `shape`, memory-mapped read-only.
+        Array of `shape` and `dtype`, memory-mapped read-only.
 
     Raises:
-        DataError: images.npy of this recipe is not a .npy file of this shape.
+        DataError: images.npy of this recipe is not a .npy file of this shape, or `make` raises it; what it gave before
+            that is thrown away.
         OutputError: the folder cannot be written, or the disk is too full.
     """
-    shape = tuple(shape)
+    shape, dtype = tuple(shape), np.dtype(dtype)
     if not _is_complete(folder, shape, recipe):
         with _writing(folder), _lock(folder):
             if not _is_complete(folder, shape, recipe):
-                _make_images(folder, shape, recipe, make, description)
-    return _map_images(folder / "images.npy", shape)
+                _make_images(folder, shape, dtype, recipe, make, description)
+    return _map_images(folder / "images.npy", shape, dtype)
+
+
+def finished_images(folder: Path) -> NDArray[Any] | None:
+    """Maps `folder`/images.npy whatever its recipe; None where there are no finished images. Raises DataError."""
+    try:
+        num_images = int(json.loads((folder / "images.json").read_text())["num_images"])
+        if not (folder / "images.npy").exists():
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    images = _map_images(folder / "images.npy")
+    return images if len(images) == num_images else None
+
+
+def files_recipe(paths: Iterable[Path]) -> dict[str, object]:
+    """A recipe for images that are read from files: their names, sizes and times of change.
+
+    Raises DataError where one cannot be looked at.
+    """
+    recipe: dict[str, object] = {}
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        recipe[path.name] = [status.st_size, status.st_mtime_ns]
+    return recipe
+
+
+def release_pages(array: NDArray[Any]) -> None:
+    """Takes a read-only memory-mapped array's pages out of this process's memory; they are read again when needed."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    # A private mapping (writable without touching the file) would lose what was written to it.
+    if isinstance(base, mmap.mmap) and not array.flags.writeable:
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_progress(folder: Path, recipe: dict[str, object]) -> int:
@@ -83,23 +128,25 @@ def _is_complete(folder: Path, shape: Sequence[int], recipe: dict[str, object]) 
     return _read_progress(folder, recipe) == shape[0] and (folder / "images.npy").exists()
 
 
-def _header(shape: Sequence[int]) -> bytes:
+def _header(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
     """The bytes of a .npy file before its data."""
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)})
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype.str, "fortran_order": False, "shape": tuple(shape)})
     return buffer.getvalue()
 
 
 def _make_images(
     folder: Path,
     shape: Sequence[int],
+    dtype: np.dtype[Any],
     recipe: dict[str, object],
-    make: Callable[[int, int], NDArray[np.uint8]],
+    make: Callable[[int, int], NDArray[Any]],
     description: str,
 ) -> None:
     """Goes on from the last note of progress to a complete images.npy; the caller holds the lock."""
     final, partial = folder / "images.npy", folder / "images.npy.partial"
-    header, image_bytes, num_images = _header(shape), int(np.prod(shape[1:])), shape[0]
+    header, num_images = _header(shape, dtype), shape[0]
+    image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
     done = _read_progress(folder, recipe)
     written = partial.stat().st_size if partial.exists() else 0
     if written < len(header) + done * image_bytes:
@@ -126,7 +173,14 @@ def _make_images(
         file.seek(0, os.SEEK_END)
         for start in range(done, num_images, _CHUNK):
             stop = min(start + _CHUNK, num_images)
-            file.write(make(start, stop).data)
+            try:
+                images = make(start, stop)
+            except DataError:
+                # What a damaged source gave is not gone on from: a mended one may look the same from outside.
+                (folder / "images.json").unlink()
+                partial.unlink()
+                raise
+            file.write(np.ascontiguousarray(images, dtype=dtype).data)
             file.flush()
             os.fsync(file.fileno())
             _write_progress(folder, recipe, stop)
@@ -134,18 +188,22 @@ def _make_images(
     partial.replace(final)
 
 
-def _map_images(path: Path, shape: Sequence[int]) -> NDArray[np.uint8]:
-    advice = "delete it to have it made again"
+_ADVICE = "delete it to have it made again"
+
+
+def _map_images(path: Path, shape: Sequence[int] | None = None, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
     try:
         images = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: damaged or unreadable ({' '.join(str(error).split())}); {advice}") from error
-    if images.shape != tuple(shape) or images.dtype != np.uint8:
+        raise DataError(f"{path}: damaged or unreadable ({' '.join(str(error).split())}); {_ADVICE}") from error
+    if shape is not None and (images.shape != tuple(shape) or images.dtype != dtype):
         raise DataError(
-            f"{path}: holds {images.dtype} of shape {images.shape}, expected uint8 of {tuple(shape)}; {advice}"
+            f"{path}: holds {images.dtype} of shape {images.shape}, expected {dtype} of {tuple(shape)}; {_ADVICE}"
         )
     if path.stat().st_size != images.offset + images.nbytes:
-        raise DataError(f"{path}: {path.stat().st_size} bytes long, expected {images.offset + images.nbytes}; {advice}")
+        raise DataError(
+            f"{path}: {path.stat().st_size} bytes long, expected {images.offset + images.nbytes}; {_ADVICE}"
+        )
     return images
 
 

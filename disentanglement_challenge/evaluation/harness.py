@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge import dlib
 from disentanglement_challenge.config import gin_configuration
-from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import use_cuda
-from disentanglement_challenge.errors import ConfigError, OutputError, RepresentationError
+from disentanglement_challenge.errors import ConfigError, DataError, OutputError, RepresentationError
 from disentanglement_challenge.evaluation.exact import exact_metric
 from disentanglement_challenge.evaluation.metrics import METRICS, MORE_METRICS
 from disentanglement_challenge.evaluation.table import RepresentationTable
@@ -54,7 +54,7 @@ class Scores:
         by_metric: in the order of METRICS and MORE_METRICS.
     """
 
-    ground_truth_data: IndexedGroundTruthData
+    ground_truth_data: NamedGroundTruthData
     engine: str
     encoding_seconds: float
     by_metric: dict[str, Score]
@@ -92,6 +92,8 @@ def evaluate(
     for files, bindings in configurations.values():
         with gin_configuration(files, bindings):
             ground_truth_data = _load_data(experiment)
+            if ground_truth_data.num_factors == 0:
+                raise DataError(f"data set {ground_truth_data.name!r} cannot be scored, as it has no factors")
             evaluation = Evaluation()
             needed.append(evaluation.images(ground_truth_data))
     _check(representation_function, ground_truth_data)
@@ -103,11 +105,13 @@ def evaluate(
         unfinished = stack.enter_context(experiment.writing())
         source: tuple[Any, RepresentationFunction] = (ground_truth_data, representation_function)
         encoding_seconds = 0.0
-        if len(images):
+        if len(images) and isinstance(ground_truth_data, IndexedGroundTruthData):
             started = time.monotonic()
             with gin_configuration(gin_files, gin_bindings):  # which may set the table's memory limit
                 folder = make_folder(unfinished.path)
-                table = RepresentationTable(*source, images, batch_size=_encoding_batch(), folder=folder)
+                table = RepresentationTable(
+                    ground_truth_data, representation_function, images, batch_size=_encoding_batch(), folder=folder
+                )
             stack.enter_context(table)
             source = (table.index_data, table.lookup)
             encoding_seconds = time.monotonic() - started
@@ -177,9 +181,13 @@ class Evaluation:
         if self.exact is not None:
             self.exact.settings()
 
-    def images(self, ground_truth_data: IndexedGroundTruthData) -> NDArray[np.int64]:
-        """The indices of the images whose representations `results` looks up; none where the library's code encodes."""
-        if self.exact is None:
+    def images(self, ground_truth_data: NamedGroundTruthData) -> NDArray[np.int64]:
+        """The indices of the images whose representations `results` looks up.
+
+        None where they are encoded as they are sampled: by the library's code, and of data whose observations are
+        random, so that none comes twice.
+        """
+        if self.exact is None or not isinstance(ground_truth_data, IndexedGroundTruthData):
             return np.empty(0, dtype=np.int64)
         return self.exact.images(ground_truth_data, self.random_seed)
 
@@ -206,10 +214,9 @@ def _encoding_batch() -> int:
     return 1024 if use_cuda() else 64
 
 
-def _check(representation_function: RepresentationFunction, ground_truth_data: IndexedGroundTruthData) -> None:
+def _check(representation_function: RepresentationFunction, ground_truth_data: NamedGroundTruthData) -> None:
     """Raises RepresentationError for what would make an hour of metrics worthless."""
-    indices = np.arange(64) * 7919 % len(ground_truth_data.images)
-    observations = ground_truth_data.observations(indices)
+    observations = ground_truth_data.sample_observations(64, np.random.RandomState(0))
     at_once = representation_function(observations)
     if at_once.shape[1] < 2:
         raise RepresentationError("the representation has one latent; SAP and MIG are gaps between two")
@@ -221,7 +228,7 @@ def _check(representation_function: RepresentationFunction, ground_truth_data: I
         )
 
 
-def _load_data(experiment: Experiment) -> IndexedGroundTruthData:
+def _load_data(experiment: Experiment) -> NamedGroundTruthData:
     try:
         bound = gin.query_parameter("dataset.name")
     except ValueError:

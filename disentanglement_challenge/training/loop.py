@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from disentanglement_challenge.config import check_count
 from disentanglement_challenge.data.batches import random_batches, to_network
-from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.errors import ConfigError, TrainingError
@@ -41,7 +41,9 @@ def train_and_export(experiment: Experiment, overwrite: bool) -> None:
     ground_truth_data = get_named_ground_truth_data()
     with experiment.writing() as unfinished:
         vae = train(unfinished, ground_truth_data)
-        check_images = to_network(torch.tensor(ground_truth_data.images[:8]), torch.device("cpu"))
+        check_images = to_network(
+            next(random_batches(ground_truth_data, 8, np.random.default_rng(0))), torch.device("cpu")
+        )
         export_model(MeanEncoder(vae.encoder), unfinished.model, check_images[:1].shape, images=check_images)
         configs = unfinished.representation_results / "gin"
         write_text(configs / "train.gin", gin.operative_config_str())
@@ -53,7 +55,7 @@ def train_and_export(experiment: Experiment, overwrite: bool) -> None:
 @gin.configurable("model", denylist=["experiment", "ground_truth_data"])
 def train(
     experiment: Experiment,
-    ground_truth_data: IndexedGroundTruthData,
+    ground_truth_data: NamedGroundTruthData,
     model: Objective = gin.REQUIRED,
     batch_size: int = gin.REQUIRED,
     training_steps: int = gin.REQUIRED,

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from disentanglement_challenge.data import mpi3d
+from disentanglement_challenge.data import mpi3d, store
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.errors import DataError, OutputError
 
@@ -51,13 +51,13 @@ def test_the_number_of_images_decides_the_factor_sizes():
 
 
 def test_a_missing_file_says_where_and_how(tmp_path):
-    with pytest.raises(DataError, match=r"mpi3d_toy\.npz; download https://.*mpi3d_toy\.npz"):
+    with pytest.raises(DataError, match=r"mpi3d_toy\.npz; download it with `.* download mpi3d_toy`"):
         mpi3d.load_mpi3d("mpi3d_toy", tmp_path)
 
 
 def test_another_number_of_images(tmp_path, images):
     archive(tmp_path, images=images)
-    with pytest.raises(DataError, match=r"48 images.*460800"):
+    with pytest.raises(DataError, match=r"48 images.*1036800"):
         mpi3d.load_mpi3d("mpi3d_real", tmp_path)
 
 
@@ -75,7 +75,7 @@ def test_another_image_size(tmp_path, tiny_sizes, images):
 
 def test_pickled_objects_stay_pickled(tmp_path, tiny_sizes):
     archive(tmp_path, images=np.array([{"an": "object"}] * 48, dtype=object))
-    with pytest.raises(DataError, match="images are object"):
+    with pytest.raises(DataError, match="object, which only unpickling"):
         mpi3d.load_mpi3d("mpi3d_real", tmp_path)
 
 
@@ -93,13 +93,13 @@ def test_a_flipped_bit(tmp_path, tiny_sizes, images):
     path.write_bytes(content)
     with pytest.raises(DataError, match="damaged"):
         mpi3d.load_mpi3d("mpi3d_real", tmp_path)
-    assert os.listdir(path.parent) == [path.name]
+    assert os.listdir(path.parent / "converted") == ["images.lock"]
 
 
 def test_no_room(tmp_path, tiny_sizes, images, monkeypatch):
     archive(tmp_path, images=images)
-    monkeypatch.setattr(mpi3d.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(OutputError, match="GB free"):
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(OutputError, match="GB are free"):
         mpi3d.load_mpi3d("mpi3d_real", tmp_path)
 
 

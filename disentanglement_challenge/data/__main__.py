@@ -1,0 +1,66 @@
+"""The data sets on the command line.
+
+    python -m disentanglement_challenge.data list
+    python -m disentanglement_challenge.data download NAME...
+
+Files are looked for, and put, below DISENTANGLEMENT_LIB_DATA (default ./scratch/dataset), where disentanglement_lib
+looks for them. `download` goes on with what an earlier one left, checks what it got, and converts it for use.
+"""
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.data.catalogue import CATALOGUE
+from disentanglement_challenge.data.download import download
+from disentanglement_challenge.data.named import check_name, get_named_ground_truth_data
+from disentanglement_challenge.environment import data_path
+
+
+def list_data_sets() -> Table:
+    """A row for each data set that a name stands for."""
+    table = Table(title=f"data sets in {data_path()}", title_justify="left")
+    for column in ("name", "images", "GB", "channels", "factor sizes", "licence", "state"):
+        table.add_column(column, justify="right" if column in ("images", "GB", "channels") else "left")
+    for name, entry in CATALOGUE.items():
+        table.add_row(
+            name,
+            f"{entry.num_images:,}" if entry.num_images else "-",
+            f"{entry.num_bytes / 1e9:.1f}" if entry.num_images else "-",
+            str(entry.channels),
+            " ".join(map(str, entry.factor_sizes)),
+            entry.licence,
+            entry.state(data_path()),
+        )
+    table.add_row("folder", "", "", "1, 3", "your own data", "", "the README says how")
+    return table
+
+
+def main(flags: argparse.Namespace) -> None:
+    if flags.command == "list":
+        Console(width=None if Console().is_terminal else 160).print(list_data_sets())
+        return
+    for name in flags.names:
+        check_name(name)
+    for name in flags.names:
+        for source in CATALOGUE[name].sources if name in CATALOGUE else ():
+            download(source, data_path())
+        data = get_named_ground_truth_data(name)
+        print(f"{name}: ready, factor sizes {data.factors_num_values}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m disentanglement_challenge.data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="show the data sets, their sizes, factors and licences, and which are here")
+    command = commands.add_parser("download", help="download data sets, check them, and convert them for use")
+    command.add_argument("names", nargs="+", metavar="NAME", help="as `list` shows it")
+    parsed = parser.parse_args()
+    run_script(lambda: main(parsed), parsed.debug)

@@ -1,0 +1,152 @@
+"""Arrays out of .npz archives, streamed: an archive is not read into memory, and nothing in it is unpickled.
+
+An .npz is a zip of .npy files, so any of its arrays can be read on its own, from start to end, whether the zip holds it
+deflated or stored; its check sum is compared at the end.
+"""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from disentanglement_challenge.data.store import files_recipe, finished_images, load_or_make_images
+from disentanglement_challenge.errors import DataError
+
+
+def missing_file(name: str, path: Path) -> DataError:
+    """The error for a data set whose file is not there."""
+    return DataError(
+        f"data set {name!r}: no file {path}; download it with `python -m disentanglement_challenge.data download "
+        f"{name}`, or set DISENTANGLEMENT_LIB_DATA to where it is"
+    )
+
+
+class NpzMember:
+    """One array of an .npz, read from its start to its end. A context manager.
+
+    Attributes:
+        shape, dtype: the array's.
+        crc32: the check sum of the .npy file, as the archive states it.
+    """
+
+    def __init__(self, archive: Path, key: str) -> None:
+        """Raises DataError where the archive is unreadable, damaged, or holds no such array of plain numbers."""
+        self._archive = archive
+        with _reading(archive):
+            self._zip = zipfile.ZipFile(archive)
+            try:
+                info = self._zip.getinfo(f"{key}.npy")
+            except KeyError:
+                names = ", ".join(name.removesuffix(".npy") for name in self._zip.namelist())
+                raise DataError(f"{archive} holds {names or 'nothing'}, not {key!r}: another file?") from None
+            self.crc32 = info.CRC
+            self._stream = self._zip.open(info)
+            try:
+                self.shape, self.dtype = self._read_header()
+            except ValueError as error:
+                raise DataError(f"{archive}: {key!r} is not an array ({' '.join(str(error).split())})") from error
+            self._start = self._stream.tell()
+            if self.dtype.hasobject:
+                raise DataError(f"{archive}: {key!r} is {self.dtype}, which only unpickling could read")
+            size = self._start + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+            if info.file_size != size:
+                raise DataError(f"{archive}: {key!r} is {info.file_size} bytes, its header says {size}")
+
+    def _read_header(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        version = np.lib.format.read_magic(self._stream)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read is None:
+            raise ValueError(f"format version {version} is not known")
+        shape, fortran_order, dtype = read(self._stream)
+        if fortran_order or not shape:
+            raise ValueError("it is not rows of values in C order")
+        return shape, dtype
+
+    def read(self, start: int, stop: int, item_shape: Sequence[int]) -> NDArray[Any]:
+        """Items [start, stop) of the array as if it were [num_items, *item_shape]; to go back is to begin again.
+
+        Raises DataError for damage.
+        """
+        item_bytes = int(np.prod(item_shape)) * self.dtype.itemsize
+        with _reading(self._archive):
+            self._stream.seek(self._start + start * item_bytes)
+            content = self._stream.read((stop - start) * item_bytes)
+        if len(content) < (stop - start) * item_bytes:
+            raise DataError(f"{self._archive} is damaged (it ends early); download it again")
+        return np.frombuffer(content, dtype=self.dtype).reshape(stop - start, *item_shape)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._zip.close()
+
+    def __enter__(self) -> "NpzMember":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
+        raise DataError(f"{archive} is damaged ({error or 'it ends early'}); download it again") from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{archive}: cannot be unpacked ({error})") from error
+    except OSError as error:
+        raise DataError(f"{archive}: cannot be read ({error.strerror or error})") from error
+
+
+def load_npz_images(
+    name: str,
+    archive: Path,
+    key: str,
+    check: Callable[[Sequence[int], np.dtype[Any]], Sequence[int]],
+    folder: Path,
+    convert: Callable[[NDArray[Any]], NDArray[Any]] = lambda images: images,
+) -> NDArray[np.uint8]:
+    """Maps the images of an .npz from `folder`/images.npy, after streaming them there the first time.
+
+    A killed conversion goes on where it was. The archive may be deleted once it is converted; one that is there and has
+    changed is converted again.
+
+    Args:
+        name: the data set, for messages.
+        archive, key: the .npz and the name of its array.
+        check: (shape, dtype) of that array to the same with one axis for the images, [num_images, height, width,
+            channels]; raises DataError for an array that is not the data set's.
+        folder: where the images are kept.
+        convert: what to do to the values, on a batch of images.
+
+    Raises:
+        DataError: the archive is missing, damaged, or another one.
+        OutputError: the folder cannot be written, or the disk is too full.
+    """
+    with _reading(archive):
+        there = archive.is_file()
+    if not there:
+        finished = finished_images(folder)
+        if finished is None:
+            raise missing_file(name, archive)
+        return finished
+    with NpzMember(archive, key) as member:
+        shape = check(member.shape, member.dtype)
+        recipe = {**files_recipe([archive]), "crc32": member.crc32}
+
+        def make(start: int, stop: int) -> NDArray[Any]:
+            return convert(member.read(start, stop, shape[1:]))
+
+        return load_or_make_images(folder, shape, recipe, make, f"converting {archive.name}")

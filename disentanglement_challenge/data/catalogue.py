@@ -1,0 +1,89 @@
+"""What is known of each data set before it is loaded: for the list, and for downloading."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from disentanglement_challenge.data import cars3d, dsprites, embedded, mpi3d, shapes3d, smallnorb
+from disentanglement_challenge.data.download import Source
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set of the catalogue.
+
+    Attributes:
+        factor_sizes: the number of values of each latent factor; of the published files where there are generations.
+        num_images: how many images there are; 0 where each observation is made when it is drawn.
+        channels: 1 or 3.
+        licence: what its publishers say.
+        sources: the files it is made of; none where nothing is downloaded.
+        converted: the folder that the loader's memory-mapped file is in, below DISENTANGLEMENT_LIB_DATA; "" where it
+            makes none.
+    """
+
+    factor_sizes: Sequence[int]
+    num_images: int
+    channels: int
+    licence: str
+    sources: Sequence[Source] = field(default_factory=list)
+    converted: str = ""
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of the memory-mapped file."""
+        bytes_a_value = 2 if self.converted.startswith("small_norb") else 1
+        stored_channels = 1 if self.converted.startswith("dsprites") else self.channels
+        return self.num_images * 64 * 64 * stored_channels * bytes_a_value
+
+    def state(self, data_path: Path) -> str:
+        """Whether its files are here, in a word or two."""
+        if not self.converted:
+            return "made as needed"
+        ready = (data_path / self.converted / "images.npy").exists()
+        if not self.sources:
+            return "here, ready" if ready else "made on first use"
+        here = [(data_path / source.target).exists() for source in self.sources]
+        if not all(here):
+            # The loader needs no archive that it has converted, so long as there is nothing else to read.
+            return "here, ready" if ready and len(here) == 1 else "incomplete" if any(here) else "not here"
+        return "here, ready" if ready else "here, converted on first use"
+
+
+def _mpi3d(name: str) -> Entry:
+    num_images = mpi3d.NUM_IMAGES[name]
+    sizes = mpi3d.FACTOR_SIZES_BY_NUM_IMAGES[num_images]
+    return Entry(sizes, num_images, 3, "CC BY 4.0", mpi3d.SOURCES[name], f"{name}/converted")
+
+
+def _dsprites(name: str, sizes: Sequence[int], channels: int) -> Entry:
+    licence = "zlib" if name != "scream_dsprites" else "zlib; the painting is in the public domain"
+    num_images = int(np.prod(dsprites.FACTOR_SIZES))
+    return Entry(sizes, num_images, channels, licence, dsprites.SOURCES[name], "dsprites/converted")
+
+
+CATALOGUE = {
+    **{name: Entry(sizes, int(np.prod(sizes)), 3, "MIT", [], name) for name, sizes in embedded.SIZES.items()},
+    **{name: _mpi3d(name) for name in mpi3d.ARCHIVES},
+    "dsprites_full": _dsprites("dsprites_full", dsprites.FACTOR_SIZES, 1),
+    "dsprites_noshape": _dsprites("dsprites_noshape", dsprites.FACTOR_SIZES[1:], 1),
+    "color_dsprites": _dsprites("color_dsprites", dsprites.FACTOR_SIZES, 3),
+    "noisy_dsprites": _dsprites("noisy_dsprites", dsprites.FACTOR_SIZES, 3),
+    "scream_dsprites": _dsprites("scream_dsprites", dsprites.FACTOR_SIZES, 3),
+    "cars3d": Entry(
+        cars3d.FACTOR_SIZES, int(np.prod(cars3d.FACTOR_SIZES)), 3, "not stated", cars3d.SOURCES["cars3d"],
+        "cars/converted",
+    ),
+    "smallnorb": Entry(
+        [smallnorb.FACTOR_SIZES[i] for i in smallnorb.LATENT_FACTOR_INDICES],
+        int(np.prod(smallnorb.FACTOR_SIZES)), 1, "for research; may not be sold", smallnorb.SOURCES["smallnorb"],
+        "small_norb/converted",
+    ),
+    "shapes3d": Entry(
+        shapes3d.FACTOR_SIZES, int(np.prod(shapes3d.FACTOR_SIZES)), 3, "Apache 2.0", shapes3d.SOURCES["shapes3d"],
+        "3dshapes/converted",
+    ),
+    "dummy_data": Entry([5] * 10, 0, 1, "Apache 2.0"),
+}  # fmt: skip

@@ -1,0 +1,158 @@
+"""dSprites (Matthey et al., 2017) and disentanglement_lib's variants of it with random colours and backgrounds.
+
+The official .npz carries a pickled description beside its arrays; only the images are read.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from disentanglement_challenge.data.archive import load_npz_images, missing_file
+from disentanglement_challenge.data.download import Source
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
+from disentanglement_challenge.errors import DataError
+
+FACTOR_NAMES = ["shape", "scale", "orientation", "position_x", "position_y"]
+FACTOR_SIZES = [3, 6, 40, 32, 32]
+ARCHIVE = "dsprites/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+SCREAM = "scream/scream.jpg"
+
+_DSPRITES = Source(
+    ("https://github.com/deepmind/dsprites-dataset/raw/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz",),
+    ARCHIVE,
+    checksum="md5:7da33b31b13a06f4b04a70402ce90c2e",
+)
+_SCREAM = Source(("https://upload.wikimedia.org/wikipedia/commons/f/f4/The_Scream.jpg",), SCREAM)
+
+# disentanglement_lib makes observations of sprites (float32 [N, 64, 64, 3], each pixel 0 or 1) by one of these.
+Decorate = Callable[[NDArray[np.float32], RandomState], NDArray[Any]]
+
+
+class RandomDSprites(NamedGroundTruthData):
+    """dSprites whose observations are decorated at random: no function of the factors, so of no index either.
+
+    `sample_observations_from_factors` draws from the random state what disentanglement_lib's class draws.
+    """
+
+    def __init__(self, name: str, sprites: IndexedGroundTruthData, decorate: Decorate) -> None:
+        self.name = name
+        self.factor_names = sprites.factor_names
+        self._sprites = sprites
+        self._decorate = decorate
+
+    @property
+    def num_factors(self) -> int:
+        return self._sprites.num_factors
+
+    @property
+    def factors_num_values(self) -> list[int]:
+        return self._sprites.factors_num_values
+
+    @property
+    def observation_shape(self) -> list[int]:
+        """[height, width, channels]."""
+        return [*self._sprites.observation_shape[:2], 3]
+
+    def sample_factors(self, num: int, random_state: RandomState) -> NDArray[np.int64]:
+        """Draws factors uniformly; int64 [num, num_factors]."""
+        return self._sprites.sample_factors(num, random_state)
+
+    def sample_observations_from_factors(self, factors: NDArray[np.int64], random_state: RandomState) -> NDArray[Any]:
+        """The sprites of these factors, decorated; [num, height, width, 3] in [0, 1]."""
+        sprites = self._sprites.sample_observations_from_factors(factors, random_state)
+        return self._decorate(np.repeat(sprites, 3, axis=3), random_state)
+
+
+def color(sprites: NDArray[np.float32], random_state: RandomState) -> NDArray[np.float64]:
+    """Gives each sprite one random colour (disentanglement_lib's ColorDSprites)."""
+    return sprites * random_state.uniform(0.5, 1, [len(sprites), 1, 1, 3])
+
+
+def noisy(sprites: NDArray[np.float32], random_state: RandomState) -> NDArray[np.float64]:
+    """Puts each sprite before uniform noise (disentanglement_lib's NoisyDSprites)."""
+    return np.minimum(sprites + random_state.uniform(0, 1, sprites.shape), 1.0)
+
+
+def scream(painting: NDArray[np.float64]) -> Decorate:
+    """Inverts, where a sprite is, a random patch in a random tint of a painting [height, width, 3] (ScreamDSprites)."""
+
+    def decorate(sprites: NDArray[np.float32], random_state: RandomState) -> NDArray[np.float32]:
+        height, width = sprites.shape[1:3]
+        observations = np.empty_like(sprites)
+        for observation, sprite in zip(observations, sprites, strict=True):
+            top = random_state.randint(0, painting.shape[0] - height)
+            left = random_state.randint(0, painting.shape[1] - width)
+            patch = (painting[top : top + height, left : left + width] + random_state.uniform(0, 1, size=3)) / 2.0
+            observation[:] = np.where(sprite == 1, 1 - patch, patch)
+        return observations
+
+    return decorate
+
+
+def load_dsprites(name: str, data_path: Path) -> NamedGroundTruthData:
+    """Maps dSprites into memory, converting its archive the first time, and decorates it where the name says so.
+
+    Args:
+        name: dsprites_full, dsprites_noshape, color_dsprites, noisy_dsprites or scream_dsprites.
+        data_path: the folder that disentanglement_lib looks for data sets in.
+
+    Raises:
+        DataError: a file is not there, is damaged, or is another one.
+        OutputError: there is no room or no permission to convert the archive.
+    """
+    archive = data_path / ARCHIVE
+    num_images = int(np.prod(FACTOR_SIZES))
+
+    def check(shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
+        if dtype != np.uint8 or tuple(shape[:3]) != (num_images, 64, 64):
+            raise DataError(
+                f"{archive}: imgs are {dtype} of shape {tuple(shape)}; dSprites' are uint8 of shape "
+                f"({num_images}, 64, 64): another file?"
+            )
+        return [num_images, 64, 64, 1]
+
+    def as_bytes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if images.max() > 1:
+            raise DataError(f"{archive}: a pixel is {images.max()}; dSprites' are 0 or 1: another file?")
+        return images * np.uint8(255)
+
+    images = load_npz_images(name, archive, "imgs", check, archive.parent / "converted", as_bytes)
+    check(images.shape, images.dtype)
+    latent = [1, 2, 3, 4] if name == "dsprites_noshape" else None
+    sprites = IndexedGroundTruthData(name, images, FACTOR_SIZES, FACTOR_NAMES, latent_factor_indices=latent)
+    if name == "color_dsprites":
+        return RandomDSprites(name, sprites, color)
+    if name == "noisy_dsprites":
+        return RandomDSprites(name, sprites, noisy)
+    if name == "scream_dsprites":
+        return RandomDSprites(name, sprites, scream(_load_painting(name, data_path / SCREAM)))
+    return sprites
+
+
+def _load_painting(name: str, path: Path) -> NDArray[np.float64]:
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((350, 274))
+            painting = np.array(image) / 255.0
+    except FileNotFoundError:
+        raise missing_file(name, path) from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path} is not a picture: another file?") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if painting.ndim != 3 or painting.shape[2] != 3 or min(painting.shape[:2]) <= 64:
+        raise DataError(
+            f"{path}: the painting is {painting.shape} when scaled down; it must have 3 colours and 65 rows"
+        )
+    return painting
+
+
+SOURCES = {
+    **{name: [_DSPRITES] for name in ("dsprites_full", "dsprites_noshape", "color_dsprites", "noisy_dsprites")},
+    "scream_dsprites": [_DSPRITES, _SCREAM],
+}

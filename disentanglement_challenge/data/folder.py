@@ -1,0 +1,216 @@
+"""A user's own images, as the data set `folder`.
+
+`folder.path` (gin; by default DISENTANGLEMENT_LIB_DATA/folder) is one of
+
+* a folder of pictures of 64 x 64 pixels, grey or colour, with a table factors.csv: the header
+  "file,<factor>,<factor>,..." and a row for each picture, its file's name and a value of each factor, words or numbers;
+* an .npz with `images`, uint8 [N, 64, 64, channels] or [N, 64, 64], and `factors` [N, num_factors], numbers, whose
+  names `factor_names` may give.
+
+There must be one image for each combination of the values that occur. Without the table, or without `factors`, the
+images can be trained on, and not be scored.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gin
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from disentanglement_challenge.data.archive import NpzMember, load_npz_images
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, positions_of
+from disentanglement_challenge.data.store import files_recipe, load_or_make_images
+from disentanglement_challenge.errors import DataError
+
+TABLE = "factors.csv"
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+_SIZE = 64
+
+
+class FolderData(IndexedGroundTruthData):
+    """Images and factors as the user gives them (see the top of this module).
+
+    A factor's values are numbered in ascending order, words alphabetically.
+    """
+
+    def __init__(self, path: Path, name: str = "folder") -> None:
+        """Reads the table, and converts the images the first time, to `converted` beside them.
+
+        Args:
+            path: a folder of pictures, or an .npz.
+            name: the data set's name.
+
+        Raises:
+            DataError: the path does not hold what the top of this module says; the message names file and fault.
+            OutputError: there is no room or no permission to convert the images.
+        """
+        if path.suffix == ".npz":
+            contents = _read_npz(name, path)
+        elif path.is_dir():
+            contents = _read_folder(path)
+        else:
+            raise DataError(
+                f"data set {name!r}: {path} is neither a folder of pictures nor an .npz; bind folder.path to one"
+            )
+        if contents.values is None:
+            # Which image it is, is one factor that is not latent.
+            note = "it has no factors, so it cannot be scored"
+            images = contents.load()
+            super().__init__(name, images, [len(images)], ["image"], note, latent_factor_indices=[])
+            return
+        columns = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in contents.values]
+        factors = np.stack(columns, axis=1)
+        sizes = [int(size) for size in factors.max(axis=0) + 1]
+        positions = positions_of(factors, sizes)
+        if positions is None:
+            counts = " x ".join(f"{size} {factor}" for size, factor in zip(sizes, contents.names, strict=True))
+            raise DataError(
+                f"{path}: its factors ({counts}) make {np.prod(sizes, dtype=object)} combinations and there are "
+                f"{len(factors)} images; each combination needs one image"
+            )
+        super().__init__(name, contents.load(), sizes, contents.names, positions=positions)
+
+
+@gin.configurable("folder", denylist=["name", "data_path"])
+def load_folder(name: str, data_path: Path, path: str | None = None) -> FolderData:
+    """Loads the user's own data from `path`, by default data_path/folder."""
+    return FolderData(data_path / "folder" if path is None else Path(path), name)
+
+
+class _Contents(NamedTuple):
+    """What a user gives: how to load the images, a column of values for each factor if there are any, their names."""
+
+    load: Callable[[], NDArray[np.uint8]]
+    values: Sequence[NDArray[Any]] | None
+    names: list[str]
+
+
+def _read_folder(path: Path) -> _Contents:
+    table = path / TABLE
+    if table.exists():
+        files, values, names = _read_table(table)
+    else:
+        try:
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        values, names = None, []
+    if not files:
+        raise DataError(f"{path}: there are no pictures in it; they are files such as .png or .jpg")
+    recipe: dict[str, object] = {"files": hashlib.sha256(json.dumps(files_recipe(files)).encode()).hexdigest()}
+    first = _read_picture(files[0])
+
+    def make(start: int, stop: int) -> NDArray[np.uint8]:
+        pictures = [_read_picture(file) for file in files[start:stop]]
+        for file, picture in zip(files[start:stop], pictures, strict=True):
+            if picture.shape != first.shape:
+                raise DataError(
+                    f"{file} has {picture.shape[2]} channel(s), {files[0].name} has {first.shape[2]}; "
+                    "all pictures must have as many"
+                )
+        return np.stack(pictures)
+
+    shape = [len(files), *first.shape]
+    return _Contents(
+        lambda: load_or_make_images(path / "converted", shape, recipe, make, "converting pictures"), values, names
+    )
+
+
+def _read_table(table: Path) -> tuple[list[Path], Sequence[NDArray[Any]] | None, list[str]]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read ({error})") from error
+    if not rows or rows[0][0].strip() != "file" or len(rows[0]) < 2:
+        raise DataError(f"{table}: its first line must be 'file' and the factors' names, separated by commas")
+    names = [name.strip() for name in rows[0][1:]]
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(rows[0]):
+            raise DataError(f"{table}: row {number} has {len(row)} values, the header names {len(rows[0])}")
+    files = [table.parent / row[0].strip() for row in rows[1:]]
+    if len(set(files)) < len(files):
+        twice = next(file for file in files if files.count(file) > 1)
+        raise DataError(f"{table}: {twice.name} stands in two rows")
+    for picture in files:
+        if not picture.exists():
+            raise DataError(f"no picture {picture}, which {table.name} names")
+    columns = [np.array([row[i].strip() for row in rows[1:]]) for i in range(1, len(rows[0]))]
+    return files, [_numbers(column) for column in columns], names
+
+
+def _numbers(column: NDArray[np.str_]) -> NDArray[Any]:
+    """The column as numbers, so that 10 comes after 9; as it is where a value is none."""
+    try:
+        return column.astype(np.float64)
+    except ValueError:
+        return column
+
+
+def _read_picture(path: Path) -> NDArray[np.uint8]:
+    """uint8 [64, 64, channels]."""
+    try:
+        with Image.open(path) as image:
+            if image.size != (_SIZE, _SIZE):
+                raise DataError(
+                    f"{path} is {image.size[0]} x {image.size[1]} pixels; pictures must be {_SIZE} x {_SIZE}"
+                )
+            if image.mode not in ("1", "L", "RGB", "P"):
+                raise DataError(f"{path} is of Pillow's mode {image.mode}; pictures must be grey (L) or colour (RGB)")
+            pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    except UnidentifiedImageError:
+        raise DataError(f"{path} is not a picture that Pillow can read") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    return pixels.reshape(_SIZE, _SIZE, -1)
+
+
+def _read_npz(name: str, path: Path) -> _Contents:
+    def check(shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
+        if dtype != np.uint8 or len(shape) not in (3, 4) or tuple(shape[1:3]) != (_SIZE, _SIZE):
+            raise DataError(
+                f"{path}: images are {dtype} of shape {tuple(shape)}; they must be uint8 of shape "
+                f"(N, {_SIZE}, {_SIZE}, channels) or (N, {_SIZE}, {_SIZE})"
+            )
+        channels = shape[3] if len(shape) == 4 else 1
+        if channels not in (1, 3) or shape[0] == 0:
+            raise DataError(f"{path}: images are of shape {tuple(shape)}; there must be some, of 1 or 3 channels")
+        return [*shape[:3], channels]
+
+    if not path.is_file():
+        raise DataError(f"data set {name!r}: no file {path}; bind folder.path to an .npz or a folder of pictures")
+    images = load_npz_images(name, path, "images", check, path.parent / f"{path.stem}.converted")
+    keys = _keys(path)
+    if "factors" not in keys:
+        return _Contents(lambda: images, None, [])
+    factors = _read_array(path, "factors")
+    if factors.ndim != 2 or factors.dtype.kind not in "biuf" or not factors.shape[1] or len(factors) != len(images):
+        raise DataError(
+            f"{path}: factors are {factors.dtype} of shape {factors.shape}; {len(images)} images need numbers of shape "
+            f"({len(images)}, num_factors)"
+        )
+    names = [f"factor_{i}" for i in range(factors.shape[1])]
+    if "factor_names" in keys:
+        given = _read_array(path, "factor_names")
+        if given.dtype.kind != "U" or given.shape != (factors.shape[1],):
+            raise DataError(
+                f"{path}: factor_names are {given.dtype} of shape {given.shape}; they must be {factors.shape[1]} texts"
+            )
+        names = [str(text) for text in given]
+    return _Contents(lambda: images, list(factors.T), names)
+
+
+def _keys(path: Path) -> set[str]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return set(arrays.files)
+
+
+def _read_array(path: Path, key: str) -> NDArray[Any]:
+    with NpzMember(path, key) as member:
+        return member.read(0, member.shape[0], member.shape[1:])

@@ -1,0 +1,84 @@
+"""Shapes3D (Burgess and Kim, 2018) from the .npz that disentanglement_lib reads, converted to a memory-mapped file.
+
+It is published as 3dshapes.h5, whose arrays `download` writes into that .npz.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from disentanglement_challenge.data.archive import load_npz_images
+from disentanglement_challenge.data.download import Source, damage_in
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.files import replacing
+
+FACTOR_NAMES = ["floor_color", "wall_color", "object_color", "object_size", "object_type", "azimuth"]
+FACTOR_SIZES = [10, 10, 10, 8, 4, 15]
+ARCHIVE = "3dshapes/look-at-object-room_floor-hueXwall-hueXobj-hueXobj-sizeXobj-shapeXview-azi.npz"
+
+
+def unpack_h5(packed: Path, target: Path) -> None:
+    """Writes the arrays of 3dshapes.h5 to the .npz that disentanglement_lib reads, where factors have an axis each."""
+    num_images = int(np.prod(FACTOR_SIZES))
+    with (
+        damage_in(packed),
+        h5py.File(packed, "r") as arrays,
+        replacing(target) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        for key, item_shape in (("images", (64, 64, 3)), ("labels", (6,))):
+            array = arrays.get(key)
+            if not isinstance(array, h5py.Dataset) or array.shape != (num_images, *item_shape):
+                raise DataError(f"{packed.name}: what was downloaded is not Shapes3D ({key}), and was removed")
+            header = {"descr": array.dtype.str, "fortran_order": False, "shape": (*FACTOR_SIZES, *item_shape)}
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as out:
+                np.lib.format.write_array_header_1_0(out, header)
+                for start in tqdm(range(0, num_images, 1024), desc=f"unpacking {key}", unit_scale=1024, unit="image"):
+                    out.write(np.ascontiguousarray(array[start : start + 1024]).data)
+
+
+SOURCES = {
+    "shapes3d": [
+        Source(
+            ("https://storage.googleapis.com/3d-shapes/3dshapes.h5",),
+            ARCHIVE,
+            # From TensorFlow Datasets' url_checksums/shapes3d.txt.
+            size=267573662,
+            checksum="sha256:0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785",
+            unpack=unpack_h5,
+        )
+    ]
+}
+
+
+def load_shapes3d(name: str, data_path: Path) -> IndexedGroundTruthData:
+    """Maps Shapes3D into memory, converting its archive the first time.
+
+    Args:
+        name: the data set's name.
+        data_path: the folder that disentanglement_lib looks for data sets in.
+
+    Raises:
+        DataError: the archive is not there, is damaged, or is another one.
+        OutputError: there is no room or no permission to convert it.
+    """
+    archive = data_path / ARCHIVE
+    num_images = int(np.prod(FACTOR_SIZES))
+
+    def check(shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
+        if dtype != np.uint8 or tuple(shape) not in ((*FACTOR_SIZES, 64, 64, 3), (num_images, 64, 64, 3)):
+            raise DataError(
+                f"{archive}: images are {dtype} of shape {tuple(shape)}; Shapes3D's are uint8 of shape "
+                f"{(*FACTOR_SIZES, 64, 64, 3)}"
+            )
+        return [num_images, 64, 64, 3]
+
+    images = load_npz_images(name, archive, "images", check, archive.parent / "converted")
+    check(images.shape, images.dtype)
+    return IndexedGroundTruthData(name, images, FACTOR_SIZES, FACTOR_NAMES)

@@ -1,0 +1,355 @@
+"""Official files that are not what they should be, and conversions that are stopped: one line, nothing wrong kept."""
+
+import json
+import os
+import pickle
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import official
+import pytest
+from PIL import Image
+
+from disentanglement_challenge.data import cars3d, shapes3d, store
+from disentanglement_challenge.data.named import get_named_ground_truth_data
+from disentanglement_challenge.errors import DataError, OutputError
+
+
+@pytest.fixture
+def data_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", str(tmp_path))
+    official.use_tiny_sizes(monkeypatch)
+    return tmp_path
+
+
+def refused(name, match, error=DataError):
+    with pytest.raises(error, match=match) as caught:
+        get_named_ground_truth_data(name)
+    # gin adds where it was called to what passes through it.
+    assert "\n" not in str(caught.value).split("\n  In call to configurable")[0]
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_stored_and_deflated_archives_are_the_same_data(data_path, save):
+    path = official.write_mpi3d(data_path, "mpi3d_toy", save)
+    with zipfile.ZipFile(path) as archive:
+        deflated = archive.getinfo("images.npy").compress_type == zipfile.ZIP_DEFLATED
+    assert deflated == (save is np.savez_compressed)
+    np.testing.assert_array_equal(
+        get_named_ground_truth_data("mpi3d_toy").images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
+    )
+
+
+@pytest.mark.parametrize("part", [0.001, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_truncated_archive_is_damaged(data_path, save, part):
+    path = official.write_mpi3d(data_path, "mpi3d_toy", save)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    refused("mpi3d_toy", "damaged")
+    path.write_bytes(content)
+    np.testing.assert_array_equal(
+        get_named_ground_truth_data("mpi3d_toy").images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
+    )
+
+
+def cut_member(path, cut):
+    """Takes bytes out of the first member and leaves the archive's directory right, as a lost block would."""
+    with zipfile.ZipFile(path) as archive:
+        info = archive.infolist()[0]
+        directory = archive.start_dir
+    content = path.read_bytes()
+    end = info.header_offset + 100 + info.compress_size // 2
+    content = content[: end - cut] + content[end:]
+    record = content.rindex(b"PK\5\6")
+    fixed = content[: record + 16] + struct.pack("<I", directory - cut) + content[record + 20 :]
+    path.write_bytes(fixed)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_member_that_ends_early_is_damaged(data_path, save):
+    """numpy itself cannot be asked: what it would find is the next member's bytes, and a wrong check sum."""
+    path = official.write_mpi3d(data_path, "mpi3d_toy", save)
+    cut_member(path, 1000)
+    refused("mpi3d_toy", "damaged")
+    assert not (data_path / "mpi3d_toy" / "converted" / "images.npy").exists()
+
+
+def test_nothing_of_a_damaged_archive_is_gone_on_from(data_path, monkeypatch):
+    """A flipped bit in the last images, found by the check sum when the first are long converted."""
+    monkeypatch.setattr(store, "_CHUNK", 8)
+    path = official.write_mpi3d(data_path, "mpi3d_toy")
+    good = path.read_bytes()
+    times = path.stat().st_mtime_ns
+    damaged = bytearray(good)
+    damaged[5000] ^= 1
+    path.write_bytes(damaged)
+    os.utime(path, ns=(times, times))
+    refused("mpi3d_toy", "damaged")
+    path.write_bytes(good)
+    os.utime(path, ns=(times, times))
+    np.testing.assert_array_equal(
+        get_named_ground_truth_data("mpi3d_toy").images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
+    )
+
+
+def test_an_archive_may_go_once_it_is_converted(data_path):
+    images = get_named_ground_truth_data
+    for name, write in (
+        ("mpi3d_real", lambda: official.write_mpi3d(data_path, "mpi3d_real")),
+        ("dsprites_full", lambda: official.write_dsprites(data_path)),
+        ("shapes3d", lambda: official.write_shapes3d(data_path)),
+    ):
+        path = write()
+        before = images(name).images
+        path.unlink()
+        np.testing.assert_array_equal(images(name).images, before)
+
+
+def test_the_pickle_in_dsprites_is_not_opened(data_path, tmp_path, monkeypatch):
+    path = official.write_dsprites(data_path, metadata=np.array(Bomb(), dtype=object))
+    with zipfile.ZipFile(path) as archive:
+        assert b"mkdir" in archive.read("metadata.npy")
+    monkeypatch.chdir(tmp_path)
+    assert get_named_ground_truth_data("dsprites_full").images.max() == 255
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_pickled_images_are_not_opened(data_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    official.write_dsprites(data_path, imgs=np.array([Bomb()] * 72, dtype=object))
+    refused("dsprites_full", "only unpickling")
+    path = official.write_mpi3d(data_path, "mpi3d_toy")
+    path.write_bytes(pickle.dumps(Bomb()))
+    refused("mpi3d_toy", "damaged")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "match"),
+    [
+        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=None), "holds latents_classes.*not 'imgs'"),
+        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=np.zeros((72, 32, 32), np.uint8)), "32, 32"),
+        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=np.zeros((71, 64, 64), np.uint8)), r"\(71,"),
+        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=np.zeros((72, 64, 64))), "float64"),
+        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=official.pixels(72, 64, 64)), "0 or 1"),
+        (
+            "dsprites_full",
+            lambda path: official.write_dsprites(path, imgs=np.asfortranarray(official.pixels(72, 64, 64))),
+            "C order",
+        ),
+        ("shapes3d", lambda path: official.write_shapes3d(path, images=None), "holds labels, not 'images'"),
+        ("shapes3d", lambda path: official.write_shapes3d(path, images=official.pixels(47, 64, 64, 3)), r"\(47, 64"),
+        (
+            "mpi3d_toy",
+            lambda path: official.write_mpi3d(path, "mpi3d_toy", images=official.pixels(48, 64, 64)),
+            r"\(48, 64, 64\)",
+        ),
+        (
+            "mpi3d_real",
+            lambda path: official.write_mpi3d(path, "mpi3d_real", imgs=official.pixels(48, 64, 64)),
+            "not 'images'",
+        ),
+        ("cars3d", lambda path: official.write_cars(path / "cars", shape=(64, 64, 3, 24, 4)), r"\(64, 64, 3, 24, 4\)"),
+        ("cars3d", lambda path: official.write_cars(path / "cars", key="picture"), "no array 'im'"),
+        ("cars3d", lambda path: (official.write_cars(path / "cars") / "car_000_mesh.mat").unlink(), "2 .mat files"),
+        (
+            "cars3d",
+            lambda path: (official.write_cars(path / "cars") / "car_002_mesh.mat").write_bytes(b"x" * 999),
+            "no MATLAB file",
+        ),
+        (
+            "scream_dsprites",
+            lambda path: (official.write_dsprites(path), official.write_scream(path, (500, 60))),
+            "painting",
+        ),
+        (
+            "scream_dsprites",
+            lambda path: (official.write_dsprites(path), official.write_scream(path).write_text("no")),
+            "not a picture",
+        ),
+        ("scream_dsprites", lambda path: official.write_dsprites(path), r"no file .*scream\.jpg; download"),
+    ],
+)
+def test_a_wrong_file_under_the_right_name(data_path, name, write, match):
+    write(data_path)
+    refused(name, match)
+
+
+@pytest.mark.parametrize("name", ["mpi3d_real", "mpi3d_real_complex", "mpi3d_toy"])
+def test_another_mpi3d_under_the_name(data_path, name, monkeypatch):
+    """The number of images of the other generation, on an archive that does not hold that many bytes."""
+    others = {"mpi3d_real": 460_800, "mpi3d_real_complex": 1_036_800, "mpi3d_toy": 1_000_000}
+    from disentanglement_challenge.data import archive, mpi3d
+
+    class Header(SimpleNamespace):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+    monkeypatch.setattr(
+        archive,
+        "NpzMember",
+        lambda path, key: Header(shape=(others[name], 64, 64, 3), dtype=np.dtype(np.uint8), crc32=0),
+    )
+    official.write_mpi3d(data_path, name)
+    with pytest.raises(DataError, match=rf"holds {others[name]} images; {name} has"):
+        mpi3d.load_mpi3d(name, data_path)
+
+
+@pytest.mark.parametrize("generation", [460_800, 1_036_800])
+def test_either_generation_of_the_rendered_sets_has_its_own_factors(data_path, generation, monkeypatch):
+    from disentanglement_challenge.data import mpi3d
+
+    images = np.broadcast_to(np.zeros((1, 64, 64, 3), np.uint8), (generation, 64, 64, 3))
+    monkeypatch.setattr(mpi3d, "load_npz_images", lambda *arguments: images)
+    sizes = {460_800: [4, 4, 2, 3, 3, 40, 40], 1_036_800: [6, 6, 2, 3, 3, 40, 40]}
+    for name in ("mpi3d_toy", "mpi3d_realistic"):
+        assert mpi3d.load_mpi3d(name, data_path).factors_num_values == sizes[generation]
+
+
+def norb_with(data_path, kind, change):
+    folder = official.write_norb(data_path)
+    path = next(folder.glob(f"*training-{kind}.mat"))
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "match"),
+    [
+        ("dat", lambda content: content[:-100], "damaged"),
+        ("dat", lambda content: b"", "damaged"),
+        ("dat", lambda content: b"\0" * 1000, "damaged"),
+        ("cat", lambda content: official.matrix_bytes(np.zeros(7, np.int32)), r"\(7,\)"),
+        ("cat", lambda content: content[:20] + np.full(48, 9, "<i4").tobytes(), "not SmallNORB's"),
+        ("info", lambda content: content[:20] + content[20:36] * 48, "not SmallNORB's"),
+        ("dat", lambda content: official.matrix_bytes(official.pixels(48, 2, 64, 64)), r"\(48, 2, 64, 64\)"),
+    ],
+)
+def test_wrong_matrices_of_smallnorb(data_path, kind, change, match):
+    norb_with(data_path, kind, change)
+    refused("smallnorb", match)
+
+
+@pytest.mark.parametrize("name", ["dsprites_full", "shapes3d", "mpi3d_real_complex", "cars3d", "smallnorb"])
+def test_a_missing_file_says_where_and_how(data_path, name):
+    refused(
+        name, rf"no file {data_path}.*; download it with `python -m disentanglement_challenge.data download {name}`"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission_to_read(data_path):
+    official.write_mpi3d(data_path, "mpi3d_toy").chmod(0)
+    refused("mpi3d_toy", "cannot be read .*Permission denied")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file that refuses even root")
+def test_a_file_that_refuses_even_root(data_path):
+    (data_path / "mpi3d_toy").mkdir()
+    (data_path / "mpi3d_toy" / "mpi3d_toy.npz").symlink_to("/proc/self/mem")
+    refused("mpi3d_toy", r"mpi3d_toy\.npz: cannot be read|damaged")
+
+
+def test_no_room(data_path, monkeypatch):
+    official.write_dsprites(data_path)
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    refused("dsprites_full", "GB are needed on this disk", OutputError)
+
+
+def test_a_folder_that_refuses_the_converted_file(data_path):
+    official.write_dsprites(data_path)
+    (data_path / "dsprites" / "converted").write_text("")
+    refused("dsprites_full", "a file is in the way", OutputError)
+
+
+PROGRAM = """
+import sys, time
+sys.path[:0] = {path!r}
+import official
+from pathlib import Path
+from disentanglement_challenge.data import archive, mpi3d, store
+mpi3d.FACTOR_SIZES_BY_NUM_IMAGES[official.MPI3D_IMAGES] = official.MPI3D_SIZES
+store._CHUNK = 16
+read = archive.NpzMember.read
+def slow(*arguments):
+    time.sleep(float(sys.argv[2]))
+    return read(*arguments)
+archive.NpzMember.read = slow
+mpi3d.load_mpi3d("mpi3d_toy", Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_killed_conversion_goes_on_where_it_was(data_path, save):
+    official.write_mpi3d(data_path, "mpi3d_toy", save)
+    note = data_path / "mpi3d_toy" / "converted" / "images.json"
+    program = PROGRAM.format(path=[str(Path(official.__file__).parent), *sys.path])
+    process = subprocess.Popen([sys.executable, "-c", program, data_path, "0.1"], stderr=subprocess.PIPE)
+    while not note.exists() or json.loads(note.read_text())["num_images"] < 32:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = json.loads(note.read_text())["num_images"]
+    assert 32 <= done < 192
+    again = subprocess.run(
+        [sys.executable, "-c", program, data_path, "0"], stderr=subprocess.PIPE, text=True, check=True
+    )
+    assert float(re.search(r"([\d.]+)/192", again.stderr)[1]) == done
+    np.testing.assert_array_equal(
+        np.load(note.with_name("images.npy")), official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
+    )
+
+
+def test_the_published_shapes3d_becomes_the_librarys_archive(data_path):
+    import h5py
+
+    packed, target = data_path / "3dshapes.h5", data_path / "3dshapes.npz"
+    images, labels = official.pixels(96, 64, 64, 3), np.random.RandomState(1).uniform(size=(96, 6))
+    with h5py.File(packed, "w") as file:
+        file.create_dataset("images", data=images, compression="gzip")
+        file.create_dataset("labels", data=labels)
+    shapes3d.unpack_h5(packed, target)
+    with np.load(target) as arrays:
+        np.testing.assert_array_equal(arrays["images"], images.reshape(*official.SHAPES3D_SIZES, 64, 64, 3))
+        np.testing.assert_array_equal(arrays["labels"], labels.reshape(*official.SHAPES3D_SIZES, 6))
+
+
+def test_only_cars_come_out_of_their_archive(data_path):
+    official.write_cars(data_path / "source")
+    packed = data_path / "downloads" / "nips2015-analogy-data.tar.gz"
+    packed.parent.mkdir()
+    official.write_cars_archive(packed, data_path / "source")
+    before = sorted(data_path.rglob("*"))
+    cars3d.unpack_cars(packed, data_path / "cars")
+    unpacked = sorted(path.name for path in (data_path / "cars").iterdir())
+    assert unpacked == ["car_000_mesh.mat", "car_001_mesh.mat", "car_002_mesh.mat", "list.txt"]
+    assert sorted(path for path in data_path.rglob("*") if data_path / "cars" not in (path, path.parent)) == before
+    assert not Path("/outside.mat").exists()
+
+
+def test_pictures_that_are_scaled_are_pillows(data_path):
+    """Cars3D's images are made as the class says it: thumbnails of each picture, 24 azimuths by 4 elevations."""
+    from scipy.io import loadmat
+
+    official.write_cars(data_path / "cars")
+    data = get_named_ground_truth_data("cars3d")
+    pictures = loadmat(data_path / "cars" / "car_001_mesh.mat")["im"]
+    image = Image.fromarray(pictures[:, :, :, 17, 2]).resize((64, 64), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(data.images[data.factors_to_index(np.array([[2, 17, 1]]))[0]], np.array(image))

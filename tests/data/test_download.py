@@ -1,0 +1,443 @@
+"""Downloads from a server on this machine that breaks connections, lies, fails, and serves what it should not."""
+
+import gzip
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import numpy as np
+import official
+import pytest
+
+from disentanglement_challenge.data import download as downloads
+from disentanglement_challenge.data.cars3d import unpack_cars
+from disentanglement_challenge.data.catalogue import CATALOGUE
+from disentanglement_challenge.data.download import Source, download
+from disentanglement_challenge.data.named import LOADERS
+from disentanglement_challenge.data.smallnorb import unpack_gzip
+from disentanglement_challenge.errors import DataError, OutputError
+
+CONTENT = np.random.RandomState(0).bytes(300_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content`; the attributes say how badly. `requests` lists the Range of each request, None for all."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = CONTENT
+        self.requests = []
+        self.breaks = 0  # so many connections break, each after `after` bytes
+        self.after = 100_000
+        self.status = []  # answered first, one a request
+        self.ranges = True
+        self.etag = '"one"'
+        self.announce = 0  # added to the true length
+        self.content_type = "application/octet-stream"
+        self.pause = 0.0
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/file.npz"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        server = self.server
+        asked = self.headers.get("Range")
+        server.requests.append(asked)
+        if server.status:
+            self.send_response(server.status.pop(0))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = 0
+        if asked and server.ranges and self.headers.get("If-Range", server.etag) == server.etag:
+            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
+            if start >= len(server.content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(server.content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+        else:
+            self.send_response(200)
+        rest = server.content[start:]
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        self.send_header("Content-Type", server.content_type)
+        self.send_header("Content-Length", str(len(rest) + server.announce))
+        self.end_headers()
+        if server.breaks:
+            server.breaks -= 1
+            rest = rest[: server.after]
+        for offset in range(0, len(rest), 10_000):
+            time.sleep(server.pause)
+            try:
+                self.wfile.write(rest[offset : offset + 10_000])
+            except OSError:
+                break
+        if server.breaks or len(rest) + start < len(server.content) or server.announce:
+            self.close_connection = True
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(downloads, "_PAUSE", 0.0)
+    # Blocks as small as the pieces that the server sends, so that a broken connection leaves some of them.
+    monkeypatch.setattr(downloads, "_BLOCK", 10_000)
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def source(server, **changes):
+    return Source(
+        **{"addresses": (server.address,), "target": "set/file.npz", "checksum": f"sha256:{SHA256}", **changes}
+    )
+
+
+def target(path):
+    return path / "set" / "file.npz"
+
+
+def leftovers(path):
+    return sorted(file.name for file in (path / "downloads").iterdir())
+
+
+def test_a_download(server, tmp_path, capfd):
+    download(source(server, size=len(CONTENT)), tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+    assert (tmp_path / "downloads" / "file.npz.sha256").read_text() == f"{SHA256}  file.npz\n"
+    assert leftovers(tmp_path) == ["file.npz.sha256"]
+    output, progress = capfd.readouterr()
+    assert "sha256 as published" in output
+    assert "100%" in progress
+    download(source(server), tmp_path)
+    assert server.requests == [None]
+    assert "there already" in capfd.readouterr().out
+
+
+def test_a_broken_connection_is_gone_on_from(server, tmp_path):
+    server.breaks = 2
+    download(source(server), tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=100000-", "bytes=200000-"]
+
+
+def test_a_server_without_ranges_begins_anew(server, tmp_path):
+    server.breaks, server.ranges = 2, False
+    download(source(server), tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_does_not_name_versions_is_asked_for_all(server, tmp_path):
+    server.breaks, server.etag = 1, ""
+    download(source(server), tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+    assert server.requests == [None, None]
+
+
+def test_a_connection_that_always_breaks_keeps_what_came(server, tmp_path):
+    server.breaks, server.after = 1000, 0
+    with pytest.raises(DataError, match=r"the connection fails.*0 bytes are kept"):
+        download(source(server), tmp_path)
+    server.breaks, server.after = 1, 120_000
+    server.status = [200, 200]  # an empty file, as some servers send when they are not well
+    with pytest.raises(DataError, match="corrupt or another file"):
+        download(source(server), tmp_path)
+    assert not target(tmp_path).exists()
+
+
+def test_another_version_is_not_mixed_with_the_first(server, tmp_path):
+    server.breaks = 1
+    newer = CONTENT[::-1]
+    original = Handler.do_GET
+
+    def change_after_first(handler):
+        if handler.server.requests:
+            handler.server.content, handler.server.etag = newer, '"two"'
+        original(handler)
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(Handler, "do_GET", change_after_first)
+        download(source(server, checksum=None), tmp_path)
+    assert target(tmp_path).read_bytes() == newer
+    assert server.requests == [None, "bytes=100000-"]
+
+
+def test_a_length_that_is_a_lie(server, tmp_path):
+    server.announce, server.ranges = 500, False
+    with pytest.raises(DataError, match="the connection fails"):
+        download(source(server), tmp_path)
+    assert not target(tmp_path).exists()
+    server.announce, server.ranges = -500, True
+    short = tmp_path / "short"
+    with pytest.raises(DataError, match="sha256"):
+        download(source(server), short)
+    with pytest.raises(DataError, match="offers 299500 bytes, the published file has 300000"):
+        download(source(server, size=len(CONTENT)), short)
+    assert not target(short).exists()
+    server.announce = 0
+    download(source(server, size=len(CONTENT)), short)
+    assert target(short).read_bytes() == CONTENT
+
+
+def test_a_corrupt_file_is_not_kept(server, tmp_path):
+    server.content = CONTENT[:-1] + b"\0"
+    with pytest.raises(DataError, match=rf"published is {SHA256}; it is corrupt"):
+        download(source(server), tmp_path)
+    assert not target(tmp_path).exists()
+    server.content = CONTENT
+    download(source(server), tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+
+
+def test_md5_where_that_is_what_is_published(server, tmp_path, capfd):
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    download(source(server, checksum=f"md5:{md5}"), tmp_path)
+    assert "md5 as published" in capfd.readouterr().out
+    assert SHA256 in (tmp_path / "downloads" / "file.npz.sha256").read_text()
+
+
+def test_a_sum_that_is_not_published_is_recorded_and_compared(server, tmp_path, capfd):
+    download(source(server, checksum=None), tmp_path)
+    assert f"no check sum is published; its sha256, {SHA256}, is recorded" in capfd.readouterr().out
+    target(tmp_path).unlink()
+    server.content = CONTENT[::-1]
+    with pytest.raises(DataError, match=f"at its first download it had {SHA256}"):
+        download(source(server, checksum=None), tmp_path)
+    server.content = CONTENT
+    download(source(server, checksum=None), tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+
+
+def test_404_is_one_line_and_is_not_asked_again(server, tmp_path):
+    server.status = [404] * 9
+    with pytest.raises(
+        DataError, match=r"answers 404 Not Found; download the file by hand to its place, set/file\.npz"
+    ):
+        download(source(server), tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path):
+    server.status = [503, 500]
+    download(source(server), tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+
+
+def test_the_next_address_is_tried(server, tmp_path):
+    server.status = [404]
+    second = server.address.replace("file.npz", "elsewhere/file.npz")
+    download(source(server, addresses=(server.address, second)), tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+
+
+def test_a_part_is_not_left_for_another_address(server, tmp_path):
+    """And a later run begins with the address that it came from."""
+    second = server.address.replace("file.npz", "elsewhere/file.npz")
+    both = source(server, addresses=(server.address, second))
+    server.status = [404]
+    server.breaks, server.after = 7, 0
+    original = Handler.do_GET
+
+    def some_then_none(handler):
+        handler.server.after = 120_000 if len(handler.server.requests) == 1 else 0
+        original(handler)
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(Handler, "do_GET", some_then_none)
+        with pytest.raises(DataError, match=r"elsewhere.*120000 bytes are kept"):
+            download(both, tmp_path)
+    before = len(server.requests)
+    download(both, tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+    assert server.requests[before:] == ["bytes=120000-"]
+
+
+def test_nobody_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "_PAUSE", 0.0)
+    monkeypatch.setattr(downloads, "_ATTEMPTS", 1)
+    monkeypatch.setattr(downloads, "Retry", lambda **arguments: 0)
+    with pytest.raises(DataError, match=r"the connection fails .*Connection refused"):
+        download(Source(("http://127.0.0.1:9/file.npz",), "set/file.npz"), tmp_path)
+
+
+def test_a_web_page_is_not_a_data_set(server, tmp_path):
+    server.content_type = "text/html; charset=utf-8"
+    with pytest.raises(DataError, match="sends a web page"):
+        download(source(server), tmp_path)
+
+
+def test_a_full_disk_is_said_before_a_byte_is_written(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(OutputError, match="GB are needed on this disk"):
+        download(source(server), tmp_path)
+    assert not (tmp_path / "downloads" / "file.npz.part").exists()
+
+
+def test_a_folder_that_cannot_be_written(server):
+    from pathlib import Path
+
+    with pytest.raises(OutputError, match="cannot create the folder /proc/downloads"):
+        download(source(server), Path("/proc"))
+
+
+def test_packed_files_are_unpacked_whole_or_not_at_all(server, tmp_path):
+    server.content = gzip.compress(CONTENT)
+    packed = source(server, checksum=None, unpack=unpack_gzip)
+    download(packed, tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+    target(tmp_path).unlink()
+    (tmp_path / "downloads" / "file.npz.sha256").unlink()
+    server.content = server.content[:-1000]
+    with pytest.raises(DataError, match=r"file\.npz.*damaged.*was removed"):
+        download(packed, tmp_path)
+    assert list(target(tmp_path).parent.iterdir()) == []
+    assert "file.npz.part" not in leftovers(tmp_path)
+
+
+def test_cars_appear_all_at_once(server, tmp_path):
+    official.write_cars(tmp_path / "made")
+    official.write_cars_archive(tmp_path / "made.tar.gz", tmp_path / "made")
+    whole = (tmp_path / "made.tar.gz").read_bytes()
+    cars = source(server, target="cars", checksum=None, unpack=unpack_cars)
+    server.content = whole[: len(whole) * 2 // 3]
+    with pytest.raises(DataError, match="damaged"):
+        download(cars, tmp_path)
+    assert not (tmp_path / "cars").exists()
+    (tmp_path / "downloads" / "file.npz.sha256").unlink()
+    server.content = whole
+    download(cars, tmp_path)
+    assert len(list((tmp_path / "cars").glob("*.mat"))) == official.CARS
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.data import download
+download._BLOCK = 10_000
+source = download.Source((sys.argv[2],), "set/file.npz", checksum="sha256:" + sys.argv[3])
+run_script(lambda: download.download(source, Path(sys.argv[1])), debug=False)
+"""
+
+
+def start(server, tmp_path):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, tmp_path, server.address, SHA256],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_download_goes_on_where_it_was(server, tmp_path):
+    server.pause = 0.05
+    partial = tmp_path / "downloads" / "file.npz.part"
+    process = start(server, tmp_path)
+    while not partial.exists() or partial.stat().st_size < 100_000:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    other = start(server, tmp_path)
+    _, error = other.communicate()
+    assert other.returncode == 1
+    assert "another process is downloading file.npz; wait for it" in error
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = partial.stat().st_size
+    assert 100_000 <= kept < 300_000
+    assert not target(tmp_path).exists()
+    server.pause = 0.0
+    process = start(server, tmp_path)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    assert target(tmp_path).read_bytes() == CONTENT
+    assert server.requests[-1] == f"bytes={kept}-"
+
+
+def command(*arguments, data_path):
+    return subprocess.run(
+        [sys.executable, "-m", "disentanglement_challenge.data", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "DISENTANGLEMENT_LIB_DATA": str(data_path)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_list_says_what_is_here(tmp_path):
+    official.write_dsprites(tmp_path)
+    result = command("list", data_path=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = {line.split()[1]: line for line in result.stdout.splitlines() if line.startswith("│")}
+    assert set(LOADERS) <= set(rows)
+    assert "1,036,800" in rows["mpi3d_real"]
+    assert "6 6 2 3 3 40 40" in rows["mpi3d_real"]
+    assert "CC BY 4.0" in rows["mpi3d_real"]
+    assert "not here" in rows["mpi3d_real"]
+    assert "4 4 2 3 3 40 40" in rows["mpi3d_real_complex"]
+    assert "here, converted on first use" in rows["dsprites_full"]
+    assert "incomplete" in rows["scream_dsprites"]
+    assert "made on first use" in rows["mpi3d_embedded_full"]
+
+
+def test_an_unknown_name_on_the_command_line(tmp_path):
+    result = command("download", "shapes3", data_path=tmp_path)
+    assert result.returncode == 1
+    assert re.match("error: unknown data set 'shapes3'; did you mean 'shapes3d'", result.stderr)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_every_data_set_that_is_published_has_an_address_and_a_place():
+    """The places are disentanglement_lib's (DSPRITES_PATH and so on), relative to its folder."""
+    places = {
+        name: sorted({source.target for source in entry.sources})[0]
+        for name, entry in CATALOGUE.items()
+        if entry.sources
+    }
+    assert places == {
+        "mpi3d_toy": "mpi3d_toy/mpi3d_toy.npz",
+        "mpi3d_realistic": "mpi3d_realistic/mpi3d_realistic.npz",
+        "mpi3d_real": "mpi3d_real/mpi3d_real.npz",
+        "mpi3d_real_complex": "real3d_complicated_shapes_ordered.npz",
+        **dict.fromkeys(
+            ("dsprites_full", "dsprites_noshape", "color_dsprites", "noisy_dsprites", "scream_dsprites"),
+            "dsprites/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz",
+        ),
+        "cars3d": "cars",
+        "smallnorb": "small_norb/smallnorb-5x01235x9x18x6x2x96x96-testing-cat.mat",
+        "shapes3d": "3dshapes/look-at-object-room_floor-hueXwall-hueXobj-hueXobj-sizeXobj-shapeXview-azi.npz",
+    }
+    assert len(CATALOGUE["smallnorb"].sources) == 6
+    assert [source.target for source in CATALOGUE["scream_dsprites"].sources][1] == "scream/scream.jpg"
+    for entry in CATALOGUE.values():
+        for published in entry.sources:
+            assert all(address.startswith("http") for address in published.addresses)
+            assert published.checksum is None or re.fullmatch(
+                r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", published.checksum
+            )
+    assert set(CATALOGUE) | {"folder"} == set(LOADERS)

@@ -1,0 +1,172 @@
+"""A user's own images, as pictures with a table and as an .npz."""
+
+import numpy as np
+import official
+import pytest
+from numpy.random import RandomState
+from PIL import Image
+
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.data.folder import FolderData
+from disentanglement_challenge.data.named import get_named_ground_truth_data
+from disentanglement_challenge.errors import DataError
+
+COLORS, ANGLES = ["blue", "red"], ["9", "10", "100"]
+
+
+def write_pictures(folder, channels=3, table=True, suffix=".png"):
+    """Six pictures in random order; picture i has the i-th combination of COLORS and ANGLES."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = official.pixels(6, 64, 64, channels)
+    rows = ["file,color,angle"]
+    for i in RandomState(3).permutation(6):
+        picture = images[i] if channels == 3 else images[i, ..., 0]
+        Image.fromarray(picture).save(folder / f"picture{i}{suffix}")
+        rows.append(f"picture{i}{suffix}, {COLORS[i // 3]}, {ANGLES[i % 3]}")
+    if table:
+        (folder / "factors.csv").write_text("\n".join(rows) + "\n")
+    return images
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_and_their_table(tmp_path, channels):
+    images = write_pictures(tmp_path / "mine", channels)
+    data = FolderData(tmp_path / "mine")
+    assert data.factor_names == ["color", "angle"]
+    assert data.factors_num_values == [2, 3]
+    assert data.observation_shape == [64, 64, channels]
+    # Words in alphabetical order, numbers by size: combination i is picture i.
+    factors = np.stack(np.unravel_index(np.arange(6), [2, 3]), axis=1)
+    observed = data.sample_observations_from_factors(factors, RandomState(0))
+    np.testing.assert_array_equal(observed, images / np.float32(255))
+    np.testing.assert_array_equal(data.index_to_factors(data.factors_to_index(factors)), factors)
+
+
+def test_a_changed_picture_is_read_again(tmp_path):
+    write_pictures(tmp_path)
+    before = np.array(FolderData(tmp_path).images)
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "picture0.png")
+    after = FolderData(tmp_path).images
+    assert (before != after).any(axis=(1, 2, 3)).sum() == 1
+
+
+def test_an_npz(tmp_path):
+    images = official.pixels(6, 64, 64, seed=1)
+    factors = np.array([[5, 0.5], [5, 1.5], [2, 0.5], [2, 1.5], [9, 1.5], [9, 0.5]])
+    np.savez(tmp_path / "mine.npz", images=images, factors=factors, factor_names=np.array(["a", "b"]))
+    with gin_configuration([], [f"folder.path = '{tmp_path}/mine.npz'"]):
+        data = get_named_ground_truth_data("folder")
+    assert data.factor_names == ["a", "b"]
+    assert data.factors_num_values == [3, 2]
+    assert data.observation_shape == [64, 64, 1]
+    expected = images[[2, 3, 0, 1, 5, 4]][..., None] / np.float32(255)
+    combinations = np.stack(np.unravel_index(np.arange(6), [3, 2]), axis=1)
+    np.testing.assert_array_equal(data.sample_observations_from_factors(combinations, RandomState(0)), expected)
+
+
+def test_the_default_place_is_the_data_sets_folder(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "folder")
+    monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", str(tmp_path))
+    assert get_named_ground_truth_data("folder").factors_num_values == [2, 3]
+
+
+@pytest.mark.parametrize("as_npz", [False, True])
+def test_without_factors_every_image_is_drawn_and_none_is_scored(tmp_path, as_npz):
+    path = tmp_path / "mine.npz"
+    if as_npz:
+        images = official.pixels(6, 64, 64, 3)
+        np.savez_compressed(path, images=images)
+    else:
+        path = tmp_path / "mine"
+        images = write_pictures(path, table=False)
+    data = FolderData(path)
+    assert data.num_factors == 0
+    assert "cannot be scored" in data.note
+    drawn = data.sample_observations(200, RandomState(0))
+    pixels = {image.tobytes() for image in np.round(drawn * 255).astype(np.uint8)}
+    assert pixels == {image.tobytes() for image in images}
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ("", "its first line must be 'file'"),
+        ("name,color\n", "its first line must be 'file'"),
+        ("file\npicture0.png\n", "its first line must be 'file'"),
+        ("file,color\npicture0.png,red,2\n", "row 2 has 3 values, the header names 2"),
+        ("file,color\npicture0.png,red\npicture0.png,blue\n", "picture0.png stands in two rows"),
+        ("file,color\npicture9.png,red\n", r"no picture .*picture9\.png, which factors\.csv names"),
+        ("file,a,b\npicture0.png,1,1\npicture1.png,1,2\npicture2.png,2,1\n", r"2 a x 2 b\) make 4 combinations .* 3"),
+        ("file,a\npicture0.png,1\npicture1.png,1\n", r"1 a\) make 1 combinations .* 2 images"),
+        (b"file,a\n\xff\xfe,1\n", "cannot be read"),
+        ("file,a\n", "no pictures"),
+    ],
+)
+def test_tables_that_do_not_fit(tmp_path, table, match):
+    write_pictures(tmp_path)
+    (tmp_path / "factors.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
+    with pytest.raises(DataError, match=match) as error:
+        FolderData(tmp_path)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "converted").exists()
+
+
+@pytest.mark.parametrize(
+    ("picture", "match"),
+    [
+        (np.zeros((32, 64, 3), np.uint8), "64 x 32 pixels; pictures must be 64 x 64"),
+        (np.zeros((64, 64), np.uint8), r"has (1|3) channel\(s\), .* has (1|3)"),
+        (np.zeros((64, 64, 4), np.uint8), "mode RGBA"),
+        (np.zeros((64, 64), np.uint16), "mode I;16"),
+    ],
+)
+def test_pictures_that_do_not_fit(tmp_path, picture, match):
+    write_pictures(tmp_path)
+    Image.fromarray(picture).save(tmp_path / "picture4.png")
+    with pytest.raises(DataError, match=match):
+        FolderData(tmp_path)
+
+
+def test_a_damaged_picture(tmp_path):
+    write_pictures(tmp_path)
+    (tmp_path / "picture4.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"picture4\.png is not a picture"):
+        FolderData(tmp_path)
+    good = (tmp_path / "picture3.png").read_bytes()
+    (tmp_path / "picture4.png").write_bytes(good[: len(good) // 2])
+    with pytest.raises(DataError, match=r"picture4\.png: cannot be read"):
+        FolderData(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"imgs": np.zeros(3)}, "not 'images'"),
+        ({"images": np.zeros((4, 64, 64, 3))}, "float64"),
+        ({"images": np.zeros((4, 32, 32), np.uint8)}, r"\(4, 32, 32\)"),
+        ({"images": np.zeros((4, 64, 64, 2), np.uint8)}, "1 or 3 channels"),
+        ({"images": np.zeros((0, 64, 64), np.uint8)}, "there must be some"),
+        ({"images": official.pixels(4, 64, 64), "factors": np.zeros((3, 1))}, r"\(3, 1\); 4 images need"),
+        ({"images": official.pixels(4, 64, 64), "factors": np.zeros(4)}, r"\(4,\); 4 images need"),
+        ({"images": official.pixels(4, 64, 64), "factors": np.array([["a"]] * 4)}, "factors are <U1"),
+        ({"images": official.pixels(4, 64, 64), "factors": np.zeros((4, 1))}, "make 1 combinations"),
+        (
+            {"images": official.pixels(2, 64, 64), "factors": np.eye(2)[:, :1], "factor_names": np.array(["a", "b"])},
+            "must be 1 texts",
+        ),
+    ],
+)
+def test_npz_files_that_do_not_fit(tmp_path, arrays, match):
+    np.savez(tmp_path / "mine.npz", **arrays)
+    with pytest.raises(DataError, match=match):
+        FolderData(tmp_path / "mine.npz")
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match=r"nothing is neither a folder of pictures nor an \.npz; bind folder\.path"):
+        FolderData(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"no file .*nothing\.npz; bind folder\.path"):
+        FolderData(tmp_path / "nothing.npz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="there are no pictures in it"):
+        FolderData(tmp_path / "empty")

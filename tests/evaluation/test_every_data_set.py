@@ -1,0 +1,150 @@
+"""From every data set's name to scores: trained on, exported, and scored by both engines, from tiny official files."""
+
+import shutil
+
+import numpy as np
+import official
+import pytest
+import torch
+
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.data.batches import random_batches, to_network
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.named import get_named_ground_truth_data
+from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.evaluation.harness import evaluate
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.export.torchscript import import_model
+from disentanglement_challenge.training.loop import train_and_export
+
+TRAINING = [
+    "model.training_steps = 2",
+    "model.batch_size = 8",
+    "model.eval_steps = 1",
+    "encoder.num_latent = 4",
+    "conv_encoder.width = 0.25",
+    "deconv_decoder.width = 0.25",
+    "fc_discriminator.width = 0.02",
+]
+FEW_POINTS = [
+    "factor_vae_score.num_variance_estimate = 64",
+    "factor_vae_score.num_train = 12",
+    "factor_vae_score.num_eval = 8",
+    "factor_vae_score.batch_size = 16",
+    "dci.num_train = 48",
+    "dci.num_test = 24",
+    "sap_score.num_train = 48",
+    "sap_score.num_test = 24",
+    "mig.num_train = 48",
+    "irs.num_train = 48",
+]
+
+WRITE = {
+    "dsprites_full": official.write_dsprites,
+    "dsprites_noshape": official.write_dsprites,
+    "color_dsprites": official.write_dsprites,
+    "noisy_dsprites": official.write_dsprites,
+    "scream_dsprites": lambda path: (official.write_dsprites(path), official.write_scream(path)),
+    "cars3d": lambda path: official.write_cars(path / "cars"),
+    "smallnorb": official.write_norb,
+    "shapes3d": official.write_shapes3d,
+    "mpi3d_realistic": lambda path: official.write_mpi3d(path, "mpi3d_realistic"),
+    "mpi3d_real_complex": lambda path: official.write_mpi3d(path, "mpi3d_real_complex"),
+    "dummy_data": lambda path: None,
+}
+ONE_CHANNEL = {"dsprites_full", "dsprites_noshape", "smallnorb", "dummy_data"}
+RANDOM = {"color_dsprites", "noisy_dsprites", "scream_dsprites", "dummy_data"}
+
+
+@pytest.fixture
+def data_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", str(tmp_path))
+    official.use_tiny_sizes(monkeypatch)
+    return tmp_path
+
+
+def train(path, *bindings):
+    experiment = Experiment(path / "e")
+    with gin_configuration(["mpi3d_embedded.gin"], [*TRAINING, *bindings]):
+        train_and_export(experiment, overwrite=True)
+    return experiment
+
+
+def score(experiment, *bindings):
+    scores = evaluate(experiment, [], [*FEW_POINTS, *bindings])
+    return {metric: score.value for metric, score in scores.by_metric.items()}
+
+
+@pytest.mark.parametrize("name", WRITE)
+def test_a_name_is_all_it_takes(data_path, name):
+    WRITE[name](data_path)
+    experiment = train(data_path, f"dataset.name = {name!r}")
+    channels = 1 if name in ONE_CHANNEL else 3
+    data = get_named_ground_truth_data(name)
+    assert isinstance(data, IndexedGroundTruthData) == (name not in RANDOM)
+    images = to_network(next(random_batches(data, 5, np.random.default_rng(0))), torch.device("cpu"))
+    assert images.shape == (5, channels, 64, 64)
+    assert import_model(experiment.model)(images).shape == (5, 4)
+    if name in ("cars3d", "shapes3d", "mpi3d_real_complex", "scream_dsprites"):
+        # The data set's name is on record, so the scores need none.
+        assert len(score(experiment)) == 5
+
+
+@pytest.mark.parametrize("name", ["dsprites_noshape", "smallnorb", "color_dsprites"])
+def test_the_exact_engine_scores_what_is_drawn_at_random_as_the_library_does(data_path, name):
+    """A factor that is no latent one is part of the index; noise is not, and each observation is encoded."""
+    WRITE[name](data_path)
+    experiment = train(data_path, f"dataset.name = {name!r}")
+    shutil.copytree(experiment.path, data_path / "again")
+    exact = score(experiment)
+    library = score(Experiment(data_path / "again"), "evaluation.engine = 'library'")
+    assert exact["factor_vae_metric"] == library["factor_vae_metric"]
+    assert exact["mig"] == pytest.approx(library["mig"], abs=1e-9)
+    assert exact["irs"] == pytest.approx(library["irs"], abs=1e-6)
+    assert exact["sap_score"] == pytest.approx(library["sap_score"], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(RANDOM))
+def test_random_observations_repeat_with_the_generator(data_path, name):
+    WRITE[name](data_path)
+    data = get_named_ground_truth_data(name)
+    first, again = (random_batches(data, 6, np.random.default_rng(3)) for _ in range(2))
+    one, two = next(first), next(first)
+    np.testing.assert_array_equal(one, next(again))
+    np.testing.assert_array_equal(two, next(again))
+    assert (one != two).any()
+    assert one.min() >= 0
+    assert one.max() <= 1
+    np.testing.assert_array_equal(to_network(one, torch.device("cpu")), one.permute(0, 3, 1, 2))
+
+
+def test_a_generators_state_decides_the_next_batch(data_path):
+    """What a checkpoint keeps is the generator's state, and it is all that there is to keep."""
+    WRITE["noisy_dsprites"](data_path)
+    data = get_named_ground_truth_data("noisy_dsprites")
+    generator = np.random.default_rng(3)
+    batches = random_batches(data, 6, generator)
+    next(batches)
+    state = generator.bit_generator.state
+    expected = next(batches)
+    later = np.random.default_rng(0)
+    later.bit_generator.state = state
+    np.testing.assert_array_equal(next(random_batches(data, 6, later)), expected)
+
+
+def test_images_without_factors_are_trained_on_and_not_scored(data_path):
+    np.savez(data_path / "mine.npz", images=official.pixels(20, 64, 64, 3))
+    mine = f"folder.path = '{data_path}/mine.npz'"
+    experiment = train(data_path, "dataset.name = 'folder'", mine)
+    assert experiment.model.exists()
+    with pytest.raises(DataError, match="data set 'folder' cannot be scored, as it has no factors"):
+        evaluate(experiment, [], [mine])
+    assert not experiment.scores.exists()
+
+
+def test_a_users_data_are_scored_like_any(data_path):
+    factors = np.stack(np.unravel_index(np.arange(24), [4, 2, 3]), axis=1)
+    np.savez(data_path / "mine.npz", images=official.pixels(24, 64, 64), factors=factors)
+    mine = f"folder.path = '{data_path}/mine.npz'"
+    experiment = train(data_path, "dataset.name = 'folder'", mine)
+    assert len(score(experiment, mine)) == 5
