@@ -52,9 +52,9 @@ def test_a_check_leaves_no_folder(tmp_path):
 
 def test_two_runs_of_one_experiment(tmp_path):
     experiment = Experiment(tmp_path / "e")
-    with experiment.writing(), pytest.raises(OutputError, match="another process"), experiment.writing():
+    with experiment.training(), pytest.raises(OutputError, match="another process"), experiment.scoring():
         pass
-    with experiment.writing():
+    with experiment.scoring():
         pass
     assert not experiment.path.exists()
 
@@ -69,12 +69,12 @@ def test_an_experiment_is_replaced_only_when_told_to_and_when_the_new_one_is_who
     with pytest.raises(OutputError, match=r"scores\.json"):
         experiment.check_scores(overwrite=False)
     experiment.check_room(overwrite=True)
-    with pytest.raises(ZeroDivisionError), experiment.writing() as unfinished:
+    with pytest.raises(ZeroDivisionError), experiment.training() as unfinished:
         write_text(unfinished.model, "half a model")
         1 / 0  # noqa: B018
     assert experiment.model.read_text() == "old model"
     assert experiment.scores.exists()
-    with experiment.writing() as unfinished:
+    with experiment.training() as unfinished:
         write_text(unfinished.model, "new model")
         write_text(unfinished.train / "losses.json", "{}")
         experiment.take_training()
@@ -88,3 +88,31 @@ def test_a_name_that_leads_elsewhere(monkeypatch, name):
     monkeypatch.setenv("AICROWD_EVALUATION_NAME", name)
     with pytest.raises(ConfigError, match="plain name"):
         Experiment.from_environment()
+
+
+def test_an_interrupted_run_is_kept_once_it_has_a_checkpoint(tmp_path):
+    experiment = Experiment(tmp_path / "e")
+    with pytest.raises(ZeroDivisionError), experiment.training() as unfinished:
+        write_text(unfinished.train / "config.gin", "")
+        1 / 0  # noqa: B018
+    assert not experiment.path.exists()
+    with pytest.raises(ZeroDivisionError), experiment.training() as unfinished:
+        write_text(unfinished.checkpoints / "step_10.pt", "")
+        1 / 0  # noqa: B018
+    assert experiment.unfinished.has_checkpoints
+    with pytest.raises(OutputError, match=r"--resume to go on with it, or --overwrite"):
+        experiment.check_room(overwrite=False)
+    experiment.check_room(overwrite=True)
+
+
+def test_scoring_leaves_an_interrupted_run_alone(tmp_path):
+    experiment = Experiment(tmp_path)
+    write_text(experiment.unfinished.checkpoints / "step_10.pt", "")
+    write_text(experiment.unfinished_scores.scores, "of a killed evaluation")
+    with experiment.scoring() as unfinished:
+        assert not unfinished.path.exists()
+        write_text(unfinished.scores, "{}")
+        write_text(unfinished.metrics / "mig", "")
+        experiment.take_scores()
+    assert experiment.unfinished.has_checkpoints
+    assert sorted(os.listdir(tmp_path)) == ["metrics", "scores.json", "unfinished"]

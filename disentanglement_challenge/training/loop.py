@@ -39,7 +39,7 @@ def train_and_export(experiment: Experiment, overwrite: bool) -> None:
     """
     experiment.check_room(overwrite)
     ground_truth_data = get_named_ground_truth_data()
-    with experiment.writing() as unfinished:
+    with experiment.training() as unfinished:
         vae = train(unfinished, ground_truth_data)
         check_images = to_network(torch.tensor(ground_truth_data.images[:8]), torch.device("cpu"))
         export_model(MeanEncoder(vae.encoder), unfinished.model, check_images[:1].shape, images=check_images)
