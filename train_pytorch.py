@@ -3,7 +3,7 @@
 
 import argparse
 
-from disentanglement_challenge.cli import add_common_flags, apply_common_flags, run_script
+from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
 from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, gin_configuration
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.loop import train_and_export
@@ -15,12 +15,13 @@ def main(flags: argparse.Namespace) -> None:
     bindings = apply_common_flags(flags)
     with gin_configuration(flags.gin_config or [DEFAULT_CONFIG], bindings, skip_unknown=EVALUATION_CONFIGURABLES):
         experiment = Experiment.from_environment()
-        train_and_export(experiment, overwrite=flags.overwrite)
+        print(train_and_export(experiment, overwrite=flags.overwrite, resume=flags.resume))
     print(f"representation function: {experiment.model}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_common_flags(parser, DEFAULT_CONFIG)
+    add_resume_flag(parser)
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), parsed.debug)

@@ -1,11 +1,14 @@
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.files import check_writable, make_folder, replacing, write_json, write_text
+from disentanglement_challenge.files import check_writable, make_folder, remove_torn, replacing, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path):
@@ -16,6 +19,16 @@ def test_a_failed_write_leaves_the_old_content(tmp_path):
         1 / 0  # noqa: B018
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["scores.json"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    write_text(tmp_path / "a" / "kept.json", "{}")
+    killed = "import os, sys; from pathlib import Path; from disentanglement_challenge.files import replacing\n"
+    killed += "with replacing(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", killed, tmp_path / "a" / "torn.json"], cwd=ROOT)
+    assert len(os.listdir(tmp_path / "a")) == 2
+    remove_torn(tmp_path)
+    assert os.listdir(tmp_path / "a") == ["kept.json"]
 
 
 def test_written_files_follow_the_umask(tmp_path):

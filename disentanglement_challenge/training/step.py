@@ -1,6 +1,7 @@
 """One step of training: the losses of a batch, and an update of each player."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,15 @@ class Player:
 
     def __post_init__(self) -> None:
         self.parameters = list(self.network.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and what the optimiser remembers."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` of an equal player returned; raises what PyTorch raises where it is of another."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
         """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
@@ -51,18 +61,37 @@ class TrainingStep:
             second = second.to(device)
             self.second_player = Player(second, make_discriminator_optimizer(second.parameters()))
 
+    @property
+    def players(self) -> list[Player]:
+        """The first player, and the second where there is one."""
+        return [self.first_player] + ([self.second_player] if self.second_player is not None else [])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on beside its batch: both players, and the stream of noise."""
+        return {"players": [player.state_dict() for player in self.players], "noise": self.noise.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` returned; raises what PyTorch raises where that is of other networks."""
+        for player, saved in zip(self.players, state["players"], strict=True):
+            player.load_state_dict(saved)
+        self.noise.set_state(state["noise"])
+
     def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
         """Updates the players on images [B, C, H, W], float32 in [0, 1], and returns named scalars, on the device.
 
         "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
         """
         loss, losses, terms = self.losses(images, step)
+        self.update(loss, losses)
+        return terms
+
+    def update(self, loss: Tensor, losses: Losses) -> None:
+        """Moves both players, each down its own loss."""
         self.first_player.backward(loss, retain_graph=self.second_player is not None)
         if self.second_player is not None and losses.second_player_loss is not None:
             self.second_player.backward(losses.second_player_loss)
             self.second_player.optimizer.step()
         self.first_player.optimizer.step()
-        return terms
 
     def losses(self, images: Tensor, step: int) -> tuple[Tensor, Losses, dict[str, Tensor]]:
         """The loss of encoder and decoder, what the objective made of the codes, and named scalars; updates nothing."""
