@@ -12,15 +12,19 @@ from rich.table import Table
 
 from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
 from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.harness import Scores, check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.loop import train_and_export
+from disentanglement_challenge.training.processes import is_torchrun
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"
 
 
 def main(flags: argparse.Namespace) -> None:
     started = time.monotonic()
+    if is_torchrun():
+        raise ConfigError("run.py scores in one process; torchrun train_pytorch.py, then run.py --evaluate_only")
     bindings = apply_common_flags(flags)
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
     experiment = Experiment.from_environment()

@@ -5,8 +5,11 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from signal import Signals
+from tempfile import TemporaryDirectory
 
 import gin
 import torch
@@ -26,9 +29,10 @@ from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.objectives import Objective
 from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints, load_newest
 from disentanglement_challenge.training.events import EventLog
+from disentanglement_challenge.training.processes import ALONE, Processes, torchrun_processes
 from disentanglement_challenge.training.state import TrainingState
 from disentanglement_challenge.training.step import TrainingStep
-from disentanglement_challenge.training.stopping import Stopping
+from disentanglement_challenge.training.stopping import GO_ON, Stopping
 from disentanglement_challenge.training.watch import LossWatch
 
 _LOGGER = logging.getLogger(__name__)
@@ -60,27 +64,40 @@ def train_and_export(experiment: Experiment, overwrite: bool, resume: bool = Fal
             be written.
         ConfigError, DataError, TrainingError, RepresentationError: as the stages raise them.
     """
-    resumable = [run for run in (experiment.unfinished, experiment) if resume and run.has_checkpoints]
-    if not resumable:
-        experiment.check_room(overwrite)
-    ground_truth_data = get_named_ground_truth_data()
-    with experiment.training() as unfinished:
-        trained = train(unfinished, ground_truth_data, resumable[0] if resumable else None, overwrite)
+    with torchrun_processes(training_device()) as processes, ExitStack() as stack:
+        resumable = [run for run in (experiment.unfinished, experiment) if resume and run.has_checkpoints]
+        if processes.is_leader:
+            if not resumable:
+                experiment.check_room(overwrite)
+            unfinished = stack.enter_context(experiment.training())
+        else:
+            # What the other processes write is what the leader writes, and nobody reads it.
+            unfinished = Experiment(Path(stack.enter_context(TemporaryDirectory())))
+        ground_truth_data = get_named_ground_truth_data()
+        trained = train(unfinished, ground_truth_data, resumable[0] if resumable else None, overwrite, processes)
         if trained is None:
             return f"{experiment.path} is trained to its end already; a larger model.training_steps goes on from there"
-        check_images = to_network(torch.tensor(ground_truth_data.images[:8]), torch.device("cpu"))
-        export_model(MeanEncoder(trained.vae.encoder), unfinished.model, check_images[:1].shape, images=check_images)
-        configs = unfinished.representation_results / "gin"
-        write_text(configs / "train.gin", gin.operative_config_str())
-        # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
-        write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
-        in_place = trained.signal is None or experiment.is_interrupted or not experiment.model.exists()
-        if in_place:
-            experiment.take_training()
+        model = experiment.model
+        if processes.is_leader:
+            model = _export(experiment, trained, ground_truth_data)
     if trained.signal is not None:
-        model = (experiment if in_place else experiment.unfinished).model
         raise Interrupted(f"{trained.summary}; its model so far is {model}", trained.signal)
     return trained.summary
+
+
+def _export(experiment: Experiment, trained: "Trained", ground_truth_data: IndexedGroundTruthData) -> Path:
+    """Exports to the unfinished run, puts that into its place if it may take it, and returns where the model is."""
+    unfinished = experiment.unfinished
+    check_images = to_network(torch.tensor(ground_truth_data.images[:8]), torch.device("cpu"))
+    export_model(MeanEncoder(trained.vae.encoder), unfinished.model, check_images[:1].shape, images=check_images)
+    configs = unfinished.representation_results / "gin"
+    write_text(configs / "train.gin", gin.operative_config_str())
+    # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
+    write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
+    if trained.signal is not None and experiment.model.exists() and not experiment.is_interrupted:
+        return unfinished.model
+    experiment.take_training()
+    return experiment.model
 
 
 @dataclass(frozen=True)
@@ -92,12 +109,13 @@ class Trained:
     signal: Signals | None
 
 
-@gin.configurable("model", denylist=["experiment", "ground_truth_data", "resume_from", "overwrite"])
+@gin.configurable("model", denylist=["experiment", "ground_truth_data", "resume_from", "overwrite", "processes"])
 def train(
     experiment: Experiment,
     ground_truth_data: IndexedGroundTruthData,
     resume_from: Experiment | None = None,
     overwrite: bool = False,
+    processes: Processes = ALONE,
     model: Objective = gin.REQUIRED,
     batch_size: int = gin.REQUIRED,
     training_steps: int = gin.REQUIRED,
@@ -114,8 +132,9 @@ def train(
         ground_truth_data: the images to train on.
         resume_from: whose newest checkpoint to start from: `experiment`, or a run that is left as it is.
         overwrite: whether to start anew where `resume_from` cannot be gone on with.
+        processes: those that train together; the leader's `resume_from` is the one that counts.
         model: the objective.
-        batch_size: images a step.
+        batch_size: images a step, of all processes together.
         training_steps: steps.
         random_seed: decides weights, batches and noise; the same seed gives the same weights on the same machine,
             however often the run is stopped and resumed.
@@ -140,11 +159,13 @@ def train(
     check_count("model.random_seed", random_seed, minimum=0)
     if not isinstance(model, Objective):
         raise ConfigError(f"model.model is {model!r}; bind it to an objective, such as @factor_vae()")
+    if batch_size % processes.size:
+        raise ConfigError(f"model.batch_size is {batch_size}; it cannot be shared evenly by {processes.size} processes")
     device = training_device()
     # cuDNN may otherwise pick an algorithm that adds up in another order each time.
     torch.backends.cudnn.deterministic = True
     height, width, channels = ground_truth_data.observation_shape
-    step = TrainingStep(model, (channels, height, width), random_seed, device)
+    step = TrainingStep(model, (channels, height, width), random_seed, device, processes)
     state = TrainingState(step, random_seed)
     checkpoints = Checkpoints(experiment.checkpoints)
     configuration = {
@@ -153,33 +174,44 @@ def train(
         "images": repr(ground_truth_data.images.shape),
         "device": repr(device.type),
     }
-    resumed = _newest_checkpoint(resume_from, configuration, overwrite) if resume_from else None
-    if resumed is not None and resume_from is not None:
-        if resumed.done > training_steps:
-            raise ConfigError(f"model.training_steps is {training_steps}; the run has made {resumed.done} already")
-        if resumed.done == training_steps and resume_from != experiment and resume_from.losses.exists():
-            return None
+    resumed, is_complete = processes.from_leader(
+        lambda: _resumed(experiment, resume_from, configuration, training_steps, overwrite)
+    )
+    if is_complete:
+        return None
+    if resumed is not None:
         state.load_state_dict(resumed.state)
-        tqdm.write(f"going on from step {state.done} of {resume_from.path}", file=sys.stderr)
+        if processes.is_leader:
+            tqdm.write(f"going on from step {state.done}", file=sys.stderr)
     _prepare_folder(experiment, resume_from if resumed else None)
     write_text(experiment.train / "config.gin", gin.operative_config_str())
 
-    batches = random_batches(ground_truth_data, batch_size, state.random)
+    batches = (
+        to_network(processes.own(images), device)
+        for images in random_batches(ground_truth_data, batch_size, state.random)
+    )
     watch = LossWatch(LOG_EVERY, height * width * channels)
-    reason = None
+    stop = GO_ON
     started = time.monotonic() - state.seconds
     with (
         stopping,
         checkpoints.named_in_errors(),
         EventLog(experiment.train, state.done) as events,
-        tqdm(total=training_steps, initial=state.done, unit="step", desc="training", mininterval=1) as bar,
+        tqdm(
+            total=training_steps,
+            initial=state.done,
+            unit="step",
+            desc="training",
+            mininterval=1,
+            disable=not processes.is_leader,
+        ) as bar,
     ):
-        while state.done < training_steps and reason is None:
-            watch.add(step(to_network(next(batches), device), state.done))
+        while state.done < training_steps and stop == GO_ON:
+            watch.add(step(next(batches), state.done))
             state.done += 1
             bar.update()
-            reason = stopping.reason
-            is_last = state.done == training_steps or reason is not None
+            stop = processes.largest(stopping.verdict)
+            is_last = state.done == training_steps or stop != GO_ON
             is_logged = state.done % LOG_EVERY == 0 or is_last
             is_kept = checkpoints.due or is_last
             if is_logged or is_kept:
@@ -191,24 +223,38 @@ def train(
                 state.seconds = time.monotonic() - started
                 checkpoints.save(Checkpoint(configuration, state.state_dict()))
 
-    if stopping.signal is None:
-        losses = _mean_losses(step, batches, device, eval_steps, state.done)
+    stop = processes.largest(stopping.verdict)
+    if stop <= GO_ON:
+        losses = _mean_losses(step, batches, eval_steps, state.done)
         timing = {"seconds": state.seconds, "steps_per_second": state.done / state.seconds}
         write_json(experiment.losses, {"step": state.done, **losses, **timing})
     summary = f"trained to step {state.done} of {training_steps}"
-    if reason is not None:
-        summary += f" and stopped {reason}; --resume goes on from there"
-    return Trained(step.vae, summary, stopping.signal)
+    if stop > GO_ON or state.done < training_steps:
+        summary += f" and stopped {stopping.explain(stop)}; --resume goes on from there"
+    return Trained(step.vae, summary, Signals(stop) if stop > GO_ON else None)
 
 
-def _newest_checkpoint(run: Experiment, configuration: dict[str, str], overwrite: bool) -> Checkpoint | None:
+def _resumed(
+    experiment: Experiment,
+    resume_from: Experiment | None,
+    configuration: dict[str, str],
+    training_steps: int,
+    overwrite: bool,
+) -> tuple[Checkpoint | None, bool]:
+    """The checkpoint to go on from, and whether there is nothing left to do as it is that of another, complete run."""
+    if resume_from is None:
+        return None, False
     try:
-        return load_newest(run.checkpoints, configuration)
+        checkpoint = load_newest(resume_from.checkpoints, configuration)
     except (ConfigError, TrainingError) as error:
         if not overwrite:
             raise
         _LOGGER.warning("%s; starting anew", error)
-        return None
+        return None, False
+    if checkpoint is not None and checkpoint.done > training_steps:
+        raise ConfigError(f"model.training_steps is {training_steps}; the run has made {checkpoint.done} already")
+    is_at_end = checkpoint is not None and checkpoint.done == training_steps
+    return checkpoint, is_at_end and resume_from != experiment and resume_from.losses.exists()
 
 
 def _prepare_folder(experiment: Experiment, continued: Experiment | None) -> None:
@@ -224,10 +270,8 @@ def _prepare_folder(experiment: Experiment, continued: Experiment | None) -> Non
             shutil.copyfile(events, copy)
 
 
-def _mean_losses(
-    step: TrainingStep, batches: Iterator[Tensor], device: torch.device, num_batches: int, updates: int
-) -> dict[str, float]:
+def _mean_losses(step: TrainingStep, batches: Iterator[Tensor], num_batches: int, updates: int) -> dict[str, float]:
     """Each term over this many batches, with nothing updated."""
     with torch.no_grad():
-        evaluated = [step.losses(to_network(next(batches), device), updates)[2] for _ in range(num_batches)]
+        evaluated = [step.losses(next(batches), updates)[2] for _ in range(num_batches)]
     return {key: float(torch.stack([terms[key] for terms in evaluated]).mean()) for key in evaluated[0]}

@@ -44,7 +44,7 @@ class TrainingState:
             "step": self.step.state_dict(),
             "random": self.random.bit_generator.state,
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -57,8 +57,8 @@ class TrainingState:
             self.step.load_state_dict(state["step"])
             self.random.bit_generator.state = state["random"]
             torch.set_rng_state(state["torch"])
-            if state["cuda"]:
-                torch.cuda.set_rng_state_all(state["cuda"])
+            if state["cuda"] is not None:
+                torch.cuda.set_rng_state(state["cuda"])
             self.done, self.seconds = state["done"], state["seconds"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())

@@ -10,6 +10,7 @@ from disentanglement_challenge.models import VAE, make_vae, sample_from_latent_d
 from disentanglement_challenge.objectives import Codes, Losses, Objective, gaussian_kl, make_reconstruction_loss
 from disentanglement_challenge.objectives.reconstruction import ReconstructionLoss
 from disentanglement_challenge.training.optimizers import make_discriminator_optimizer, make_vae_optimizer
+from disentanglement_challenge.training.processes import ALONE, Processes
 
 
 @dataclass
@@ -45,9 +46,15 @@ class TrainingStep:
     """
 
     def __init__(
-        self, objective: Objective, observation_shape: tuple[int, int, int], random_seed: int, device: torch.device
+        self,
+        objective: Objective,
+        observation_shape: tuple[int, int, int],
+        random_seed: int,
+        device: torch.device,
+        processes: Processes = ALONE,
     ) -> None:
         """Builds the networks and optimisers that gin describes; the seed decides their weights and all later noise."""
+        self.processes = processes
         # Weights are drawn on the CPU, so that a seed means the same network on every device.
         weights = torch.Generator().manual_seed(random_seed)
         self.objective = objective
@@ -79,6 +86,7 @@ class TrainingStep:
     def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
         """Updates the players on images [B, C, H, W], float32 in [0, 1], and returns named scalars, on the device.
 
+        Where several processes train together, the images are this one's share, and the scalars those of all shares.
         "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
         """
         loss, losses, terms = self.losses(images, step)
@@ -88,21 +96,28 @@ class TrainingStep:
     def update(self, loss: Tensor, losses: Losses) -> None:
         """Moves both players, each down its own loss."""
         self.first_player.backward(loss, retain_graph=self.second_player is not None)
+        self.processes.add_gradients(self.first_player.parameters)
         if self.second_player is not None and losses.second_player_loss is not None:
-            self.second_player.backward(losses.second_player_loss)
+            # Every process has the whole of this loss, so it takes its part before they are added.
+            self.second_player.backward(losses.second_player_loss / self.processes.size)
+            self.processes.add_gradients(self.second_player.parameters)
             self.second_player.optimizer.step()
         self.first_player.optimizer.step()
 
     def losses(self, images: Tensor, step: int) -> tuple[Tensor, Losses, dict[str, Tensor]]:
-        """The loss of encoder and decoder, what the objective made of the codes, and named scalars; updates nothing."""
-        z_mean, z_logvar = self.vae.encode(images)
+        """The loss of encoder and decoder, what the objective made of the codes, and named scalars; updates nothing.
+
+        Where several processes train together, the loss's gradient is this one's part of it.
+        """
+        z_mean, z_logvar = (self.processes.gather(codes) for codes in self.vae.encode(images))
         z_sampled = sample_from_latent_distribution(z_mean, z_logvar, self.noise)
-        reconstruction = self.reconstruction_loss(images, self.vae.decode(z_sampled)).mean()
+        reconstructed = self.vae.decode(self.processes.own(z_sampled))
+        own_reconstruction = self.reconstruction_loss(images, reconstructed).mean() / self.processes.size
+        reconstruction = self.processes.total(own_reconstruction)
         codes = Codes(z_mean, z_logvar, z_sampled, gaussian_kl(z_mean, z_logvar).mean(), step)
         losses = self.objective(codes, self.second_player.network if self.second_player else None, self.noise)
-        loss = reconstruction + losses.regularizer
         terms = {
-            "loss": loss,
+            "loss": reconstruction + losses.regularizer,
             "reconstruction_loss": reconstruction,
             "kl_loss": codes.kl_loss,
             "regularizer": losses.regularizer,
@@ -111,4 +126,4 @@ class TrainingStep:
         }
         if losses.second_player_loss is not None:
             terms["discriminator_loss"] = losses.second_player_loss
-        return loss, losses, {name: term.detach() for name, term in terms.items()}
+        return own_reconstruction + losses.regularizer, losses, {name: term.detach() for name, term in terms.items()}

@@ -10,15 +10,15 @@ from disentanglement_challenge.objectives.objective import positive
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+# `Stopping.verdict` beside the number of a signal. Of several processes' verdicts the largest is theirs together.
+GO_ON, TIME_IS_UP = 0, -1
+
 
 class Stopping:
     """Whether to stop, and why.
 
     Inside its `with` block, SIGINT and SIGTERM are noted instead of ending the process; a second SIGINT ends it all the
     same. In a thread other than the main one, which gets no signals, there is only the time.
-
-    Attributes:
-        signal: the first that was noted.
     """
 
     def __init__(self, time_limit: float | None) -> None:
@@ -29,19 +29,23 @@ class Stopping:
         """
         if time_limit is not None:
             positive("model.time_limit", time_limit)
-        self.signal: signal.Signals | None = None
         self._time_limit = time_limit
         self._started = time.monotonic()
+        self._noted = GO_ON
         self._handlers: dict[signal.Signals, signal._HANDLER] = {}
 
     @property
-    def reason(self) -> str | None:
-        """Why to stop now, in a few words; None for going on."""
-        if self.signal is not None:
-            return f"at {self.signal.name}"
-        if self._time_limit is not None and time.monotonic() - self._started >= self._time_limit:
+    def verdict(self) -> int:
+        """The number of the first signal noted, else TIME_IS_UP or GO_ON."""
+        if self._noted != GO_ON or self._time_limit is None:
+            return self._noted
+        return TIME_IS_UP if time.monotonic() - self._started >= self._time_limit else GO_ON
+
+    def explain(self, verdict: int) -> str:
+        """A verdict to stop, in a few words."""
+        if verdict == TIME_IS_UP:
             return f"as model.time_limit of {self._time_limit:g} s is up"
-        return None
+        return f"at {signal.Signals(verdict).name}"
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -55,6 +59,6 @@ class Stopping:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
+        if self._noted != GO_ON and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = self.signal or signal.Signals(number)
+        self._noted = self._noted or number

@@ -101,7 +101,7 @@ def test_killed_at_any_moment_and_resumed_the_weights_are_the_same(tmp_path, set
 
     result = run("train_pytorch.py", "--resume", bindings=TRAINING, **settings)
     assert result.returncode == 0, result.stderr
-    assert f"going on from step {reached[-1]} of" in result.stderr
+    assert f"going on from step {reached[-1]}\n" in result.stderr
     assert_equal_runs(experiment, uninterrupted)
     assert sorted(os.listdir(experiment.path)) == ["representation", "train"]
     # Nothing half written is left, and the curves have every step once.
