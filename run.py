@@ -10,25 +10,32 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from disentanglement_challenge.cli import add_common_flags, apply_common_flags, run_script
+from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
 from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.harness import Scores, check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.loop import train_and_export
+from disentanglement_challenge.training.processes import is_torchrun
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"
 
 
 def main(flags: argparse.Namespace) -> None:
     started = time.monotonic()
+    if is_torchrun():
+        raise ConfigError("run.py scores in one process; torchrun train_pytorch.py, then run.py --evaluate_only")
     bindings = apply_common_flags(flags)
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
     experiment = Experiment.from_environment()
     if not flags.evaluate_only:
         check_settings(files, bindings, flags.all_metrics)  # not after days of training
         with gin_configuration(files, bindings):
-            train_and_export(experiment, overwrite=flags.overwrite)
+            print(train_and_export(experiment, overwrite=flags.overwrite, resume=flags.resume))
         print(f"representation function: {experiment.model}")
+        if experiment.scores.exists():  # training again would have taken them away
+            print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
+            return
     scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics)
     Console().print(score_table(scores))
     print(f"scores: {experiment.scores}   (whole run: {time.monotonic() - started:.0f} s)")
@@ -52,6 +59,7 @@ def score_table(scores: Scores) -> Table:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_flags(parser, DEFAULT_CONFIG)
+    add_resume_flag(parser)
     parser.add_argument(
         "--evaluate_only", action="store_true", help="score the model that the experiment already holds"
     )

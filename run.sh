@@ -12,7 +12,8 @@ if [ "$#" -eq 0 ]; then
   set -- --gin_config "${NDC_ROOT}/gin/stage1.gin"
 fi
 if [ -n "${AICROWD_IS_GRADING+set}" ]; then
-  # Nobody is there to be asked; on a machine of one's own, an earlier experiment is kept.
-  set -- --overwrite "$@"
+  # Nobody is there to be asked: a run that was stopped goes on, anything else is replaced. On a machine of one's own,
+  # an earlier experiment is kept.
+  set -- --overwrite --resume "$@"
 fi
 exec python "${NDC_ROOT}/train_pytorch.py" "$@"

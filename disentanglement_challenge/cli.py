@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from disentanglement_challenge.errors import ChallengeError
+from disentanglement_challenge.errors import ChallengeError, Interrupted
 
 
 def add_common_flags(parser: argparse.ArgumentParser, default_config: str) -> None:
@@ -32,6 +32,16 @@ def add_common_flags(parser: argparse.ArgumentParser, default_config: str) -> No
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_resume_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag of the scripts that train."""
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the experiment's training run from its last checkpoint, or start where there is none; with "
+        "--overwrite also where there is one that this configuration cannot go on from",
+    )
+
+
 def apply_common_flags(flags: argparse.Namespace) -> list[str]:
     """Carries the flags that have an environment variable over to it, and returns the gin bindings to use."""
     if flags.experiment is not None:
@@ -40,7 +50,10 @@ def apply_common_flags(flags: argparse.Namespace) -> list[str]:
 
 
 def run_script(main: Callable[[], None], debug: bool) -> None:
-    """Runs the script; ends the process with exit code 1 on an error of the ChallengeError family, 130 on Ctrl-C."""
+    """Runs the script and ends the process with an exit code where it does not come to its end.
+
+    1 on an error of the ChallengeError family; after a signal 128 and the signal's number, 130 for Ctrl-C.
+    """
     try:
         main()
     except ChallengeError as error:
@@ -49,6 +62,9 @@ def run_script(main: Callable[[], None], debug: bool) -> None:
         # Beyond the first line is what gin adds to an error that passes through it.
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         sys.exit(1)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -84,6 +84,18 @@ def bound_parameters(name: str) -> dict[str, Any]:
     return copy.deepcopy(parameters)
 
 
+def operative_bindings() -> dict[str, str]:
+    """What has been configured so far, by gin or by a default: names such as "vae/AdamOptimizer.beta1" to values.
+
+    The values are as a gin file would spell them.
+    """
+    return {
+        f"{scope + '/' if scope else ''}{selector.rsplit('.', 1)[-1]}.{parameter}": repr(value)
+        for (scope, selector), parameters in gin_config._OPERATIVE_CONFIG.items()
+        for parameter, value in parameters.items()
+    }
+
+
 def check_count(name: str, value: object, minimum: int = 1) -> None:
     """Raises ConfigError, with this name in it, for anything but an integer of at least the minimum."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:

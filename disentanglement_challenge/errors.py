@@ -27,3 +27,11 @@ class OutputError(ChallengeError):
 
 class TrainingError(ChallengeError):
     """A training run that cannot go on."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that a signal has stopped, after it put in order what it leaves; no error, and nothing goes on after it."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number  # as the shell reports a process that a signal has ended

@@ -10,6 +10,9 @@ from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.files import check_writable, locked, remove
 
+# The name of a checkpoint, with the number of steps made.
+CHECKPOINT = "step_{}.pt"
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -44,8 +47,18 @@ class Experiment:
 
     @property
     def train(self) -> Path:
-        """What training leaves beside the model: operative gin config, TensorBoard events, final losses."""
+        """What training leaves beside the model: operative gin config, checkpoints, TensorBoard events, losses."""
         return self.path / "train"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a training run goes on from."""
+        return self.train / "checkpoints"
+
+    @property
+    def losses(self) -> Path:
+        """The final losses of a run that came to its end; an interrupted one has none."""
+        return self.train / "losses.json"
 
     @property
     def metrics(self) -> Path:
@@ -59,11 +72,32 @@ class Experiment:
 
     @property
     def unfinished(self) -> "Experiment":
-        """Where a run is written until it is whole; what a killed run leaves, and the next one removes."""
+        """Where a training run is written until it is whole. Once it has a checkpoint it stays until then."""
         return Experiment(self.path / "unfinished")
+
+    @property
+    def unfinished_scores(self) -> "Experiment":
+        """Where scores are written until they are whole; what a killed evaluation leaves, and the next one removes."""
+        return Experiment(self.path / "unfinished_scores")
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether training was stopped before its end, and can be continued."""
+        return self.has_checkpoints and not self.losses.exists()
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether there is something that a training run can go on from."""
+        return any(self.checkpoints.glob(CHECKPOINT.format("*")))
 
     def check_room(self, overwrite: bool) -> None:
         """Raises OutputError where there is a run already and `overwrite` is not set, or there is no way to write."""
+        check_writable(self.path)
+        if self.unfinished.has_checkpoints and not overwrite:
+            raise OutputError(
+                f"{self.path} holds a training run that was interrupted; "
+                "pass --resume to go on with it, or --overwrite to start anew"
+            )
         self._check([self.scores, self.metrics, self.model, self.train], overwrite)
 
     def check_scores(self, overwrite: bool) -> None:
@@ -71,17 +105,34 @@ class Experiment:
         self._check([self.scores, self.metrics], overwrite)
 
     @contextmanager
-    def writing(self) -> Iterator["Experiment"]:
-        """Yields the empty `unfinished` experiment, for one process at a time, and removes it at the end."""
+    def training(self) -> Iterator["Experiment"]:
+        """Yields the `unfinished` experiment, for one process at a time.
+
+        It may hold an earlier run's checkpoints. At the end, and after a failure too, it stays if it has any.
+        """
         with locked(self.path):
-            remove(self.unfinished.path)
             try:
                 yield self.unfinished
             finally:
-                remove(self.unfinished.path)
+                if not self.unfinished.has_checkpoints:
+                    remove(self.unfinished.path)
+
+    @contextmanager
+    def scoring(self) -> Iterator["Experiment"]:
+        """Yields the empty `unfinished_scores` experiment, for one process at a time, and removes it at the end."""
+        with locked(self.path):
+            remove(self.unfinished_scores.path)
+            try:
+                yield self.unfinished_scores
+            finally:
+                remove(self.unfinished_scores.path)
 
     def take_training(self) -> None:
-        """Puts the unfinished run in the place of the one that is here, whose scores go with it."""
+        """Puts the unfinished run in the place of the one that is here, whose scores go with it.
+
+        The checkpoints move last: whenever this is cut short, the unfinished run can still be resumed, and is then
+        exported and put here again.
+        """
         for path in (self.scores, self.metrics, self.model.parent, self.train):
             remove(path)
         self.unfinished.model.parent.rename(self.model.parent)
@@ -91,8 +142,8 @@ class Experiment:
         """Puts the unfinished scores in the place of those that are here."""
         for path in (self.scores, self.metrics):
             remove(path)
-        self.unfinished.metrics.rename(self.metrics)
-        self.unfinished.scores.rename(self.scores)
+        self.unfinished_scores.metrics.rename(self.metrics)
+        self.unfinished_scores.scores.rename(self.scores)
 
     def _check(self, paths: list[Path], overwrite: bool) -> None:
         check_writable(self.path)

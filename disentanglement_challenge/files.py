@@ -92,6 +92,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_torn(folder: Path) -> None:
+    """Removes what processes that were killed in `replacing` left anywhere below the folder; nobody may be writing."""
+    for path in folder.rglob(".*"):
+        remove(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes the text atomically."""
     with replacing(path) as temporary:

@@ -1,11 +1,14 @@
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.files import check_writable, make_folder, replacing, write_json, write_text
+from disentanglement_challenge.files import check_writable, make_folder, remove_torn, replacing, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path):
@@ -16,6 +19,16 @@ def test_a_failed_write_leaves_the_old_content(tmp_path):
         1 / 0  # noqa: B018
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["scores.json"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    write_text(tmp_path / "a" / "kept.json", "{}")
+    killed = "import os, sys; from pathlib import Path; from disentanglement_challenge.files import replacing\n"
+    killed += "with replacing(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", killed, tmp_path / "a" / "torn.json"], cwd=ROOT)
+    assert len(os.listdir(tmp_path / "a")) == 2
+    remove_torn(tmp_path)
+    assert os.listdir(tmp_path / "a") == ["kept.json"]
 
 
 def test_written_files_follow_the_umask(tmp_path):
@@ -52,9 +65,9 @@ def test_a_check_leaves_no_folder(tmp_path):
 
 def test_two_runs_of_one_experiment(tmp_path):
     experiment = Experiment(tmp_path / "e")
-    with experiment.writing(), pytest.raises(OutputError, match="another process"), experiment.writing():
+    with experiment.training(), pytest.raises(OutputError, match="another process"), experiment.scoring():
         pass
-    with experiment.writing():
+    with experiment.scoring():
         pass
     assert not experiment.path.exists()
 
@@ -69,12 +82,12 @@ def test_an_experiment_is_replaced_only_when_told_to_and_when_the_new_one_is_who
     with pytest.raises(OutputError, match=r"scores\.json"):
         experiment.check_scores(overwrite=False)
     experiment.check_room(overwrite=True)
-    with pytest.raises(ZeroDivisionError), experiment.writing() as unfinished:
+    with pytest.raises(ZeroDivisionError), experiment.training() as unfinished:
         write_text(unfinished.model, "half a model")
         1 / 0  # noqa: B018
     assert experiment.model.read_text() == "old model"
     assert experiment.scores.exists()
-    with experiment.writing() as unfinished:
+    with experiment.training() as unfinished:
         write_text(unfinished.model, "new model")
         write_text(unfinished.train / "losses.json", "{}")
         experiment.take_training()
@@ -88,3 +101,31 @@ def test_a_name_that_leads_elsewhere(monkeypatch, name):
     monkeypatch.setenv("AICROWD_EVALUATION_NAME", name)
     with pytest.raises(ConfigError, match="plain name"):
         Experiment.from_environment()
+
+
+def test_an_interrupted_run_is_kept_once_it_has_a_checkpoint(tmp_path):
+    experiment = Experiment(tmp_path / "e")
+    with pytest.raises(ZeroDivisionError), experiment.training() as unfinished:
+        write_text(unfinished.train / "config.gin", "")
+        1 / 0  # noqa: B018
+    assert not experiment.path.exists()
+    with pytest.raises(ZeroDivisionError), experiment.training() as unfinished:
+        write_text(unfinished.checkpoints / "step_10.pt", "")
+        1 / 0  # noqa: B018
+    assert experiment.unfinished.has_checkpoints
+    with pytest.raises(OutputError, match=r"--resume to go on with it, or --overwrite"):
+        experiment.check_room(overwrite=False)
+    experiment.check_room(overwrite=True)
+
+
+def test_scoring_leaves_an_interrupted_run_alone(tmp_path):
+    experiment = Experiment(tmp_path)
+    write_text(experiment.unfinished.checkpoints / "step_10.pt", "")
+    write_text(experiment.unfinished_scores.scores, "of a killed evaluation")
+    with experiment.scoring() as unfinished:
+        assert not unfinished.path.exists()
+        write_text(unfinished.scores, "{}")
+        write_text(unfinished.metrics / "mig", "")
+        experiment.take_scores()
+    assert experiment.unfinished.has_checkpoints
+    assert sorted(os.listdir(tmp_path)) == ["metrics", "scores.json", "unfinished"]

@@ -65,5 +65,5 @@ def test_run_sh_sources_a_local_environment_off_the_evaluator(tmp_path):
 def test_run_sh_sources_none_on_the_evaluator(tmp_path):
     dataset, _, arguments = run_sh(tmp_path, AICROWD_IS_GRADING="True")
     assert dataset == ""
-    assert arguments == f"{ROOT}/train_pytorch.py --overwrite --gin_config {ROOT}/gin/stage1.gin"
+    assert arguments == f"{ROOT}/train_pytorch.py --overwrite --resume --gin_config {ROOT}/gin/stage1.gin"
     assert run_sh(tmp_path, AICROWD_IS_GRADING="True", AICROWD_DATASET_NAME="mpi3d_real")[0] == "mpi3d_real"

@@ -102,7 +102,7 @@ def evaluate(
     images = np.concatenate(needed)
     scores: dict[str, Score] = {}
     with ExitStack() as stack:
-        unfinished = stack.enter_context(experiment.writing())
+        unfinished = stack.enter_context(experiment.scoring())
         source: tuple[Any, RepresentationFunction] = (ground_truth_data, representation_function)
         encoding_seconds = 0.0
         if len(images) and isinstance(ground_truth_data, IndexedGroundTruthData):

@@ -139,13 +139,15 @@ def _bound(name: str) -> Any:
 def carry_out(run: Run, folder: Path) -> Record:
     """Trains, exports and scores one run, as the experiment of its name below the folder.
 
+    It goes on from the checkpoint of a process that died at it.
+
     Raises ChallengeError as the stages do.
     """
     started = time.monotonic()
     experiment = Experiment(folder / run.name)
     with gin_configuration(run.gin_files, run.gin_bindings):
         steps, num_latent = _bound("model.training_steps"), _bound("encoder.num_latent")
-        train_and_export(experiment, overwrite=True)
+        train_and_export(experiment, overwrite=True, resume=True)
     scores = evaluate(experiment, run.gin_files, run.gin_bindings, overwrite=True)
     return {
         "row": run.row,

@@ -1,131 +1,278 @@
 """The training loop, and what a run leaves on disk."""
 
+import logging
+import shutil
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from signal import Signals
+from tempfile import TemporaryDirectory
 
 import gin
 import numpy as np
 import torch
-from tensorboardX import SummaryWriter
 from torch import Tensor
 from tqdm import tqdm
 
-from disentanglement_challenge.config import check_count
+from disentanglement_challenge.config import check_count, operative_bindings
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import device as training_device
-from disentanglement_challenge.errors import ConfigError, TrainingError
+from disentanglement_challenge.errors import ConfigError, Interrupted, TrainingError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.torchscript import export_model
-from disentanglement_challenge.files import make_folder, write_json, write_text
+from disentanglement_challenge.files import make_folder, remove, remove_torn, replacing, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.objectives import Objective
+from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints, load_newest
+from disentanglement_challenge.training.events import EventLog
+from disentanglement_challenge.training.processes import ALONE, Processes, torchrun_processes
+from disentanglement_challenge.training.state import TrainingState
 from disentanglement_challenge.training.step import TrainingStep
+from disentanglement_challenge.training.stopping import GO_ON, Stopping
+from disentanglement_challenge.training.watch import LossWatch
+
+_LOGGER = logging.getLogger(__name__)
 
 # Reading the losses waits for the device and writing them costs a little, so neither happens at every step.
 LOG_EVERY = 100
+_SHOWN = ("loss", "reconstruction_loss", "kl_loss", "total_correlation", "discriminator_loss")
 
 
-def train_and_export(experiment: Experiment, overwrite: bool) -> None:
+def train_and_export(experiment: Experiment, overwrite: bool, resume: bool = False) -> str:
     """Trains what gin describes on the data set gin names, and exports the mean encoder.
 
-    Leaves train/ (operative gin config, TensorBoard events, final losses) and representation/ (the model and the gin
-    configs that disentanglement_lib's results carry along) in the experiment's folder.
+    Leaves train/ (operative gin config, checkpoints, TensorBoard events, final losses) and representation/ (the model
+    and the gin configs that disentanglement_lib's results carry along) in the experiment's folder, in the place of what
+    was there. A run that a signal stops is exported too, and takes the place of nothing but an interrupted run.
+
+    Args:
+        experiment: where to write.
+        overwrite: whether to replace an earlier run.
+        resume: whether to go on with the run that is there, if one is. It is an error where that cannot be done,
+            unless `overwrite` lets the run be replaced.
+
+    Returns:
+        What was done, in a sentence.
 
     Raises:
-        OutputError: the experiment has a run already and `overwrite` is not set, or its folder cannot be written.
+        Interrupted: a signal stopped the run.
+        OutputError: the experiment has a run already and neither `overwrite` nor `resume` is set, or its folder cannot
+            be written.
         ConfigError, DataError, TrainingError, RepresentationError: as the stages raise them.
     """
-    experiment.check_room(overwrite)
-    ground_truth_data = get_named_ground_truth_data()
-    with experiment.writing() as unfinished:
-        vae = train(unfinished, ground_truth_data)
-        check_images = to_network(
-            next(random_batches(ground_truth_data, 8, np.random.default_rng(0))), torch.device("cpu")
-        )
-        export_model(MeanEncoder(vae.encoder), unfinished.model, check_images[:1].shape, images=check_images)
-        configs = unfinished.representation_results / "gin"
-        write_text(configs / "train.gin", gin.operative_config_str())
-        # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
-        write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
-        experiment.take_training()
+    with torchrun_processes(training_device()) as processes, ExitStack() as stack:
+        resumable = [run for run in (experiment.unfinished, experiment) if resume and run.has_checkpoints]
+        if processes.is_leader:
+            if not resumable:
+                experiment.check_room(overwrite)
+            unfinished = stack.enter_context(experiment.training())
+        else:
+            # What the other processes write is what the leader writes, and nobody reads it.
+            unfinished = Experiment(Path(stack.enter_context(TemporaryDirectory())))
+        ground_truth_data = get_named_ground_truth_data()
+        trained = train(unfinished, ground_truth_data, resumable[0] if resumable else None, overwrite, processes)
+        if trained is None:
+            return f"{experiment.path} is trained to its end already; a larger model.training_steps goes on from there"
+        model = experiment.model
+        if processes.is_leader:
+            model = _export(experiment, trained, ground_truth_data)
+    if trained.signal is not None:
+        raise Interrupted(f"{trained.summary}; its model so far is {model}", trained.signal)
+    return trained.summary
 
 
-@gin.configurable("model", denylist=["experiment", "ground_truth_data"])
+def _export(experiment: Experiment, trained: "Trained", ground_truth_data: NamedGroundTruthData) -> Path:
+    """Exports to the unfinished run, puts that into its place if it may take it, and returns where the model is."""
+    unfinished = experiment.unfinished
+    check_images = to_network(next(random_batches(ground_truth_data, 8, np.random.default_rng(0))), torch.device("cpu"))
+    export_model(MeanEncoder(trained.vae.encoder), unfinished.model, check_images[:1].shape, images=check_images)
+    configs = unfinished.representation_results / "gin"
+    write_text(configs / "train.gin", gin.operative_config_str())
+    # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
+    write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
+    if trained.signal is not None and experiment.model.exists() and not experiment.is_interrupted:
+        return unfinished.model
+    experiment.take_training()
+    return experiment.model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training came to: the VAE, how far it is in a sentence, and the signal that stopped it, if one did."""
+
+    vae: VAE
+    summary: str
+    signal: Signals | None
+
+
+@gin.configurable("model", denylist=["experiment", "ground_truth_data", "resume_from", "overwrite", "processes"])
 def train(
     experiment: Experiment,
     ground_truth_data: NamedGroundTruthData,
+    resume_from: Experiment | None = None,
+    overwrite: bool = False,
+    processes: Processes = ALONE,
     model: Objective = gin.REQUIRED,
     batch_size: int = gin.REQUIRED,
     training_steps: int = gin.REQUIRED,
     random_seed: int = gin.REQUIRED,
     eval_steps: int = 100,
+    time_limit: float | None = None,
     name: str = "",
     model_num: int | None = None,
-) -> VAE:
-    """Trains a VAE (disentanglement_lib, methods/unsupervised/train.py) and returns it.
+) -> Trained | None:
+    """Trains a VAE (disentanglement_lib, methods/unsupervised/train.py).
 
     Args:
-        experiment: where to write.
+        experiment: where to write. Emptied before the first step, unless it is the run that is resumed.
         ground_truth_data: the images to train on.
+        resume_from: whose newest checkpoint to start from: `experiment`, or a run that is left as it is.
+        overwrite: whether to start anew where `resume_from` cannot be gone on with.
+        processes: those that train together; the leader's `resume_from` is the one that counts.
         model: the objective.
-        batch_size: images a step.
+        batch_size: images a step, of all processes together.
         training_steps: steps.
-        random_seed: decides weights, batches and noise; the same seed gives the same weights on the same machine.
+        random_seed: decides weights, batches and noise; the same seed gives the same weights on the same machine,
+            however often the run is stopped and resumed.
         eval_steps: batches that the final losses are averaged over.
+        time_limit: seconds after which training stops, of this process's training alone; final losses and export come
+            after it and take about a minute.
         name, model_num: label the run in its saved config, and do nothing.
 
+    Returns:
+        What training came to; None where `resume_from` is another run, and complete.
+
     Raises:
-        ConfigError: a number out of range, or what building the networks raises.
-        TrainingError: a loss is no longer finite.
+        ConfigError: a number out of range, what building the networks raises, or a checkpoint of another configuration.
+        TrainingError: a loss is no longer finite or diverges, or no checkpoint can be read.
+        OutputError: the disk is full or cannot be written.
     """
     del name, model_num
+    stopping = Stopping(time_limit)
     check_count("model.batch_size", batch_size)
     check_count("model.training_steps", training_steps)
     check_count("model.eval_steps", eval_steps)
     check_count("model.random_seed", random_seed, minimum=0)
     if not isinstance(model, Objective):
         raise ConfigError(f"model.model is {model!r}; bind it to an objective, such as @factor_vae()")
+    if batch_size % processes.size:
+        raise ConfigError(f"model.batch_size is {batch_size}; it cannot be shared evenly by {processes.size} processes")
     device = training_device()
     # cuDNN may otherwise pick an algorithm that adds up in another order each time.
     torch.backends.cudnn.deterministic = True
     height, width, channels = ground_truth_data.observation_shape
-    step = TrainingStep(model, (channels, height, width), random_seed, device)
-    batches = random_batches(ground_truth_data, batch_size * model.num_batches, np.random.default_rng(random_seed))
-
-    write_text(make_folder(experiment.train) / "config.gin", gin.operative_config_str())
-    started = time.monotonic()
-    with (
-        SummaryWriter(str(experiment.train)) as writer,
-        tqdm(total=training_steps, unit="step", desc="training", mininterval=1) as bar,
-    ):
-        for index in range(training_steps):
-            terms = step(to_network(next(batches), device), index)
-            bar.update()
-            if (index + 1) % LOG_EVERY == 0 or index + 1 == training_steps:
-                values = _finite(terms, index + 1)
-                bar.set_postfix({key: f"{value:.4g}" for key, value in values.items() if key in _SHOWN})
-                for key, value in values.items():
-                    writer.add_scalar(key, value, index + 1)
-    seconds = time.monotonic() - started
-
-    with torch.no_grad():
-        evaluated = [step.losses(to_network(next(batches), device), training_steps)[2] for _ in range(eval_steps)]
-    losses = {key: float(torch.stack([terms[key] for terms in evaluated]).mean()) for key in evaluated[0]}
-    write_json(
-        experiment.train / "losses.json",
-        {"step": training_steps, **losses, "seconds": seconds, "steps_per_second": training_steps / seconds},
+    step = TrainingStep(model, (channels, height, width), random_seed, device, processes)
+    state = TrainingState(step, random_seed)
+    checkpoints = Checkpoints(experiment.checkpoints)
+    configuration = {
+        **operative_bindings(),
+        "dataset.name": repr(ground_truth_data.name),
+        "images": repr((ground_truth_data.factors_num_values, ground_truth_data.observation_shape)),
+        "device": repr(device.type),
+    }
+    resumed, is_complete = processes.from_leader(
+        lambda: _resumed(experiment, resume_from, configuration, training_steps, overwrite)
     )
-    return step.vae
+    if is_complete:
+        return None
+    if resumed is not None:
+        state.load_state_dict(resumed.state)
+        if processes.is_leader:
+            tqdm.write(f"going on from step {state.done}", file=sys.stderr)
+    _prepare_folder(experiment, resume_from if resumed else None)
+    write_text(experiment.train / "config.gin", gin.operative_config_str())
+
+    batches = (
+        to_network(processes.own(images), device)
+        for images in random_batches(ground_truth_data, batch_size * model.num_batches, state.random)
+    )
+    watch = LossWatch(LOG_EVERY, height * width * channels)
+    stop = GO_ON
+    started = time.monotonic() - state.seconds
+    with (
+        stopping,
+        checkpoints.named_in_errors(),
+        EventLog(experiment.train, state.done) as events,
+        tqdm(
+            total=training_steps,
+            initial=state.done,
+            unit="step",
+            desc="training",
+            mininterval=1,
+            disable=not processes.is_leader,
+        ) as bar,
+    ):
+        while state.done < training_steps and stop == GO_ON:
+            watch.add(step(next(batches), state.done))
+            state.done += 1
+            bar.update()
+            stop = processes.largest(stopping.verdict)
+            is_last = state.done == training_steps or stop != GO_ON
+            is_logged = state.done % LOG_EVERY == 0 or is_last
+            is_kept = checkpoints.due or is_last
+            if is_logged or is_kept:
+                values = watch.read(state.done)
+            if is_logged:
+                bar.set_postfix({key: f"{value:.4g}" for key, value in values.items() if key in _SHOWN})
+                events.scalars(values, state.done)
+            if is_kept:
+                state.seconds = time.monotonic() - started
+                checkpoints.save(Checkpoint(configuration, state.state_dict()))
+
+    stop = processes.largest(stopping.verdict)
+    if stop <= GO_ON:
+        losses = _mean_losses(step, batches, eval_steps, state.done)
+        timing = {"seconds": state.seconds, "steps_per_second": state.done / state.seconds}
+        write_json(experiment.losses, {"step": state.done, **losses, **timing})
+    summary = f"trained to step {state.done} of {training_steps}"
+    if stop > GO_ON or state.done < training_steps:
+        summary += f" and stopped {stopping.explain(stop)}; --resume goes on from there"
+    return Trained(step.vae, summary, Signals(stop) if stop > GO_ON else None)
 
 
-_SHOWN = ("loss", "reconstruction_loss", "kl_loss", "total_correlation", "discriminator_loss")
+def _resumed(
+    experiment: Experiment,
+    resume_from: Experiment | None,
+    configuration: dict[str, str],
+    training_steps: int,
+    overwrite: bool,
+) -> tuple[Checkpoint | None, bool]:
+    """The checkpoint to go on from, and whether there is nothing left to do as it is that of another, complete run."""
+    if resume_from is None:
+        return None, False
+    try:
+        checkpoint = load_newest(resume_from.checkpoints, configuration)
+    except (ConfigError, TrainingError) as error:
+        if not overwrite:
+            raise
+        _LOGGER.warning("%s; starting anew", error)
+        return None, False
+    if checkpoint is not None and checkpoint.done > training_steps:
+        raise ConfigError(f"model.training_steps is {training_steps}; the run has made {checkpoint.done} already")
+    is_at_end = checkpoint is not None and checkpoint.done == training_steps
+    return checkpoint, is_at_end and resume_from != experiment and resume_from.losses.exists()
 
 
-def _finite(terms: Mapping[str, Tensor], step: int) -> dict[str, float]:
-    values = {key: float(value) for key, value in terms.items()}
-    for key, value in values.items():
-        if not np.isfinite(value):
-            raise TrainingError(f"{key} is {value} at step {step}; try a lower learning rate or a smaller weight")
-    return values
+def _prepare_folder(experiment: Experiment, continued: Experiment | None) -> None:
+    """Leaves in the folder what belongs to the run that is continued, and nothing else."""
+    if continued == experiment:
+        remove_torn(experiment.path)
+        remove(experiment.losses)
+        return
+    remove(experiment.path)
+    make_folder(experiment.train)
+    for events in continued.train.glob("events*") if continued else ():
+        with replacing(experiment.train / events.name) as copy:
+            shutil.copyfile(events, copy)
+
+
+def _mean_losses(step: TrainingStep, batches: Iterator[Tensor], num_batches: int, updates: int) -> dict[str, float]:
+    """Each term over this many batches, with nothing updated."""
+    with torch.no_grad():
+        evaluated = [step.losses(next(batches), updates)[2] for _ in range(num_batches)]
+    return {key: float(torch.stack([terms[key] for terms in evaluated]).mean()) for key in evaluated[0]}

@@ -1,6 +1,7 @@
 """One step of training: the losses of a batch, and an update of each player."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from disentanglement_challenge.models import VAE, make_vae, sample_from_latent_d
 from disentanglement_challenge.objectives import Codes, Losses, Objective, gaussian_kl, make_reconstruction_loss
 from disentanglement_challenge.objectives.reconstruction import ReconstructionLoss
 from disentanglement_challenge.training.optimizers import make_discriminator_optimizer, make_vae_optimizer
+from disentanglement_challenge.training.processes import ALONE, Processes
 
 
 @dataclass
@@ -20,6 +22,15 @@ class Player:
 
     def __post_init__(self) -> None:
         self.parameters = list(self.network.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and what the optimiser remembers."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` of an equal player returned; raises what PyTorch raises where it is of another."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
         """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
@@ -35,9 +46,15 @@ class TrainingStep:
     """
 
     def __init__(
-        self, objective: Objective, observation_shape: tuple[int, int, int], random_seed: int, device: torch.device
+        self,
+        objective: Objective,
+        observation_shape: tuple[int, int, int],
+        random_seed: int,
+        device: torch.device,
+        processes: Processes = ALONE,
     ) -> None:
         """Builds the networks and optimisers that gin describes; the seed decides their weights and all later noise."""
+        self.processes = processes
         # Weights are drawn on the CPU, so that a seed means the same network on every device.
         weights = torch.Generator().manual_seed(random_seed)
         self.objective = objective
@@ -51,28 +68,54 @@ class TrainingStep:
             second = second.to(device)
             self.second_player = Player(second, make_discriminator_optimizer(second.parameters()))
 
+    @property
+    def players(self) -> list[Player]:
+        """The first player, and the second where there is one."""
+        return [self.first_player] + ([self.second_player] if self.second_player is not None else [])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on beside its batch: both players, and the stream of noise."""
+        return {"players": [player.state_dict() for player in self.players], "noise": self.noise.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` returned; raises what PyTorch raises where that is of other networks."""
+        for player, saved in zip(self.players, state["players"], strict=True):
+            player.load_state_dict(saved)
+        self.noise.set_state(state["noise"])
+
     def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
         """Updates the players on images [num_batches * B, C, H, W], float32 in [0, 1]; returns named scalars there.
 
+        Where several processes train together, the images are this one's share, and the scalars those of all shares.
         "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
         """
         loss, losses, terms = self.losses(images, step)
+        self.update(loss, losses)
+        return terms
+
+    def update(self, loss: Tensor, losses: Losses) -> None:
+        """Moves both players, each down its own loss."""
         self.first_player.backward(loss, retain_graph=self.second_player is not None)
+        self.processes.add_gradients(self.first_player.parameters)
         if self.second_player is not None and losses.second_player_loss is not None:
-            self.second_player.backward(losses.second_player_loss)
+            # Every process has the whole of this loss, so it takes its part before they are added.
+            self.second_player.backward(losses.second_player_loss / self.processes.size)
+            self.processes.add_gradients(self.second_player.parameters)
             self.second_player.optimizer.step()
         self.first_player.optimizer.step()
-        return terms
 
     def losses(self, images: Tensor, step: int) -> tuple[Tensor, Losses, dict[str, Tensor]]:
         """The loss of encoder and decoder, what the objective made of the codes, and named scalars; updates nothing.
 
         The images are those of `Objective.num_batches` batches; a second one is encoded and no more.
+        Where several processes train together, the loss's gradient is this one's part of it.
         """
         images, *independent = images.chunk(self.objective.num_batches)
-        z_mean, z_logvar = self.vae.encode(images)
+        z_mean, z_logvar = self._encode(images)
         z_sampled = sample_from_latent_distribution(z_mean, z_logvar, self.noise)
-        reconstruction = self.reconstruction_loss(images, self.vae.decode(z_sampled)).mean()
+        reconstructed = self.vae.decode(self.processes.own(z_sampled))
+        own_reconstruction = self.reconstruction_loss(images, reconstructed).mean() / self.processes.size
+        reconstruction = self.processes.total(own_reconstruction)
         codes = Codes(
             z_mean,
             z_logvar,
@@ -82,9 +125,8 @@ class TrainingStep:
             z_independent=self._sample_codes(independent[0]) if independent else None,
         )
         losses = self.objective(codes, self.second_player.network if self.second_player else None, self.noise)
-        loss = reconstruction + losses.regularizer
         terms = {
-            "loss": loss,
+            "loss": reconstruction + losses.regularizer,
             "reconstruction_loss": reconstruction,
             "kl_loss": codes.kl_loss,
             "regularizer": losses.regularizer,
@@ -93,8 +135,12 @@ class TrainingStep:
         }
         if losses.second_player_loss is not None:
             terms["discriminator_loss"] = losses.second_player_loss
-        return loss, losses, {name: term.detach() for name, term in terms.items()}
+        return own_reconstruction + losses.regularizer, losses, {name: term.detach() for name, term in terms.items()}
+
+    def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        z_mean, z_logvar = self.vae.encode(images)
+        return self.processes.gather(z_mean), self.processes.gather(z_logvar)
 
     @torch.no_grad()
     def _sample_codes(self, images: Tensor) -> Tensor:
-        return sample_from_latent_distribution(*self.vae.encode(images), self.noise)
+        return sample_from_latent_distribution(*self._encode(images), self.noise)

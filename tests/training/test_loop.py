@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError, TrainingError
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.training.checkpoints import read_checkpoint
 from disentanglement_challenge.training.loop import train
+from disentanglement_challenge.training.step import TrainingStep
 
 SMALL = [
     "model.model = @factor_vae()",
@@ -36,7 +39,7 @@ def squares():
 
 def run(path, data, *bindings):
     with gin_configuration(["shared.gin"], [*SMALL, *bindings]):
-        vae = train(Experiment(path), data)
+        vae = train(Experiment(path), data).vae
     return torch.cat([parameter.detach().flatten() for parameter in vae.parameters()])
 
 
@@ -74,7 +77,7 @@ def test_what_a_run_leaves(tmp_path, squares):
 def test_the_saved_configuration_trains_the_same_weights_again(tmp_path, squares):
     first = run(tmp_path / "a", squares)
     with gin_configuration([str(tmp_path / "a" / "train" / "config.gin")]):
-        vae = train(Experiment(tmp_path / "b"), squares)
+        vae = train(Experiment(tmp_path / "b"), squares).vae
     assert torch.equal(first, torch.cat([parameter.detach().flatten() for parameter in vae.parameters()]))
 
 
@@ -101,6 +104,104 @@ def test_a_number_out_of_range_costs_nothing(tmp_path, squares, binding, message
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, squares):
-    with pytest.raises(TrainingError, match=r"loss is nan|loss is inf|loss is -inf"):
+    with pytest.raises(TrainingError, match=r"loss is (nan|inf|-inf|[\d.e+]+) at step 2;.*checkpoint is none"):
         run(tmp_path, squares, "vae/AdamOptimizer.learning_rate = 1e30")
     assert not (tmp_path / "train" / "losses.json").exists()
+
+
+def test_a_loss_that_diverges_names_its_step_and_leaves_the_last_good_checkpoint(tmp_path, squares, monkeypatch):
+    """The weights are multiplied by a million after step 7, as an exploding update would."""
+    update = TrainingStep.update
+
+    def explode(step, loss, losses):
+        update(step, loss, losses)
+        explode.steps += 1
+        if explode.steps == 7:
+            for parameter in step.vae.parameters():
+                parameter.data *= 1e6
+
+    explode.steps = 0
+    monkeypatch.setattr(TrainingStep, "update", explode)
+    # Only the last of 12 steps is looked at otherwise, and the error names the eighth all the same.
+    with pytest.raises(TrainingError, match=r"loss is .* at step 8; .*checkpoint is none"):
+        run(tmp_path / "late", squares)
+    explode.steps = 0
+    with pytest.raises(TrainingError, match=r"at step 8; .*last good checkpoint is .*step_7\.pt"):
+        run(tmp_path / "each", squares, "checkpoints.every_minutes = 0")
+    assert read_checkpoint(tmp_path / "each" / "train" / "checkpoints" / "step_7.pt").done == 7
+
+
+def test_weights_that_are_no_numbers_are_never_kept(tmp_path, squares, monkeypatch):
+    """A loss is that of the weights before its step, so it is still finite when an update has spoilt them."""
+    update = TrainingStep.update
+
+    def spoil(step, loss, losses):
+        update(step, loss, losses)
+        next(step.vae.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(TrainingStep, "update", spoil)
+    with pytest.raises(TrainingError, match=r"weight of the VAE is no longer finite after step 1; .*none"):
+        run(tmp_path, squares, "checkpoints.every_minutes = 0")
+    assert not (tmp_path / "train" / "checkpoints").exists()
+
+
+def resumed(path, source, data, *bindings, overwrite=False):
+    with gin_configuration(["shared.gin"], [*SMALL, *bindings]):
+        trained = train(Experiment(path), data, Experiment(source), overwrite)
+    return trained and torch.cat([parameter.detach().flatten() for parameter in trained.vae.parameters()])
+
+
+@pytest.mark.parametrize("bindings", [[], ["model.model = @annealed_vae()"]])
+def test_a_whole_run_goes_on_to_more_steps(tmp_path, squares, bindings):
+    annealing = ["annealed_vae.c_max = 5.0", "annealed_vae.iteration_threshold = 20", "annealed_vae.gamma = 10.0"]
+    bindings = [*bindings, *annealing]
+    straight = run(tmp_path / "straight", squares, *bindings, "model.training_steps = 130")
+    run(tmp_path / "short", squares, *bindings, "model.training_steps = 110")
+    assert resumed(tmp_path / "again", tmp_path / "short", squares, *bindings, "model.training_steps = 110") is None
+    assert not (tmp_path / "again").exists()
+    longer = resumed(tmp_path / "longer", tmp_path / "short", squares, *bindings, "model.training_steps = 130")
+    assert torch.equal(straight, longer)
+    # The curve goes through both parts, and the run that it came from is as it was.
+    events = EventAccumulator(str(tmp_path / "longer" / "train")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [100, 110, 130]
+    assert json.loads((tmp_path / "short" / "train" / "losses.json").read_text())["step"] == 110
+
+
+def test_curves_do_not_show_what_was_taken_back(tmp_path, squares):
+    """Killed at step 12 with a checkpoint of step 10: what the events say beyond it is made again."""
+    run(tmp_path, squares, "checkpoints.every_minutes = 0", "checkpoints.keep = 3")
+    for step in (11, 12):
+        (tmp_path / "train" / "checkpoints" / f"step_{step}.pt").unlink()
+    resumed(tmp_path, tmp_path, squares, "model.training_steps = 14")
+    events = EventAccumulator(str(tmp_path / "train")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [14]
+
+
+def test_what_cannot_be_gone_on_with_is_replaced_only_when_told_to(tmp_path, squares, caplog):
+    run(tmp_path, squares)
+    with pytest.raises(ConfigError, match=r"made with factor_vae\.gamma = 5\.0, not 6\.0"):
+        resumed(tmp_path, tmp_path, squares, "factor_vae.gamma = 6.0")
+    assert (tmp_path / "train" / "losses.json").exists()
+    anew = resumed(tmp_path, tmp_path, squares, "factor_vae.gamma = 6.0", overwrite=True)
+    assert "gamma = 5.0, not 6.0" in caplog.text
+    assert "starting anew" in caplog.text
+    assert torch.equal(anew, run(tmp_path / "other", squares, "factor_vae.gamma = 6.0"))
+
+
+def test_another_data_set_is_another_run(tmp_path, squares):
+    run(tmp_path, squares)
+    fewer = IndexedGroundTruthData("squares", squares.images[:16], [4, 4], ["row", "column"])
+    with pytest.raises(ConfigError, match=r"images = \(32, 64, 64, 3\), not \(16, 64, 64, 3\)"):
+        resumed(tmp_path, tmp_path, fewer)
+
+
+def test_training_stops_when_the_time_is_up(tmp_path, squares):
+    with gin_configuration(["shared.gin"], [*SMALL, "model.training_steps = 1000000", "model.time_limit = 0.5"]):
+        trained = train(Experiment(tmp_path), squares)
+    assert re.fullmatch(
+        r"trained to step (\d+) of 1000000 and stopped as model\.time_limit of 0\.5 s is up; .*", trained.summary
+    )
+    done = json.loads((tmp_path / "train" / "losses.json").read_text())["step"]
+    assert 0 < done < 1000000
+    straight = run(tmp_path / "straight", squares, f"model.training_steps = {done + 3}")
+    assert torch.equal(straight, resumed(tmp_path, tmp_path, squares, f"model.training_steps = {done + 3}"))

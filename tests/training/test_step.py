@@ -14,11 +14,12 @@ SMALL = [
     "deconv_decoder.width = 0.125",
     "fc_discriminator.width = 0.02",
 ]
+ELSEWHERE = ["dataset", "model"]  # what shared.gin binds and a step does not import
 RATE = 0.0001
 
 
 def make_step(objective, seed=0):
-    with gin_configuration(["shared.gin"], SMALL):
+    with gin_configuration(["shared.gin"], SMALL, ELSEWHERE):
         return TrainingStep(objective, (3, 64, 64), seed, torch.device("cpu"))
 
 
@@ -140,12 +141,12 @@ def test_looking_at_the_losses_moves_nothing(images):
     ],
 )
 def test_what_cannot_be_built(binding, message):
-    with pytest.raises(ConfigError, match=message), gin_configuration(["shared.gin"], [*SMALL, binding]):
+    with pytest.raises(ConfigError, match=message), gin_configuration(["shared.gin"], [*SMALL, binding], ELSEWHERE):
         TrainingStep(FactorVAE(1.0), (3, 64, 64), 0, torch.device("cpu"))
 
 
 def test_an_explicit_learning_rate_overrides_the_optimizers_own():
-    with gin_configuration(["shared.gin"], [*SMALL, "vae_optimizer.learning_rate = 0.5"]):
+    with gin_configuration(["shared.gin"], [*SMALL, "vae_optimizer.learning_rate = 0.5"], ELSEWHERE):
         step = TrainingStep(FactorVAE(1.0), (3, 64, 64), 0, torch.device("cpu"))
     assert step.first_player.optimizer.param_groups[0]["lr"] == 0.5
     assert step.second_player.optimizer.param_groups[0]["lr"] == RATE

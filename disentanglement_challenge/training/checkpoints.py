@@ -1,0 +1,169 @@
+"""Checkpoints: all that a training run needs to go on as if it had never been stopped."""
+
+import io
+import logging
+import pickle
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gin
+import torch
+
+from disentanglement_challenge.config import check_count
+from disentanglement_challenge.errors import ConfigError, OutputError, TrainingError
+from disentanglement_challenge.experiment import CHECKPOINT
+from disentanglement_challenge.files import remove, replacing
+
+_LOGGER = logging.getLogger(__name__)
+
+# What a checkpoint may differ in from the run that goes on from it: how long to train, and how to watch and keep it.
+FREE = ("model.training_steps", "model.time_limit", "model.eval_steps", "model.name", "model.model_num", "checkpoints.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One moment of a training run.
+
+    Attributes:
+        configuration: what the run's weights depend on, by name.
+        state: of `state.TrainingState`.
+    """
+
+    configuration: dict[str, str]
+    state: dict[str, Any]
+
+    @property
+    def done(self) -> int:
+        """Updates made."""
+        return self.state["done"]
+
+
+@gin.configurable("checkpoints", denylist=["folder"])
+class Checkpoints:
+    """A folder with the newest few checkpoints of one run, each written whole or not at all."""
+
+    def __init__(self, folder: Path, every_minutes: float = 10, keep: int = 2) -> None:
+        """Writes nothing yet.
+
+        Args:
+            folder: made when the first checkpoint is written.
+            every_minutes: what a killed run loses at most; 0 writes one after every step.
+            keep: how many checkpoints to keep, so that one that the disk has damaged is not the only one.
+
+        Raises:
+            ConfigError: a number out of range.
+        """
+        check_count("checkpoints.keep", keep)
+        if isinstance(every_minutes, bool) or not isinstance(every_minutes, int | float) or not every_minutes >= 0:
+            raise ConfigError(f"checkpoints.every_minutes is {every_minutes!r}; it is a number of at least 0")
+        self.folder = folder
+        self.keep = keep
+        self._interval = 60 * every_minutes
+        self._last = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next checkpoint."""
+        return time.monotonic() - self._last >= self._interval
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Writes the checkpoint, then removes those that are too many.
+
+        Raises:
+            OutputError: the disk is full or cannot be written; earlier checkpoints are as they were.
+        """
+        serialised = io.BytesIO()  # torch.save would report a full disk by an error of its own that names no cause
+        torch.save(vars(checkpoint), serialised)
+        with replacing(self.folder / CHECKPOINT.format(checkpoint.done)) as temporary:
+            temporary.write_bytes(serialised.getbuffer())
+        for path in newest_first(self.folder)[self.keep :]:
+            remove(path)
+        self._last = time.monotonic()
+
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Adds to an error that ends training which checkpoint is left."""
+        try:
+            yield
+        except (TrainingError, OutputError) as error:
+            left = newest_first(self.folder)
+            raise type(error)(f"{error}; the last good checkpoint is {left[0] if left else 'none'}") from error
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The folder's checkpoints; none where it is not there."""
+    before, after = CHECKPOINT.split("{}")
+    steps = {path: path.name.removeprefix(before).removesuffix(after) for path in folder.glob(CHECKPOINT.format("*"))}
+    return sorted((path for path in steps if steps[path].isdecimal()), key=lambda path: -int(steps[path]))
+
+
+def load_newest(folder: Path, configuration: Mapping[str, str]) -> Checkpoint | None:
+    """The newest checkpoint of the folder that can be read, or None where there are none.
+
+    Args:
+        folder: of checkpoints.
+        configuration: of the run that is to go on from it.
+
+    Raises:
+        TrainingError: there are checkpoints, and none can be read.
+        ConfigError: the checkpoint is of another configuration.
+    """
+    paths = newest_first(folder)
+    reasons = []
+    for path in paths:
+        try:
+            checkpoint = read_checkpoint(path)
+        except TrainingError as error:
+            reasons.append(str(error))
+            continue
+        for reason in reasons:
+            _LOGGER.warning("%s; going on from %s instead", reason, path.name)
+        _check_configuration(path, checkpoint.configuration, configuration)
+        return checkpoint
+    if reasons:
+        raise TrainingError(f"{'; '.join(reasons)}; there is no checkpoint left to go on from")
+    return None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint without executing anything in it.
+
+    Raises:
+        TrainingError: the file is damaged or no checkpoint.
+    """
+    try:
+        # PyTorch does not look at the check sums that it writes.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise TrainingError(f"{path} is damaged (check sum of {damaged})")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = Checkpoint(**content)
+        if not isinstance(checkpoint.done, int) or not isinstance(checkpoint.configuration, dict):
+            raise TypeError("its step or configuration is something else")
+    except (zipfile.BadZipFile, EOFError, pickle.UnpicklingError, RuntimeError, TypeError, LookupError) as error:
+        reason = "not a whole zip archive" if isinstance(error, zipfile.BadZipFile) else "its content is something else"
+        raise TrainingError(f"{path} is damaged or no checkpoint of this program ({reason})") from error
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read: {error.strerror or error}") from error
+    return checkpoint
+
+
+def _check_configuration(path: Path, made_with: Mapping[str, str], configuration: Mapping[str, str]) -> None:
+    names = [name for name in dict.fromkeys([*made_with, *configuration]) if not name.startswith(FREE)]
+    differing = [name for name in names if made_with.get(name) != configuration.get(name)]
+    if differing:
+        differences = ", ".join(
+            f"{name} = {made_with.get(name, '(unset)')}, not {configuration.get(name, '(unset)')}"
+            for name in differing[:3]
+        )
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ConfigError(
+            f"{path} was made with {differences}{more}; go on with the same settings, "
+            "choose another experiment name, or pass --overwrite to start anew"
+        )

@@ -1,0 +1,68 @@
+"""Training curves for TensorBoard."""
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
+
+from disentanglement_challenge.errors import OutputError
+
+
+class EventLog:
+    """An event file that a training run appends its scalars to, each on the disk when the call returns.
+
+    Not tensorboardX's SummaryWriter: it writes from a thread of its own, and once that has died of a full disk, the
+    next scalar waits for it for ever.
+    """
+
+    def __init__(self, folder: Path, steps_done: int = 0) -> None:
+        """Starts a new file, and takes back what earlier files of the folder say of steps after `steps_done`.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        self._folder = folder
+        try:
+            # The process id tells two files of the same second apart, which the library would write into each other.
+            self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        except OSError as error:
+            raise self._refused(error) from error
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._append(event_pb2.Event(step=steps_done + 1, session_log=start))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Appends the values after `step` updates.
+
+        Raises:
+            OutputError: the disk is full or cannot be written.
+        """
+        summary = summary_pb2.Summary(
+            value=[summary_pb2.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        )
+        self._append(event_pb2.Event(step=step, summary=summary))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with suppress(OSError):  # what could not be written has been reported
+            self._writer.close()
+
+    def _append(self, event: event_pb2.Event) -> None:
+        event.wall_time = time.time()
+        try:
+            self._writer.write_event(event)
+            self._writer.flush()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write events to {self._folder}: {error.strerror or error}")

@@ -1,0 +1,125 @@
+"""Training one model in several processes, each on its share of every batch, as `torchrun` starts them.
+
+Every process draws the same random numbers for the whole batch, and the objective sees the codes of the whole batch in
+every process. So FactorVAE permutes, and DIP-VAE takes covariances, over all of them, the losses are those of one
+process with the whole batch up to rounding, and a checkpoint can be gone on with by another number of processes.
+`DistributedDataParallel` would average the gradients of losses that each saw a share, which is something else.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+T = TypeVar("T")
+
+
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: which of them this is; 0 is the leader, which alone writes.
+        size: how many they are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank = rank
+        self.size = size
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def own(self, batch: Tensor) -> Tensor:
+        """This process's share of what all have: every `size`-th row, so that each part of a batch is shared evenly."""
+        return batch[self.rank :: self.size]
+
+    def gather(self, own: Tensor) -> Tensor:
+        """The shares of all processes in one, the inverse of `own`: [B / size, D] -> [B, D].
+
+        Differentiable in this process's share. The others' gradients are what the others compute.
+        """
+        return own if self.size == 1 else _Gather.apply(own, self)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of the processes' values, without a gradient where there are several."""
+        if self.size == 1:
+            return value
+        value = value.detach().clone()
+        distributed.all_reduce(value)
+        return value
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Adds the other processes' gradients to this one's."""
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def largest(self, value: int) -> int:
+        """The largest of the processes' values."""
+        if self.size == 1:
+            return value
+        values = torch.tensor(value)  # on the CPU, so that a GPU's work is not waited for
+        distributed.all_reduce(values, distributed.ReduceOp.MAX)
+        return int(values)
+
+    def from_leader(self, make: Callable[[], T]) -> T:
+        """What the leader makes, in all processes."""
+        content = [make() if self.is_leader else None]
+        if self.size > 1:
+            distributed.broadcast_object_list(content)
+        return content[0]  # type: ignore[return-value]
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, own: Tensor, processes: Processes) -> Tensor:
+        context.processes = processes
+        shares = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(processes.size)]
+        distributed.all_gather(shares, own.contiguous())
+        return torch.stack(shares, dim=1).flatten(0, 1)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return context.processes.own(gradient), None
+
+
+ALONE = Processes()
+
+
+def is_torchrun() -> bool:
+    """Whether torchrun started this process, and others with it."""
+    return distributed.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def is_leader() -> bool:
+    """Whether this process is the one of those that torchrun started that speaks; so is one that it did not start."""
+    return not is_torchrun() or os.environ["RANK"] == "0"
+
+
+@contextmanager
+def torchrun_processes(device: torch.device) -> Iterator[Processes]:
+    """The processes that torchrun started, connected inside the block; this one alone where there is no torchrun.
+
+    On CUDA each takes the GPU of its local rank.
+    """
+    if not is_torchrun():
+        yield ALONE
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        processes = Processes(distributed.get_rank(), distributed.get_world_size())
+        yield processes
+        processes.largest(0)  # whoever leaves first closes connections that others may still be reading
+    finally:
+        distributed.destroy_process_group()

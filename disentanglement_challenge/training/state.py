@@ -1,0 +1,65 @@
+"""What changes from one training step to the next, as something that can be written down and taken up again."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from disentanglement_challenge.errors import TrainingError
+from disentanglement_challenge.training.step import TrainingStep
+
+
+class TrainingState:
+    """Both players, every random state, and how far training is.
+
+    Attributes:
+        step: the networks, their optimisers, and the stream of noise.
+        random: decides the next batches, so that its state is the position in the data.
+        done: updates made.
+        seconds: that they took.
+    """
+
+    def __init__(self, step: TrainingStep, random_seed: int) -> None:
+        self.step = step
+        self.random = np.random.default_rng(random_seed)
+        self.done = 0
+        self.seconds = 0.0
+        # Nothing here draws from PyTorch's own generators, but a layer that somebody adds may, as dropout does.
+        torch.manual_seed(random_seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, texts, and containers of these.
+
+        Raises:
+            TrainingError: weights are no longer finite, and not worth writing down.
+        """
+        for player in self.step.players:
+            for name, tensor in player.network.state_dict().items():
+                if not torch.isfinite(tensor).all():
+                    kind = type(player.network).__name__
+                    raise TrainingError(f"{name} of the {kind} is no longer finite after step {self.done}")
+        return {
+            "done": self.done,
+            "seconds": self.seconds,
+            "step": self.step.state_dict(),
+            "random": self.random.bit_generator.state,
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` returned.
+
+        Raises:
+            TrainingError: it is of other networks.
+        """
+        try:
+            self.step.load_state_dict(state["step"])
+            self.random.bit_generator.state = state["random"]
+            torch.set_rng_state(state["torch"])
+            if state["cuda"] is not None:
+                torch.cuda.set_rng_state(state["cuda"])
+            self.done, self.seconds = state["done"], state["seconds"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise TrainingError(f"the checkpoint does not fit these networks: {reason:.200}") from error
