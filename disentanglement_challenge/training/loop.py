@@ -172,7 +172,8 @@ def train(
     configuration = {
         **operative_bindings(),
         "dataset.name": repr(ground_truth_data.name),
-        "images": repr((ground_truth_data.factors_num_values, ground_truth_data.observation_shape)),
+        "factor sizes": repr(ground_truth_data.factors_num_values),
+        "observation shape": repr(ground_truth_data.observation_shape),
         "device": repr(device.type),
     }
     resumed, is_complete = processes.from_leader(

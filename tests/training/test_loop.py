@@ -191,7 +191,7 @@ def test_what_cannot_be_gone_on_with_is_replaced_only_when_told_to(tmp_path, squ
 def test_another_data_set_is_another_run(tmp_path, squares):
     run(tmp_path, squares)
     fewer = IndexedGroundTruthData("squares", squares.images[:16], [4, 4], ["row", "column"])
-    with pytest.raises(ConfigError, match=r"images = \(32, 64, 64, 3\), not \(16, 64, 64, 3\)"):
+    with pytest.raises(ConfigError, match=r"factor sizes = \[2, 4, 4\], not \[4, 4\]"):
         resumed(tmp_path, tmp_path, fewer)
 
 
