@@ -109,7 +109,9 @@ if __name__ == "__main__":
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where everything is kept (default: $AICROWD_OUTPUT_PATH/TABLE)"
     )
-    parser.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster that is there (default: this machine)")
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="a Ray cluster that is there, or auto (default: this machine)"
+    )
     parser.add_argument("--cpus_per_run", type=float, default=1, metavar="N", help="each run's share (default: 1)")
     parser.add_argument(
         "--gpus_per_run", type=float, metavar="N", help="each run's share, such as 0.25 (default: 1 if there are any)"

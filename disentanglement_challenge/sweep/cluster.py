@@ -66,20 +66,21 @@ def cluster(address: str | None) -> Iterator[None]:
 
 def _check_answers(address: str) -> None:
     # Ray itself goes on trying a dead address for ten minutes.
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
     advice = "start one with `ray start --head`, or leave --address out to run on this machine"
     if not host or not port.isdigit():
-        raise ConfigError(f"--address {address!r} is not HOST:PORT of a Ray cluster; {advice}")
+        raise ConfigError(f"--address {address!r} is neither HOST:PORT of a Ray cluster nor auto; {advice}")
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN).close()
     except (OSError, OverflowError) as error:
         raise ConfigError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
-    if not address.startswith("ray://"):
-        command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-        try:
-            subprocess.run(command, check=True, timeout=ANSWER_WITHIN, capture_output=True)
-        except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-            raise ConfigError(f"what listens at {address} does not answer as a Ray cluster; {advice}") from error
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        subprocess.run(command, check=True, timeout=ANSWER_WITHIN, capture_output=True)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        raise ConfigError(f"what listens at {address} does not answer as a Ray cluster; {advice}") from error
 
 
 class Sweep:

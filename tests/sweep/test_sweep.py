@@ -181,9 +181,9 @@ def test_an_address_where_something_else_listens():
             pass
 
 
-@pytest.mark.parametrize("address", ["here", "host:port", ":6379"])
+@pytest.mark.parametrize("address", ["here", "host:port", ":6379", "ray://host"])
 def test_an_address_that_is_none(address):
-    with pytest.raises(ConfigError, match="is not HOST:PORT of a Ray cluster"), cluster(address):
+    with pytest.raises(ConfigError, match="is neither HOST:PORT of a Ray cluster nor auto"), cluster(address):
         pass
 
 
