@@ -6,7 +6,6 @@ import fcntl
 import io
 import json
 import logging
-import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,9 +22,6 @@ _LOGGER = logging.getLogger(__name__)
 
 # Images between two notes of progress: what a kill can cost, and what is held in memory (12 MB of 64x64x3 images).
 _CHUNK = 1024
-
-# Touching one page of a mapped file may map as much of it as the kernel caches in one piece: up to a huge page.
-HUGE_PAGE = 2 << 20
 
 
 def load_or_make_images(
@@ -94,14 +90,24 @@ def files_recipe(paths: Iterable[Path]) -> dict[str, object]:
     return recipe
 
 
-def release_pages(array: NDArray[Any]) -> None:
-    """Takes a read-only memory-mapped array's pages out of this process's memory; they are read again when needed."""
-    base: object = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    # A private mapping (writable without touching the file) would lose what was written to it.
-    if isinstance(base, mmap.mmap) and not array.flags.writeable:
-        base.madvise(mmap.MADV_DONTNEED)
+def read_images(images: np.memmap[Any, Any], indices: NDArray[np.int64]) -> NDArray[Any]:
+    """`images[indices]` of a whole map, read from its file, which leaves no pages of it in this process's memory.
+
+    Raises DataError where the file is no longer there, or has become shorter.
+    """
+    batch: NDArray[Any] = np.empty((len(indices), *images.shape[1:]), images.dtype)
+    rows = batch.reshape(len(indices), -1).view(np.uint8)
+    try:
+        file = os.open(str(images.filename), os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"{images.filename}: cannot be read ({error.strerror})") from error
+    try:
+        for row, offset in zip(rows, (images.offset + indices * rows.shape[1]).tolist(), strict=True):
+            if os.preadv(file, [row.data], offset) != len(row):
+                raise DataError(f"{images.filename} has become shorter; {_ADVICE}")
+    finally:
+        os.close(file)
+    return batch
 
 
 def _read_progress(folder: Path, recipe: dict[str, object]) -> int:

@@ -27,9 +27,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
-from disentanglement_challenge.data.store import HUGE_PAGE, release_pages
 from disentanglement_challenge.errors import OutputError, RepresentationError
 from disentanglement_challenge.export.torchscript import RepresentationFunction
+
+# Touching one page of a mapped file may map as much of it as the kernel caches in one piece: up to a huge page.
+_HUGE_PAGE = 2 << 20
 
 
 class IndexOnlyData(GroundTruthData):
@@ -168,7 +170,7 @@ class RepresentationTable:
         if self._codes.nbytes <= memory_limit:
             self._rows_per_release = sys.maxsize
         else:
-            self._rows_per_release = max(1, memory_limit // (self._codes[0].nbytes + HUGE_PAGE))
+            self._rows_per_release = max(1, memory_limit // (self._codes[0].nbytes + _HUGE_PAGE))
         self._rows_touched = 0
 
     def _encode(
@@ -194,7 +196,7 @@ class RepresentationTable:
                         f"{codes.dtype} at image {batch_indices[0]}"
                     )
                 self._write(np.ascontiguousarray(codes))
-                release_pages(ground_truth_data.images)
+                _release_pages(ground_truth_data.images)
                 progress.update(len(batch_indices))
         if dtype is None:
             raise RepresentationError("no images to encode")
@@ -285,3 +287,13 @@ def _check_codes(codes: NDArray[Any], indices: NDArray[np.int64]) -> None:
             f"the representation is not finite: {len(latents)} of {codes.shape[1]} latents ({shown}) are NaN or "
             f"infinite, first at image {image}"
         )
+
+
+def _release_pages(array: NDArray[Any]) -> None:
+    """Takes a read-only memory-mapped array's pages out of this process's memory; they are read again when needed."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    # A private mapping (writable without touching the file) would lose what was written to it.
+    if isinstance(base, mmap.mmap) and not array.flags.writeable:
+        base.madvise(mmap.MADV_DONTNEED)

@@ -4,6 +4,7 @@ import torch
 from disentanglement_lib.data.ground_truth.util import SplitDiscreteStateSpace, StateSpaceAtomIndex
 
 from disentanglement_challenge import dlib  # noqa: F401 (lets the library's TensorFlow half be imported)
+from disentanglement_challenge.data import batches
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import DataError
@@ -69,6 +70,28 @@ def test_batches_are_uniform_with_replacement_and_repeat_with_the_seed(data):
     assert counts.sum() == 2000
     # Each count is binomial(2000, 1/24): 83 in the mean, standard deviation 9.
     assert np.abs(counts - 2000 / 24).max() < 5 * 9
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_batches_of_a_large_file_are_the_same(tmp_path, monkeypatch, dtype):
+    """Above a size they are read from the file by other calls."""
+    np.save(tmp_path / "images.npy", np.random.RandomState(0).randint(-99, 99, size=(24, 8, 8, 3)).astype(dtype))
+    mapped = IndexedGroundTruthData("mapped", np.load(tmp_path / "images.npy", mmap_mode="r"), SIZES, ["a", "b", "c"])
+    small = random_batches(mapped, 50, np.random.default_rng(1))
+    expected = [next(small) for _ in range(3)]
+    monkeypatch.setattr(batches, "_MAPPED_BYTES", 100)
+    large = random_batches(mapped, 50, np.random.default_rng(1))
+    for batch in expected:
+        read = next(large)
+        assert read.dtype == batch.dtype
+        assert torch.equal(read, batch)
+    with (tmp_path / "images.npy").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(DataError, match="has become shorter"):
+        next(large)
+    (tmp_path / "images.npy").unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        next(random_batches(mapped, 50, np.random.default_rng(1)))
 
 
 def test_a_network_is_given_channels_first_floats(data):
