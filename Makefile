@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-slow lint check-scores bench clean
+.PHONY: run test test-slow lint check-scores bench bench-training clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -26,6 +26,10 @@ check-scores: $(VENV)/.installed
 # Scores against disentanglement_lib's own, by number of latents; benchmarks/README.md says what is measured.
 bench: $(VENV)/.installed
 	PYTHONPATH=. $(VENV)/bin/python benchmarks/scores.py $(ARGS)
+
+# The training step against plain eager PyTorch and other packages; with ARGS="--check" the CUDA graph against eager.
+bench-training: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/training.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
