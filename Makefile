@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-slow lint check-scores bench bench-batches clean
+.PHONY: run test test-slow lint check-scores bench bench-batches bench-training clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -30,6 +30,10 @@ bench: $(VENV)/.installed
 # Random batches against the starter kit's loader, and the store's format against HDF5.
 bench-batches: $(VENV)/.installed
 	PYTHONPATH=. $(VENV)/bin/python benchmarks/batches.py $(ARGS)
+
+# The training step against plain eager PyTorch and other packages; with ARGS="--check" the CUDA graph against eager.
+bench-training: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/training.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

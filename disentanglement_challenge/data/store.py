@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import logging
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -237,3 +238,13 @@ def _lock(folder: Path) -> Iterator[None]:
             _LOGGER.warning("%s: waiting for another process that is making the images", folder)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def release_pages(array: NDArray[Any]) -> None:
+    """Takes a read-only memory-mapped array's pages out of this process's memory; they are read again when needed."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    # A private mapping (writable without touching the file) would lose what was written to it.
+    if isinstance(base, mmap.mmap) and not array.flags.writeable:
+        base.madvise(mmap.MADV_DONTNEED)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.store import release_pages
 from disentanglement_challenge.errors import OutputError, RepresentationError
 from disentanglement_challenge.export.torchscript import RepresentationFunction
 
@@ -196,7 +197,7 @@ class RepresentationTable:
                         f"{codes.dtype} at image {batch_indices[0]}"
                     )
                 self._write(np.ascontiguousarray(codes))
-                _release_pages(ground_truth_data.images)
+                release_pages(ground_truth_data.images)
                 progress.update(len(batch_indices))
         if dtype is None:
             raise RepresentationError("no images to encode")
@@ -287,13 +288,3 @@ def _check_codes(codes: NDArray[Any], indices: NDArray[np.int64]) -> None:
             f"the representation is not finite: {len(latents)} of {codes.shape[1]} latents ({shown}) are NaN or "
             f"infinite, first at image {image}"
         )
-
-
-def _release_pages(array: NDArray[Any]) -> None:
-    """Takes a read-only memory-mapped array's pages out of this process's memory; they are read again when needed."""
-    base: object = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    # A private mapping (writable without touching the file) would lose what was written to it.
-    if isinstance(base, mmap.mmap) and not array.flags.writeable:
-        base.madvise(mmap.MADV_DONTNEED)

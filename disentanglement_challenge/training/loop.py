@@ -28,6 +28,8 @@ from disentanglement_challenge.export.torchscript import export_model
 from disentanglement_challenge.files import make_folder, remove, remove_torn, replacing, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.objectives import Objective
+from disentanglement_challenge.training.acceleration import make_step
+from disentanglement_challenge.training.batches import training_batches
 from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints, load_newest
 from disentanglement_challenge.training.events import EventLog
 from disentanglement_challenge.training.processes import ALONE, Processes, torchrun_processes
@@ -166,7 +168,7 @@ def train(
     # cuDNN may otherwise pick an algorithm that adds up in another order each time.
     torch.backends.cudnn.deterministic = True
     height, width, channels = ground_truth_data.observation_shape
-    step = TrainingStep(model, (channels, height, width), random_seed, device, processes)
+    step, advance = make_step(model, (channels, height, width), random_seed, device, processes)
     state = TrainingState(step, random_seed)
     checkpoints = Checkpoints(experiment.checkpoints)
     configuration = {
@@ -188,10 +190,7 @@ def train(
     _prepare_folder(experiment, resume_from if resumed else None)
     write_text(experiment.train / "config.gin", gin.operative_config_str())
 
-    batches = (
-        to_network(processes.own(images), device)
-        for images in random_batches(ground_truth_data, batch_size * model.num_batches, state.random)
-    )
+    batches = training_batches(ground_truth_data, batch_size * model.num_batches, state.random, device, processes)
     watch = LossWatch(LOG_EVERY, height * width * channels)
     stop = GO_ON
     started = time.monotonic() - state.seconds
@@ -209,7 +208,7 @@ def train(
         ) as bar,
     ):
         while state.done < training_steps and stop == GO_ON:
-            watch.add(step(next(batches), state.done))
+            watch.add(advance(next(batches), state.done))
             state.done += 1
             bar.update()
             stop = processes.largest(stopping.verdict)

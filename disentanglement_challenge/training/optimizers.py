@@ -35,8 +35,13 @@ def adam_optimizer(
     del name, use_locking
     if not learning_rate > 0:
         raise ConfigError(f"AdamOptimizer.learning_rate = {learning_rate} must be above 0")
+    parameters = list(parameters)
+    # A step that is replayed as a CUDA graph counts its updates on the device.
+    capturable = all(parameter.is_cuda for parameter in parameters)
     try:
-        return torch.optim.Adam(parameters, lr=learning_rate, betas=(beta1, beta2), eps=epsilon)
+        return torch.optim.Adam(
+            parameters, lr=learning_rate, betas=(beta1, beta2), eps=epsilon, fused=True, capturable=capturable
+        )
     except ValueError as error:
         raise ConfigError(f"AdamOptimizer: {error}") from error
 

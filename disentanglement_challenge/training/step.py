@@ -59,7 +59,9 @@ class TrainingStep:
         weights = torch.Generator().manual_seed(random_seed)
         self.objective = objective
         self.reconstruction_loss: ReconstructionLoss = make_reconstruction_loss()
+        # Channels last is the layout that the images come in and that convolutions are fastest in.
         self.vae: VAE = make_vae(observation_shape, weights).to(device)
+        self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.noise = torch.Generator(device).manual_seed(random_seed)
         self.first_player = Player(self.vae, make_vae_optimizer(self.vae.parameters()))
         second = objective.make_second_player(self.vae.num_latent, weights)
@@ -83,7 +85,7 @@ class TrainingStep:
             player.load_state_dict(saved)
         self.noise.set_state(state["noise"])
 
-    def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
+    def __call__(self, images: Tensor, step: int | Tensor) -> dict[str, Tensor]:
         """Updates the players on images [num_batches * B, C, H, W], float32 in [0, 1]; returns named scalars there.
 
         Where several processes train together, the images are this one's share, and the scalars those of all shares.
@@ -104,7 +106,7 @@ class TrainingStep:
             self.second_player.optimizer.step()
         self.first_player.optimizer.step()
 
-    def losses(self, images: Tensor, step: int) -> tuple[Tensor, Losses, dict[str, Tensor]]:
+    def losses(self, images: Tensor, step: int | Tensor) -> tuple[Tensor, Losses, dict[str, Tensor]]:
         """The loss of encoder and decoder, what the objective made of the codes, and named scalars; updates nothing.
 
         The images are those of `Objective.num_batches` batches; a second one is encoded and no more.
@@ -113,7 +115,7 @@ class TrainingStep:
         images, *independent = images.chunk(self.objective.num_batches)
         z_mean, z_logvar = self._encode(images)
         z_sampled = sample_from_latent_distribution(z_mean, z_logvar, self.noise)
-        reconstructed = self.vae.decode(self.processes.own(z_sampled))
+        reconstructed = self.vae.decode(self.processes.own(z_sampled)).float()
         own_reconstruction = self.reconstruction_loss(images, reconstructed).mean() / self.processes.size
         reconstruction = self.processes.total(own_reconstruction)
         codes = Codes(
@@ -139,7 +141,7 @@ class TrainingStep:
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         z_mean, z_logvar = self.vae.encode(images)
-        return self.processes.gather(z_mean), self.processes.gather(z_logvar)
+        return self.processes.gather(z_mean.float()), self.processes.gather(z_logvar.float())
 
     @torch.no_grad()
     def _sample_codes(self, images: Tensor) -> Tensor:

@@ -1,0 +1,242 @@
+#!/usr/bin/env python
+"""Times FactorVAE's training step: as training runs it, as plain eager PyTorch, and in other packages.
+
+    make bench-training
+
+Steps a second, images a second, arithmetic a second and its fraction of what the machine reaches in a large matrix
+product, all sides one after the other in each round; medians and spread over the rounds. The images are the same ones
+at every step, so that only the step is timed. The work of a step is counted by PyTorch's FlopCounterMode from the
+shapes of its convolutions and matrix products, forward and backward, two operations for a multiplication and addition.
+
+The peers (`training_peers.py` says what each does) run on the CPU only, each in a virtual environment of its own below
+scratch/peers, which the first run installs. One that cannot be installed or does not run is named with the reason.
+
+On a machine with an NVIDIA GPU the step is timed there (AICROWD_CUDA=False: not), replayed as a CUDA graph, and
+
+    make bench-training ARGS="--check"
+
+compares the losses of 100 graphed steps with those of as many eager ones and exits with 1 where they differ. Settings
+go through gin: ARGS="--gin_bindings 'encoder.num_latent = 256' --gin_bindings 'acceleration.precision = \"bfloat16\"'".
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.environment import device as training_device
+from disentanglement_challenge.errors import ChallengeError
+from disentanglement_challenge.files import write_json
+from disentanglement_challenge.objectives import FactorVAE
+from disentanglement_challenge.training.acceleration import Advance, make_step
+from disentanglement_challenge.training.step import TrainingStep
+
+PEERS = {"pythae": "pythae==0.1.2", "disent": "disent==0.8.0"}
+PEER_NOTES = {"pythae": "FactorVAE, reconstructs half of the batch", "disent": "BetaTcVae, has no discriminator"}
+SHAPE = (3, 64, 64)
+MATRIX = 4096
+
+Timed = Callable[[int], float]
+"""A number of steps to the seconds that they took."""
+
+
+def build(bindings: list[str]) -> tuple[TrainingStep, Advance]:
+    with gin_configuration(["shared.gin"], bindings, skip_unknown=["dataset", "model"]):
+        return make_step(FactorVAE(10.0), SHAPE, 0, training_device())
+
+
+def build_plain(bindings: list[str]) -> TrainingStep:
+    """The same networks as PyTorch makes them by default: its own layout of weights, its default Adam, no graph."""
+    step, _ = build([*bindings, "acceleration.cuda_graph = False", "acceleration.precision = 'float32'"])
+    step.vae.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for player in step.players:
+        settings = player.optimizer.param_groups[0]
+        player.optimizer = torch.optim.Adam(player.parameters, settings["lr"], settings["betas"], settings["eps"])
+    return step
+
+
+def wait() -> None:
+    if training_device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(advance: Advance, images: torch.Tensor) -> Timed:
+    def measure(steps: int) -> float:
+        started = time.perf_counter()
+        for index in range(steps):
+            advance(images, index)
+        wait()
+        return time.perf_counter() - started
+
+    return measure
+
+
+def matmul_rate(dtype: torch.dtype) -> float:
+    """Operations a second of one large product."""
+    left = torch.rand(MATRIX // 2, MATRIX, device=training_device(), dtype=dtype)
+    right = torch.rand(MATRIX, MATRIX, device=training_device(), dtype=dtype)
+    repeats = 20 if training_device().type == "cuda" else 1
+    left @ right
+    wait()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        left @ right
+    wait()
+    return repeats * 2 * left.numel() * MATRIX / (time.perf_counter() - started)
+
+
+class Peer:
+    """A peer's step in a process of its own."""
+
+    def __init__(self, name: str, batch_size: int, num_latent: int) -> None:
+        """Raises ChallengeError where it cannot be installed or does not run."""
+        python = Path("scratch/peers") / name / "bin" / "python"
+        log = Path("scratch/peers") / f"{name}.log"
+        if not python.exists():
+            python.parent.parent.parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
+        torch_version = torch.__version__.split("+")[0]
+        with log.open("w") as output:
+            install = [str(python), "-m", "pip", "install", "--quiet", PEERS[name], f"torch=={torch_version}"]
+            if subprocess.run(install, stdout=output, stderr=output).returncode:
+                raise ChallengeError(f"cannot be installed: {_last_line(log)}")
+        arguments = [name, str(batch_size), str(num_latent), str(torch.get_num_threads())]
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [python, Path(__file__).with_name("training_peers.py"), *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        if self.process.stdout.readline().strip() != "ready":
+            raise ChallengeError(f"does not run: {_last_line(log)}")
+
+    def __call__(self, steps: int) -> float:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def _last_line(log: Path) -> str:
+    return (log.read_text().strip().splitlines() or ["no reason given"])[-1]
+
+
+def check(bindings: list[str], images: torch.Tensor, steps: int = 100) -> None:
+    """Raises ChallengeError where the fast step's losses are not the eager step's, random numbers being the same."""
+    eager, _ = build([*bindings, "acceleration.cuda_graph = False"])
+    _, fast = build(bindings)
+    worst = 0.0
+    for index in range(steps):
+        terms, expected = fast(images, index), eager(images, index)
+        for name, value in expected.items():
+            worst = max(worst, float((terms[name] - value).abs() / value.abs().clamp(min=1e-3)))
+    print(f"{type(fast).__name__} against eager, {steps} steps: largest relative difference of a loss {worst:.1e}")
+    if not worst < 1e-3:
+        raise ChallengeError("the losses differ")
+
+
+def main(flags: argparse.Namespace) -> None:
+    device = training_device()
+    bindings = [f"encoder.num_latent = {flags.latents}", *flags.gin_bindings]
+    images = torch.rand(flags.batch_size, 64, 64, 3, device=device).permute(0, 3, 1, 2)
+    if flags.check:
+        check(bindings, images)
+        return
+    plain = build_plain(bindings)
+    _, advance = build(bindings)
+    with FlopCounterMode(display=False) as counter:
+        plain(images, 0)
+    operations = counter.get_total_flops()
+    print(f"a step at batch {flags.batch_size}: {operations:,} floating-point operations")
+
+    sides: dict[str, Timed] = {"here": timed(advance, images), "plain eager": timed(plain, images)}
+    notes: dict[str, str] = {}
+    for name in flags.peers if device.type == "cpu" else []:
+        try:
+            sides[name] = Peer(name, flags.batch_size, flags.latents)
+            notes[name] = PEER_NOTES[name]
+        except ChallengeError as error:
+            print(f"{name}: {error}")
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    peaks: list[float] = []
+    dtype = torch.bfloat16 if any("bfloat16" in binding for binding in bindings) else torch.float32
+    for measure in sides.values():
+        measure(flags.warm_up)
+    for _ in range(flags.rounds):
+        peaks.append(matmul_rate(dtype))
+        for name, measure in sides.items():
+            seconds[name].append(measure(flags.steps) / flags.steps)
+    for measure in sides.values():
+        if isinstance(measure, Peer):
+            with suppress(OSError):
+                measure.process.stdin.close()  # type: ignore[union-attr]
+            measure.process.wait()
+
+    rows = [row(name, seconds[name], operations, statistics.median(peaks), flags.batch_size) for name in sides]
+    machine = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "cores": len(os.sched_getaffinity(0)),
+        "matmul_gflops": [peak / 1e9 for peak in peaks],
+        "torch": torch.__version__,
+    }
+    settings = {"batch_size": flags.batch_size, "bindings": bindings, "operations_per_step": operations}
+    show(rows, notes, statistics.median(peaks), dtype)
+    write_json(Path(flags.output), {"machine": machine, **settings, "rows": rows, "notes": notes})
+
+
+def row(name: str, seconds: list[float], operations: int, peak: float, batch_size: int) -> dict[str, Any]:
+    rates = sorted(1 / second for second in seconds)
+    rate = statistics.median(rates)
+    result: dict[str, Any] = {"side": name, "steps_per_second": rate, "spread": [rates[0], rates[-1]]}
+    result["images_per_second"] = rate * batch_size
+    if name not in PEERS:  # whose steps are other work
+        result |= {"gflops": rate * operations / 1e9, "fraction_of_peak": rate * operations / peak}
+    return result
+
+
+def show(rows: list[dict[str, Any]], notes: dict[str, str], peak: float, dtype: torch.dtype) -> None:
+    table = Table(title=f"matrix product ({str(dtype).split('.')[1]}): {peak / 1e9:.0f} GFLOP/s", title_justify="left")
+    for column in ("", "steps/s", "spread", "images/s", "GFLOP/s", "of peak", "here is"):
+        table.add_column(column, justify="right" if column else "left")
+    for result in rows:
+        low, high = result["spread"]
+        work = [f"{result['gflops']:.0f}", f"{result['fraction_of_peak']:.0%}"] if "gflops" in result else ["", ""]
+        ratio = rows[0]["steps_per_second"] / result["steps_per_second"]
+        rate, images = f"{result['steps_per_second']:.2f}", f"{result['images_per_second']:.0f}"
+        table.add_row(result["side"], rate, f"{low:.2f}-{high:.2f}", images, *work, f"{ratio:.2f}x")
+    Console(width=100).print(table)
+    for name, note in notes.items():
+        print(f"{name}: {note}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--latents", type=int, default=10)
+    parser.add_argument("--gin_bindings", action="append", default=[], metavar="'a.b = c'")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=20, help="of each side in each round")
+    parser.add_argument("--warm_up", type=int, default=5, help="steps of each side before the first round")
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--check", action="store_true", help="compare losses instead of timing")
+    parser.add_argument("--output", default="scratch/benchmark_training.json")
+    parsed = parser.parse_args()
+    run_script(lambda: main(parsed), debug=False)

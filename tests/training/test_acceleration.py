@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.objectives import FactorVAE
+from disentanglement_challenge.training.acceleration import GraphedStep, make_step
+from disentanglement_challenge.training.step import TrainingStep
+
+SMALL = [
+    "encoder.num_latent = 3",
+    "conv_encoder.width = 0.125",
+    "deconv_decoder.width = 0.125",
+    "fc_discriminator.width = 0.02",
+]
+
+
+def make(*bindings, device="cpu"):
+    with gin_configuration(["shared.gin"], [*SMALL, *bindings], ["dataset", "model"]):
+        return make_step(FactorVAE(7.0), (3, 64, 64), 0, torch.device(device))
+
+
+def batches(count, device="cpu"):
+    generator = torch.Generator().manual_seed(2)
+    return [torch.rand(8, 3, 64, 64, generator=generator).to(device) for _ in range(count)]
+
+
+def test_by_default_the_plain_step_is_taken_as_it_is():
+    step, advance = make()
+    assert type(step) is TrainingStep
+    assert advance is step
+
+
+def test_the_step_is_that_of_the_textbook_layout_and_optimiser():
+    """Channels last and the fused Adam against PyTorch's defaults, from the same weights and with the same noise."""
+    fast, _ = make()
+    plain, _ = make()
+    plain.vae.to(memory_format=torch.contiguous_format)
+    for player in plain.players:
+        group = player.optimizer.param_groups[0]
+        assert group["fused"]
+        player.optimizer = torch.optim.Adam(
+            player.parameters, lr=group["lr"], betas=group["betas"], eps=group["eps"], foreach=False
+        )
+    for index, images in enumerate(batches(20)):
+        terms, expected = fast(images, index), plain(images, index)
+        for name in expected:
+            torch.testing.assert_close(terms[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_stays_near_float32_and_keeps_float32_weights():
+    """Eight bits of mantissa: a few parts in a thousand of a loss, and no more after some steps."""
+    reduced, advance = make("acceleration.precision = 'bfloat16'")
+    reference, _ = make()
+    for index, images in enumerate(batches(10)):
+        terms, expected = advance(images, index), reference(images, index)
+        assert float(terms["reconstruction_loss"]) == pytest.approx(float(expected["reconstruction_loss"]), rel=5e-3)
+        assert float(terms["kl_loss"]) == pytest.approx(float(expected["kl_loss"]), rel=0.1, abs=5e-3)
+        assert {term.dtype for term in terms.values()} == {torch.float32}
+    assert not torch.equal(*(next(step.vae.parameters()) for step in (reduced, reference)))
+    assert {p.dtype for player in reduced.players for p in player.parameters} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"), [("float16", "one of float32, tf32, bfloat16"), ("tf32", "only NVIDIA GPUs")]
+)
+def test_a_precision_that_is_not_there(precision, message):
+    with pytest.raises(ConfigError, match=message):
+        make(f"acceleration.precision = {precision!r}")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_the_graphed_step_has_the_losses_of_the_eager_step(precision):
+    eager, _ = make(f"acceleration.precision = {precision!r}", device="cuda")
+    step, advance = make(f"acceleration.precision = {precision!r}", device="cuda")
+    assert isinstance(advance, GraphedStep)
+    for index, images in enumerate(batches(100, "cuda")):
+        terms, expected = advance(images, index), eager(images, index)
+        for name in expected:
+            torch.testing.assert_close(terms[name], expected[name], rtol=1e-4, atol=1e-5)
+    assert torch.equal(step.noise.get_state(), eager.noise.get_state())
