@@ -8,6 +8,9 @@ The library is used as published. What this module does, it does around the impo
   TensorFlow's start-up log, gin's deprecation notice for the library's `blacklist=` (eleven times), and distutils'
   deprecation notice.
 
+distutils' `copy_tree`, by which results take along those of the stage before, remembers folders that it has made and does
+not make them again after they were removed, as they are when an experiment is scored twice in one process; shutil's does.
+
 Three of its data sets do not load any more; these names of theirs are given other meanings, and nothing else is:
 
 * Pillow dropped `Image.ANTIALIAS` for `LANCZOS`, and its `thumbnail` no longer takes a third number (Cars3D, Scream,
@@ -20,8 +23,10 @@ Three of its data sets do not load any more; these names of theirs are given oth
 where they are needed.
 """
 
+import functools
 import logging
 import os
+import shutil
 import types
 import warnings
 from collections.abc import Iterator
@@ -87,6 +92,7 @@ _OLD_PILLOW = types.SimpleNamespace(
         open=lambda file: _with_old_thumbnail(PIL.Image.open(file)),
     )
 )
+results.dir_util = types.SimpleNamespace(copy_tree=functools.partial(shutil.copytree, dirs_exist_ok=True))
 for _module in (cars3d, dsprites, norb):
     _module.PIL = _OLD_PILLOW
 norb.int = lambda array: array.item()

@@ -98,6 +98,7 @@ def test_the_exact_engine_gives_them_too(experiment, tiny):
 
 @pytest.mark.parametrize("bindings", [SMALL, LIBRARY])
 def test_the_same_model_scores_the_same_again(experiment, tiny, bindings):
+    write_text(experiment.representation_results / "gin" / "train.gin", "encoder.num_latent = 4\n")
     first = evaluate(experiment, [], bindings)
     again = evaluate(experiment, [], bindings, overwrite=True)
     assert {m: s.value for m, s in first.items()} == {m: s.value for m, s in again.items()}
