@@ -8,8 +8,9 @@ The library is used as published. What this module does, it does around the impo
   TensorFlow's start-up log, gin's deprecation notice for the library's `blacklist=` (eleven times), and distutils'
   deprecation notice.
 
-distutils' `copy_tree`, by which results take along those of the stage before, remembers folders that it has made and does
-not make them again after they were removed, as they are when an experiment is scored twice in one process; shutil's does.
+distutils' `copy_tree`, by which results take along those of the stage before, remembers folders that it has made and
+does not make them again after they were removed, as they are when an experiment is scored twice in one process. It is
+given shutil's in its place.
 
 Three of its data sets do not load any more; these names of theirs are given other meanings, and nothing else is:
 
