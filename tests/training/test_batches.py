@@ -61,7 +61,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 @pytest.mark.slow
 def test_the_images_drawn_do_not_pile_up_in_memory(tmp_path):
-    """A file as large as mpi3d_embedded_full, which takes up no disk: what 3000 batches touch of it would be 9 GiB."""
+    """A file as large as mpi3d_embedded_full, which takes up no disk; 3000 batches alone are 2.2 GiB of images."""
     path = tmp_path / "images.npy"
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(1_036_800, 64, 64, 3)).flush()
     output = subprocess.run(

@@ -110,17 +110,14 @@ def test_killed_at_any_moment_and_resumed_the_weights_are_the_same(tmp_path, set
     assert [event.step for event in events.Scalars("loss")] == [100, STEPS]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_between_two_steps_and_leaves_a_model(tmp_path, settings, uninterrupted, number):
+def test_sigterm_stops_between_two_steps_and_leaves_a_model(tmp_path, settings, uninterrupted):
     experiment = Experiment(tmp_path / "experiment_name")
     process = started(experiment, settings)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == 143
     line = stderr.strip().splitlines()[-1]
-    message = (
-        rf"trained to step (\d+) of {STEPS} and stopped at {number.name}; --resume goes on from there; .*model.*pt"
-    )
+    message = rf"trained to step (\d+) of {STEPS} and stopped at SIGTERM; --resume goes on from there; .*model.*pt"
     done = int(re.fullmatch(message, line).group(1))
     assert read_checkpoint(newest(experiment)).done == done < STEPS
     assert torch.jit.load(experiment.model)(torch.rand(2, 3, 64, 64)).shape == (2, 4)
@@ -132,7 +129,7 @@ def test_a_signal_stops_between_two_steps_and_leaves_a_model(tmp_path, settings,
     assert_equal_runs(experiment, uninterrupted)
 
 
-def test_an_interrupted_run_does_not_take_the_place_of_a_whole_one(tmp_path, settings):
+def test_a_run_stopped_by_ctrl_c_does_not_take_the_place_of_a_whole_one(tmp_path, settings):
     experiment = Experiment(tmp_path / "experiment_name")
     short = [*TRAINING, "model.training_steps = 2"]
     assert run("train_pytorch.py", bindings=short, **settings).returncode == 0

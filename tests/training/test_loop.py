@@ -8,10 +8,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
-from disentanglement_challenge.errors import ConfigError, TrainingError
+from disentanglement_challenge.errors import ConfigError, OutputError, TrainingError
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.files import remove
+from disentanglement_challenge.training import loop
 from disentanglement_challenge.training.checkpoints import read_checkpoint
-from disentanglement_challenge.training.loop import train
+from disentanglement_challenge.training.loop import train, train_and_export
 from disentanglement_challenge.training.step import TrainingStep
 
 SMALL = [
@@ -205,3 +207,29 @@ def test_training_stops_when_the_time_is_up(tmp_path, squares):
     assert 0 < done < 1000000
     straight = run(tmp_path / "straight", squares, f"model.training_steps = {done + 3}")
     assert torch.equal(straight, resumed(tmp_path, tmp_path, squares, f"model.training_steps = {done + 3}"))
+
+
+def test_a_run_that_was_killed_while_it_took_its_place_is_put_there_by_the_next(tmp_path, squares, monkeypatch):
+    """Killed when what was there is gone and the new model is there, but not yet what belongs to it."""
+    experiment = Experiment(tmp_path / "e")
+    monkeypatch.setattr(loop, "get_named_ground_truth_data", lambda: squares)
+
+    def killed(experiment):
+        remove(experiment.train)
+        remove(experiment.model.parent)
+        experiment.unfinished.model.parent.rename(experiment.model.parent)
+        raise KeyboardInterrupt
+
+    with gin_configuration(["shared.gin"], SMALL):
+        train_and_export(experiment, overwrite=False)
+    with monkeypatch.context() as patch, gin_configuration(["shared.gin"], [*SMALL, "model.random_seed = 1"]):
+        patch.setattr(Experiment, "take_training", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_export(experiment, overwrite=True)
+    with gin_configuration(["shared.gin"], [*SMALL, "model.random_seed = 1"]):
+        with pytest.raises(OutputError, match="--resume"):
+            train_and_export(experiment, overwrite=False)
+        assert train_and_export(experiment, overwrite=False, resume=True) == "trained to step 12 of 12"
+        assert "already" in train_and_export(experiment, overwrite=False, resume=True)
+    assert sorted(path.name for path in experiment.path.iterdir()) == ["representation", "train"]
+    assert read_checkpoint(experiment.checkpoints / "step_12.pt").configuration["model.random_seed"] == "1"
