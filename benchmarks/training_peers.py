@@ -84,6 +84,12 @@ def pythae_step(batch_size: int, num_latent: int) -> Callable[[], None]:
 
 
 def disent_step(batch_size: int, num_latent: int) -> Callable[[], None]:
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        # Its compiled half was built for another build of torch. disent reads images with the other half alone.
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float threshold) -> Tensor")
     from disent.frameworks.vae import BetaTcVae
     from disent.model import AutoEncoder, DisentDecoder, DisentEncoder
 
