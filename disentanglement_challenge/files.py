@@ -74,7 +74,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises OutputError where the folder cannot be written or the disk is full; `path` is then as it was.
     """
     make_folder(path.parent)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     os.close(descriptor)
     temporary = Path(name)
     try:

@@ -129,3 +129,9 @@ def test_scoring_leaves_an_interrupted_run_alone(tmp_path):
         experiment.take_scores()
     assert experiment.unfinished.has_checkpoints
     assert sorted(os.listdir(tmp_path)) == ["metrics", "scores.json", "unfinished"]
+
+
+def test_a_place_where_no_file_can_be_made_is_one_line():
+    # /proc refuses even root.
+    with pytest.raises(OutputError, match="cannot write /proc/plot.png: "), replacing(Path("/proc/plot.png")):
+        pass

@@ -101,23 +101,24 @@ def read_results(path: Path) -> Results:
         steps = {run["row"]: run["training_steps"] for run in runs}
         datasets = sorted({run["dataset"] for run in runs})
         table = content["table"]
+        published = published_tables().get(table, {"rows": {}})["rows"]
+        present = list(dict.fromkeys(row for row, _ in scores))
+        rows = [row for row in published if row in present] + [row for row in present if row not in published]
+        seeds = sorted({seed for _, seed in scores})
+        nothing = [np.nan] * len(METRICS)
+        values = np.array([[scores.get((row, seed), nothing) for seed in seeds] for row in rows], dtype=np.float64)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; a sweep writes it") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not what a sweep writes ({type(error).__name__}: {error})") from error
     if not scores:
         raise DataError(f"{path} has no finished run")
-    published = published_tables().get(table, {"rows": {}})["rows"]
-    present = list(dict.fromkeys(row for row, _ in scores))
-    rows = [row for row in published if row in present] + [row for row in present if row not in published]
-    seeds = sorted({seed for _, seed in scores})
-    nothing = [np.nan] * len(METRICS)
     return Results(
         table,
         rows,
         labels=[published[row]["label"] if row in published else row for row in rows],
         seeds=seeds,
-        scores=np.array([[scores.get((row, seed), nothing) for seed in seeds] for row in rows], dtype=np.float64),
+        scores=values,
         published=np.array(
             [[published[row]["scores"][metric] for metric in METRICS] if row in published else nothing for row in rows]
         ),
@@ -171,7 +172,7 @@ def _captions(results: Results) -> list[str]:
             label: int((by_seed[:, index] == by_seed.min(axis=1)).sum()) for index, label in enumerate(results.labels)
         }
         firsts = [f"{label} in {count}" for label, count in counts.items() if count]
-        lines.append(f"first by this rule, seed by seed: {', '.join(firsts)} of {len(by_seed)}")
+        lines.append(f"first by this rule, seed by seed (a tie counts for each): {', '.join(firsts)} of {len(by_seed)}")
     else:
         lines.append("one seed: without a spread over seeds this is not a result")
     return lines + published_tables().get(results.table, {"notes": []})["notes"]

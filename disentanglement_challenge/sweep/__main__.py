@@ -44,8 +44,7 @@ def main(flags: argparse.Namespace) -> None:
     if missing:
         with cluster(flags.address):
             failed = _sweep(console, missing, runs, results, flags)
-    if results.finished(runs):
-        results.write(runs)
+    if results.path.is_file():
         console.print(table_of(read_results(results.path)))
         console.print(f"every score: {results.path}", highlight=False)
     for ended in failed:
@@ -68,7 +67,7 @@ def _sweep(
                         failed.append(ended)
                         live.console.print(f"[red]{ended.run.name}[/red] failed: {ended.error}", highlight=False)
                     else:
-                        results.keep(ended.run, ended.record, runs)
+                        results.keep(ended.run, ended.record)
                         live.console.print(f"{ended.run.name} finished in {ended.record['seconds']:.0f} s")
                 if console.is_terminal:
                     live.update(_progress(sweep, len(missing)))

@@ -105,8 +105,8 @@ class Sweep:
             gpus_per_run = 1 if resources.get("GPU", 0) else 0
         for name, share in (("CPU", cpus_per_run), ("GPU", gpus_per_run)):
             most = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
-            if not 0 <= share <= most:
-                raise ConfigError(f"a run asks for {share:g} {name}s; the largest machine here has {most:g}")
+            if not 0 <= share <= most or (name == "CPU" and share == 0):
+                raise ConfigError(f"a run cannot have {share:g} {name}s; the largest machine here has {most:g}")
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         self._board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         threads = str(max(1, int(cpus_per_run)))

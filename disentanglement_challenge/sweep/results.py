@@ -1,7 +1,7 @@
 """What a sweep keeps on disk: a record of each finished run, and all of them in one file."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from disentanglement_challenge.errors import OutputError
@@ -50,15 +50,12 @@ class Results:
                 found[run] = record
         return found
 
-    def keep(self, run: Run, record: Record, order: Sequence[Run]) -> None:
-        """Writes the record of a run that has just finished, and `results.json` anew, its runs in this order."""
+    def keep(self, run: Run, record: Record) -> None:
+        """Writes the record of a run that has just finished, and `results.json` anew."""
         make_folder(self.folder / run.name)
         write_json(self.folder / run.name / "run.json", record)
-        self.write(order)
-
-    def write(self, order: Sequence[Run]) -> None:
-        """Writes `results.json`, the finished runs in this order."""
-        write_json(self.path, {"table": self.table, "runs": list(self.finished(order).values())})
+        records = [_read(path) for path in sorted(self.folder.glob("*/seed_*/run.json"))]
+        write_json(self.path, {"table": self.table, "runs": records})
 
     @property
     def path(self) -> Path:

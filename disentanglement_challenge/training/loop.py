@@ -30,7 +30,7 @@ from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.objectives import Objective
 from disentanglement_challenge.training.acceleration import make_step
 from disentanglement_challenge.training.batches import training_batches
-from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints, load_newest
+from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints, load_newest, newest_first
 from disentanglement_challenge.training.events import EventLog
 from disentanglement_challenge.training.processes import ALONE, Processes, torchrun_processes
 from disentanglement_challenge.training.state import TrainingState
@@ -266,9 +266,11 @@ def _prepare_folder(experiment: Experiment, continued: Experiment | None) -> Non
         return
     remove(experiment.path)
     make_folder(experiment.train)
-    for events in continued.train.glob("events*") if continued else ():
-        with replacing(experiment.train / events.name) as copy:
-            shutil.copyfile(events, copy)
+    if continued is None:
+        return
+    for file in (*continued.train.glob("events*"), *newest_first(continued.checkpoints)):
+        with replacing(experiment.train / file.relative_to(continued.train)) as copy:
+            shutil.copyfile(file, copy)
 
 
 def _mean_losses(step: TrainingStep, batches: Iterator[Tensor], num_batches: int, updates: int) -> dict[str, float]:

@@ -125,6 +125,24 @@ def test_the_plot_is_a_picture_of_every_score(tmp_path):
         ("[]", "not what a sweep writes"),
         ('{"table": "table1", "runs": [{"row": "a"}]}', "not what a sweep writes"),
         ('{"table": "table1", "runs": []}', "no finished run"),
+        (json.dumps({"table": ["t"], "runs": []}), "not what a sweep writes"),
+        (
+            json.dumps(
+                {
+                    "table": "t",
+                    "runs": [
+                        {
+                            "row": "a",
+                            "seed": 0,
+                            "training_steps": 1,
+                            "dataset": "d",
+                            "scores": dict.fromkeys(METRICS, "x"),
+                        }
+                    ],
+                }
+            ),
+            "not what a sweep writes",
+        ),
     ],
 )
 def test_something_else_in_the_results_place(tmp_path, content, message):

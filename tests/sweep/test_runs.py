@@ -1,3 +1,5 @@
+import json
+
 import gin
 import pytest
 
@@ -64,15 +66,26 @@ def test_finished_runs_are_found_again(tmp_path):
     results = Results(tmp_path / "out", "table2")
     assert results.finished(runs) == {}
     record = {"row": "30k", "seed": 0, "config": runs[0].config}
-    results.keep(runs[0], record, runs)
+    results.keep(runs[0], record)
     assert Results(tmp_path / "out", "table2").finished(runs) == {runs[0]: record}
+
+
+def test_a_narrower_sweep_leaves_the_other_results(tmp_path):
+    runs, _ = make_runs(table_folder("table2"), ["30k", "500k"], seeds=2)
+    results = Results(tmp_path, "table2")
+    for run in runs:
+        results.keep(run, {"row": run.row, "seed": run.seed, "config": run.config})
+    results = Results(tmp_path, "table2")
+    results.keep(runs[0], {"row": "30k", "seed": 0, "config": runs[0].config})
+    kept = json.loads(results.path.read_text())["runs"]
+    assert {(record["row"], record["seed"]) for record in kept} == {(run.row, run.seed) for run in runs}
 
 
 def test_a_run_of_another_configuration_is_not_taken_for_this_one(tmp_path):
     (run,), _ = make_runs(table_folder("table2"), ["30k"], seeds=1)
     (other,), _ = make_runs(table_folder("table2"), ["30k"], 1, [], ["factor_vae.gamma = 7.0"])
     results = Results(tmp_path, "table2")
-    results.keep(run, {"config": run.config}, [run])
+    results.keep(run, {"config": run.config})
     with pytest.raises(OutputError, match=r"30k/seed_0 was made under another configuration.*gamma = 7\.0"):
         results.finished([other])
     assert results.finished([run])
@@ -92,7 +105,7 @@ def test_the_folder_of_another_table(tmp_path):
 def test_a_damaged_record(tmp_path):
     (run,), _ = make_runs(table_folder("table2"), ["30k"], seeds=1)
     results = Results(tmp_path, "table2")
-    results.keep(run, {"config": run.config}, [run])
+    results.keep(run, {"config": run.config})
     (tmp_path / run.name / "run.json").write_text("{")
     with pytest.raises(OutputError, match=r"run\.json cannot be read .*remove it"):
         results.finished([run])

@@ -188,5 +188,8 @@ def test_an_address_that_is_none(address):
 
 
 def test_a_share_that_no_machine_has(tmp_path):
-    with cluster(None), pytest.raises(ConfigError, match=r"a run asks for 4000 CPUs; the largest machine here has \d+"):
-        Sweep([], tmp_path, cpus_per_run=4000)
+    with cluster(None):
+        for share in (4000, 0, -1):
+            message = rf"a run cannot have {share} CPUs; the largest machine here has \d+"
+            with pytest.raises(ConfigError, match=message):
+                Sweep([], tmp_path, cpus_per_run=share)

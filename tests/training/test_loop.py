@@ -167,6 +167,9 @@ def test_a_whole_run_goes_on_to_more_steps(tmp_path, squares, bindings):
     events = EventAccumulator(str(tmp_path / "longer" / "train")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [100, 110, 130]
     assert json.loads((tmp_path / "short" / "train" / "losses.json").read_text())["step"] == 110
+    # A newest checkpoint that the disk damages is not the only one.
+    checkpoints = (tmp_path / "longer" / "train" / "checkpoints").iterdir()
+    assert {path.name for path in checkpoints} == {"step_110.pt", "step_130.pt"}
 
 
 def test_curves_do_not_show_what_was_taken_back(tmp_path, squares):
