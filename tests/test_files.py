@@ -2,6 +2,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -133,5 +134,5 @@ def test_scoring_leaves_an_interrupted_run_alone(tmp_path):
 
 def test_a_place_where_no_file_can_be_made_is_one_line():
     # /proc refuses even root.
-    with pytest.raises(OutputError, match="cannot write /proc/plot.png: "), replacing(Path("/proc/plot.png")):
+    with pytest.raises(OutputError, match=r"cannot write /proc/plot\.png: "), replacing(Path("/proc/plot.png")):
         pass
