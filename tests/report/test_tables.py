@@ -13,7 +13,6 @@ from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.report.tables import average_ranks, plot, published_tables, read_results, table_of
 
-
 RUN = {"row": "a", "seed": 0, "training_steps": 7, "dataset": "d"}
 
 
