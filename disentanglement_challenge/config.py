@@ -96,6 +96,14 @@ def operative_bindings() -> dict[str, str]:
     }
 
 
+def bound_value(name: str) -> Any:
+    """What a binding such as "encoder.num_latent" sets, or None where nothing does."""
+    try:
+        return gin.query_parameter(name)
+    except ValueError:
+        return None
+
+
 def check_count(name: str, value: object, minimum: int = 1) -> None:
     """Raises ConfigError, with this name in it, for anything but an integer of at least the minimum."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:

@@ -18,7 +18,7 @@ from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthD
 from numpy.typing import NDArray
 
 from disentanglement_challenge import dlib
-from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import use_cuda
@@ -229,12 +229,9 @@ def _check(representation_function: RepresentationFunction, ground_truth_data: N
 
 
 def _load_data(experiment: Experiment) -> NamedGroundTruthData:
-    try:
-        bound = gin.query_parameter("dataset.name")
-    except ValueError:
-        bound = "auto"
+    bound = bound_value("dataset.name")
     trained_on = _trained_on(experiment.representation_results / "gin" / "postprocess.gin")
-    if bound == "auto" and trained_on is not None:
+    if bound in (None, "auto") and trained_on is not None:
         with gin.unlock_config():
             gin.bind_parameter("dataset.name", trained_on)
     return get_named_ground_truth_data()

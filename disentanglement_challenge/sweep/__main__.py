@@ -44,7 +44,8 @@ def main(flags: argparse.Namespace) -> None:
     if missing:
         with cluster(flags.address):
             failed = _sweep(console, missing, runs, results, flags)
-    if results.path.is_file():
+    if results.finished(runs):
+        results.write()
         console.print(table_of(read_results(results.path)))
         console.print(f"every score: {results.path}", highlight=False)
     for ended in failed:

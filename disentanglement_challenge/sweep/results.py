@@ -54,6 +54,10 @@ class Results:
         """Writes the record of a run that has just finished, and `results.json` anew."""
         make_folder(self.folder / run.name)
         write_json(self.folder / run.name / "run.json", record)
+        self.write()
+
+    def write(self) -> None:
+        """Writes `results.json` from the records, of which one may be newer where a sweep was killed."""
         records = [_read(path) for path in sorted(self.folder.glob("*/seed_*/run.json"))]
         write_json(self.path, {"table": self.table, "runs": records})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gin
 
-from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
+from disentanglement_challenge.config import GIN_FOLDER, bound_value, gin_configuration
 from disentanglement_challenge.environment import get_dataset_name
 from disentanglement_challenge.errors import ChallengeError, ConfigError
 from disentanglement_challenge.evaluation.harness import check_settings, evaluate
@@ -118,22 +118,15 @@ def _make_run(row: str, seed: int, files: tuple[str, ...], bindings: Sequence[st
     check_settings(files, bindings)
     with gin_configuration(files, bindings):
         divided = [
-            f"{name} = {max(1, _bound(name) // divide_steps)}"
+            f"{name} = {max(1, bound_value(name) // divide_steps)}"
             for name in STEP_PARAMETERS
-            if divide_steps > 1 and _bound(name) is not None
+            if divide_steps > 1 and bound_value(name) is not None
         ]
         # The environment of this machine, not of the one that the run is sent to, says which data set "auto" is.
-        dataset = get_dataset_name() if _bound("dataset.name") in (None, "auto") else _bound("dataset.name")
+        dataset = get_dataset_name() if bound_value("dataset.name") in (None, "auto") else bound_value("dataset.name")
     added = (*bindings, *divided, f"dataset.name = {dataset!r}", f"model.random_seed = {seed}")
     with gin_configuration(files, added):
         return Run(row, seed, files, added, gin.config_str())
-
-
-def _bound(name: str) -> Any:
-    try:
-        return gin.query_parameter(name)
-    except ValueError:
-        return None
 
 
 def carry_out(run: Run, folder: Path) -> Record:
@@ -146,7 +139,7 @@ def carry_out(run: Run, folder: Path) -> Record:
     started = time.monotonic()
     experiment = Experiment(folder / run.name)
     with gin_configuration(run.gin_files, run.gin_bindings):
-        steps, num_latent = _bound("model.training_steps"), _bound("encoder.num_latent")
+        steps, num_latent = bound_value("model.training_steps"), bound_value("encoder.num_latent")
         train_and_export(experiment, overwrite=True, resume=True)
     scores = evaluate(experiment, run.gin_files, run.gin_bindings, overwrite=True)
     return {

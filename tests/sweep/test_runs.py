@@ -81,6 +81,16 @@ def test_a_narrower_sweep_leaves_the_other_results(tmp_path):
     assert {(record["row"], record["seed"]) for record in kept} == {(run.row, run.seed) for run in runs}
 
 
+def test_a_sweep_killed_before_its_results_were_written_writes_them_when_started_again(tmp_path):
+    (run,), _ = make_runs(table_folder("table2"), ["30k"], seeds=1)
+    results = Results(tmp_path, "table2")
+    results.keep(run, {"row": "30k", "seed": 0, "config": run.config})
+    expected = results.path.read_text()
+    results.path.unlink()
+    Results(tmp_path, "table2").write()
+    assert results.path.read_text() == expected
+
+
 def test_a_run_of_another_configuration_is_not_taken_for_this_one(tmp_path):
     (run,), _ = make_runs(table_folder("table2"), ["30k"], seeds=1)
     (other,), _ = make_runs(table_folder("table2"), ["30k"], 1, [], ["factor_vae.gamma = 7.0"])
