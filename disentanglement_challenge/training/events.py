@@ -1,6 +1,5 @@
 """Training curves for TensorBoard."""
 
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,8 +28,9 @@ class EventLog:
         """
         self._folder = folder
         try:
-            # The process id tells two files of the same second apart, which the library would write into each other.
-            self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+            # The library names files by the second, and would write a file that goes on within it over the first; TensorBoard
+            # reads files in the order of their names.
+            self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         except OSError as error:
             raise self._refused(error) from error
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
