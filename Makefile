@@ -9,7 +9,7 @@ run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-# Small tensors on two cores: more threads than that only wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# `make test` runs a file of tests on each core, where more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
