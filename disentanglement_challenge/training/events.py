@@ -28,8 +28,8 @@ class EventLog:
         """
         self._folder = folder
         try:
-            # The library names files by the second, and would write a file that goes on within it over the first; TensorBoard
-            # reads files in the order of their names.
+            # The library names files by the second, and writes a file over another of the same name; TensorBoard reads
+            # them in the order of their names.
             self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         except OSError as error:
             raise self._refused(error) from error
