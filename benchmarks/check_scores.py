@@ -23,7 +23,7 @@ from disentanglement_challenge.cli import add_common_flags, apply_common_flags, 
 from disentanglement_challenge.evaluation.harness import Score, evaluate
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.export.torchscript import import_model
+from disentanglement_challenge.export.model_file import import_model
 
 TOLERANCES = {"factor_vae_metric": 0.0, "sap_score": 1e-3, "dci": 2e-3, "irs": 1e-6, "mig": 0.0}
 

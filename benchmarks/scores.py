@@ -46,7 +46,8 @@ from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.evaluation.table import sample_codes
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.export.torchscript import export_model, import_model, make_representor
+from disentanglement_challenge.export.model_file import export_model, import_model
+from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.files import write_json
 from disentanglement_challenge.models import MeanEncoder, make_vae
 

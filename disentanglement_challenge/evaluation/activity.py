@@ -7,7 +7,7 @@ from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthD
 from numpy.random import RandomState
 
 from disentanglement_challenge.evaluation.table import sample_codes
-from disentanglement_challenge.export.torchscript import RepresentationFunction
+from disentanglement_challenge.export.representor import RepresentationFunction
 
 
 @gin.configurable("activity", denylist=["ground_truth_data", "representation_function", "random_state"])

@@ -20,7 +20,7 @@ from disentanglement_challenge.errors import DataError, RepresentationError
 from disentanglement_challenge.evaluation.boosting import N_STAGES, SortedFeatures, fit_boosting
 from disentanglement_challenge.evaluation.boosting_torch import torch_screen
 from disentanglement_challenge.evaluation.table import sample_codes
-from disentanglement_challenge.export.torchscript import RepresentationFunction
+from disentanglement_challenge.export.representor import RepresentationFunction
 
 
 def compute_dci(

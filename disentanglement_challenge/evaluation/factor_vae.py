@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.dlib import factor_vae as library
-from disentanglement_challenge.export.torchscript import RepresentationFunction
+from disentanglement_challenge.export.representor import RepresentationFunction
 
 _VOTES_AT_A_TIME = 100  # between two updates of the progress bar
 

@@ -27,7 +27,8 @@ from disentanglement_challenge.evaluation.exact import exact_metric
 from disentanglement_challenge.evaluation.metrics import METRICS, MORE_METRICS
 from disentanglement_challenge.evaluation.table import RepresentationTable
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.export.torchscript import RepresentationFunction, import_model, make_representor
+from disentanglement_challenge.export.model_file import import_model
+from disentanglement_challenge.export.representor import RepresentationFunction, make_representor
 from disentanglement_challenge.files import make_folder, write_json
 
 METRIC_FILE = "metrics/{}.gin"

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from disentanglement_challenge.dlib import irs as library
 from disentanglement_challenge.dlib import utils
 from disentanglement_challenge.evaluation.table import sample_codes
-from disentanglement_challenge.export.torchscript import RepresentationFunction
+from disentanglement_challenge.export.representor import RepresentationFunction
 
 _LATENTS_AT_A_TIME = 128  # between two updates of the progress bar
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from disentanglement_challenge.dlib import utils
 from disentanglement_challenge.errors import RepresentationError
 from disentanglement_challenge.evaluation.table import sample_codes
-from disentanglement_challenge.export.torchscript import RepresentationFunction
+from disentanglement_challenge.export.representor import RepresentationFunction
 
 
 def compute_mig(

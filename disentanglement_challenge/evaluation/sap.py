@@ -30,7 +30,7 @@ from disentanglement_challenge.compiled import compiled
 from disentanglement_challenge.dlib import sap_score
 from disentanglement_challenge.errors import DataError, RepresentationError
 from disentanglement_challenge.evaluation.table import sample_codes
-from disentanglement_challenge.export.torchscript import RepresentationFunction
+from disentanglement_challenge.export.representor import RepresentationFunction
 
 # LinearSVC's: C as disentanglement_lib sets it, tol and max_iter sklearn's defaults.
 _C = 0.01

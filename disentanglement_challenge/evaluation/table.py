@@ -29,7 +29,7 @@ from tqdm import tqdm
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.store import release_pages
 from disentanglement_challenge.errors import OutputError, RepresentationError
-from disentanglement_challenge.export.torchscript import RepresentationFunction
+from disentanglement_challenge.export.representor import RepresentationFunction
 
 # Touching one page of a mapped file may map as much of it as the kernel caches in one piece: up to a huge page.
 _HUGE_PAGE = 2 << 20

@@ -24,7 +24,7 @@ from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.errors import ConfigError, Interrupted, TrainingError
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.export.torchscript import export_model
+from disentanglement_challenge.export.model_file import export_model
 from disentanglement_challenge.files import make_folder, remove, remove_torn, replacing, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.objectives import Objective

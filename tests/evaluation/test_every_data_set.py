@@ -14,7 +14,7 @@ from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.export.torchscript import import_model
+from disentanglement_challenge.export.model_file import import_model
 from disentanglement_challenge.training.loop import train_and_export
 
 TRAINING = [

@@ -18,7 +18,8 @@ from disentanglement_challenge.evaluation import harness
 from disentanglement_challenge.evaluation.harness import check_settings
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.export.torchscript import export_model, import_model, make_representor
+from disentanglement_challenge.export.model_file import export_model, import_model
+from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.files import write_text
 
 SMALL = [

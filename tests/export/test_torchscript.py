@@ -9,7 +9,8 @@ from torch import nn
 
 import utils_pytorch
 from disentanglement_challenge.errors import RepresentationError
-from disentanglement_challenge.export.torchscript import export_model, get_model_path, import_model, make_representor
+from disentanglement_challenge.export.model_file import export_model, get_model_path, import_model
+from disentanglement_challenge.export.representor import make_representor
 
 
 def linear(num_latent=5):

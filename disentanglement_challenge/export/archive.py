@@ -1,0 +1,41 @@
+"""The zip archives that TorchScript and torch.export write: what is checked before anything of one is used."""
+
+import zipfile
+from pathlib import Path
+
+from disentanglement_challenge.errors import RepresentationError
+
+# The widest of the report's models is a hundredth of this; an archive that says it is more does not fill the memory.
+MAX_BYTES = 4 << 30
+
+
+def read_names(path: Path) -> list[str]:
+    """The names of the archive's entries, each of which is whole.
+
+    PyTorch's own reader does not look at the sums of the entries.
+
+    Raises:
+        RepresentationError: it is no zip archive, or damaged, or unpacks to more than MAX_BYTES.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > MAX_BYTES:
+                raise RepresentationError(
+                    f"{path} unpacks to {size / 1e9:.1f} GB; {MAX_BYTES / 1e9:.1f} GB are the limit"
+                )
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise RepresentationError(f"{path} is damaged in {damaged!r}; write it again")
+            return archive.namelist()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+        raise RepresentationError(f"{path} is no archive, or damaged: {' '.join(str(error).split())}") from error
+
+
+def read_entry(path: Path, name: str) -> bytes:
+    """The content of the entry `name`, below the archive's one folder; raises KeyError where there is none."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.namelist():
+            if entry.partition("/")[2] == name:
+                return archive.read(entry)
+    raise KeyError(name)

@@ -1,0 +1,157 @@
+"""The representation function as a file: TorchScript as the challenge wants it, torch.export or ONNX, and never a pickle.
+
+The format is that of the file's suffix. Signatures are the starter kit's (utils_pytorch.py).
+"""
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from disentanglement_challenge.environment import get_config
+from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.export.metadata import Metadata
+from disentanglement_challenge.export.program import load_program, program_bytes, read_program_metadata
+from disentanglement_challenge.export.torchscript import (
+    load_torchscript,
+    read_torchscript_metadata,
+    torchscript_bytes,
+)
+from disentanglement_challenge.files import make_folder, replacing
+
+PathLike = str | os.PathLike[str]
+
+
+def get_model_path(base_path: PathLike | None = None, experiment_name: str | None = None, make: bool = True) -> str:
+    """Where the evaluator looks for the model: base_path/experiment_name/representation/pytorch_model.pt.
+
+    Args:
+        base_path: defaults to AICROWD_OUTPUT_PATH.
+        experiment_name: defaults to AICROWD_EVALUATION_NAME.
+        make: whether to create the folder, and the results folder beside the model.
+
+    Raises:
+        OutputError: a folder cannot be created.
+    """
+    config = get_config()
+    base = config.base_path if base_path is None else base_path
+    name = config.experiment_name if experiment_name is None else experiment_name
+    experiment = Experiment(Path(base) / name)
+    if make:
+        make_folder(experiment.representation_results)
+    return str(experiment.model)
+
+
+def export_model(
+    model: nn.Module,
+    path: PathLike | None = None,
+    input_shape: Sequence[int] = (1, 3, 64, 64),
+    use_script_module: bool = True,
+    images: torch.Tensor | None = None,
+    metadata: Metadata | None = None,
+) -> str:
+    """Writes the model, on the CPU and in evaluation mode, and returns the path.
+
+    The written file is loaded back and must compute what the model computes, one image at a time and all at once,
+    before it takes its place; whatever stood there stays until then.
+
+    Args:
+        model: a module from float32 [N, channels, height, width] to float32 [N, num_latent]; traced unless it is a
+            ScriptModule already. It is left as it was.
+        path: defaults to `get_model_path()`. TorchScript is written to any file but .pt2 (torch.export) and .onnx.
+        input_shape: shape to trace and check with.
+        use_script_module: must be True. The kit wrote a pickle of the module otherwise, which nothing here would load.
+        images: float32 images to check with, of any number; by default three of uniform noise.
+        metadata: written into the file; `read_metadata` reads it.
+
+    Raises:
+        RepresentationError: the model cannot be exported, or the file does not compute what the model does.
+        OutputError: the file cannot be written.
+    """
+    if not use_script_module:
+        raise RepresentationError(
+            "use_script_module=False would write a pickle, which is never loaded here; leave it at True"
+        )
+    target = Path(get_model_path() if path is None else path)
+    model = copy.deepcopy(model).cpu().eval()
+    if images is None:
+        images = torch.rand(3, *input_shape[1:], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), replacing(target) as temporary:
+        content = _format(target).to_bytes(model, images.new_zeros(*input_shape), metadata)
+        temporary.write_bytes(content)
+        _check(_format(target).load(temporary), model, images)
+    return str(target)
+
+
+def import_model(path: PathLike | None = None) -> nn.Module:
+    """Loads a representation function onto the CPU; `path` defaults to `get_model_path()`.
+
+    Nothing is unpickled: a file written by `torch.save(model)` is refused, as loading one runs whatever code it holds.
+
+    Returns:
+        A ScriptModule, or from a .pt2 or .onnx file another module, from float32 [N, channels, height, width] to
+        [N, num_latent].
+
+    Raises:
+        RepresentationError: there is no such file, or it is not of the format that its suffix says.
+    """
+    target = Path(get_model_path(make=False) if path is None else path)
+    return _format(target).load(_existing(target)).eval()
+
+
+def read_metadata(path: PathLike) -> Metadata | None:
+    """What `export_model` was given to write into the file; None where a file has no such thing.
+
+    Raises:
+        RepresentationError: there is no such file, it is damaged, or has something else in this place.
+    """
+    target = Path(path)
+    try:
+        return _format(target).read_metadata(_existing(target))
+    except ValueError as error:
+        raise RepresentationError(f"{target}: {error}") from error
+
+
+class _Format(NamedTuple):
+    to_bytes: Callable[[nn.Module, torch.Tensor, Metadata | None], bytes]
+    load: Callable[[Path], nn.Module]
+    read_metadata: Callable[[Path], Metadata | None]
+
+
+def _format(path: Path) -> _Format:
+    if path.suffix == ".onnx":
+        # Importing it takes a second, which only those wait who use it.
+        from disentanglement_challenge.export.onnx import load_onnx, onnx_bytes, read_onnx_metadata
+
+        return _Format(onnx_bytes, load_onnx, read_onnx_metadata)
+    if path.suffix == ".pt2":
+        return _Format(program_bytes, load_program, read_program_metadata)
+    return _Format(torchscript_bytes, load_torchscript, read_torchscript_metadata)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise RepresentationError(f"no model at {path}; train one first, or name the experiment that has one")
+    return path
+
+
+def _check(loaded: nn.Module, model: nn.Module, images: torch.Tensor) -> None:
+    expected = model(images)
+    if expected.ndim != 2 or len(expected) != len(images):
+        raise RepresentationError(
+            f"{type(model).__name__} maps {tuple(images.shape)} to {tuple(expected.shape)}; it must be (N, num_latent)"
+        )
+    at_once = loaded(images)
+    one_by_one = torch.cat([loaded(images[i : i + 1]) for i in range(len(images))])
+    for computed in (at_once, one_by_one):
+        # The same arithmetic in another batch size may round differently, and no more than that.
+        if computed.shape != expected.shape or not torch.allclose(computed, expected, rtol=1e-3, atol=1e-4):
+            raise RepresentationError(
+                f"the exported file does not compute what {type(model).__name__} computes; "
+                "does its forward depend on the batch?"
+            )

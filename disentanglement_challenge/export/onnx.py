@@ -1,0 +1,98 @@
+"""The representation function as an ONNX model, computed by ONNX Runtime on the CPU."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.export.metadata import METADATA, Metadata
+from disentanglement_challenge.export.program import export_program
+
+
+def onnx_bytes(model: nn.Module, images: Tensor, metadata: Metadata | None) -> bytes:
+    """The model as the content of an .onnx file, for any number of images.
+
+    Args:
+        model: in evaluation mode.
+        images: float32 [N, channels, height, width], of which everything but N is fixed.
+        metadata: written into the model's metadata.
+
+    Raises:
+        RepresentationError: the model cannot be captured, or uses an operator that ONNX has no words for.
+    """
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    before = registry.level
+    registry.setLevel(logging.ERROR)  # it warns of every function of torchvision, which is not installed
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's own use of what it deprecates
+            exported = torch.onnx.export(
+                export_program(model, images),
+                dynamo=True,
+                input_names=["images"],
+                output_names=["representation"],
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        message = str(error).strip().splitlines()[0]
+        raise RepresentationError(f"{type(model).__name__} cannot be exported to ONNX: {message}") from error
+    finally:
+        registry.setLevel(before)
+    assert exported is not None  # PyTorch returns None where it is given a file to write
+    proto = exported.model_proto
+    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        del part.metadata_props[:]  # the exporter's notes, with the files of the machine that it was made on
+    if metadata is not None:
+        onnx.helper.set_model_props(proto, {METADATA: metadata.to_json()})
+    return bytes(proto.SerializeToString())
+
+
+def load_onnx(path: Path) -> nn.Module:
+    """Reads an .onnx file as a module from images to representations, on the CPU.
+
+    Raises:
+        RepresentationError: it is damaged, needs other files, or takes anything but one tensor of float32 images.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what it would print is in the error too
+    try:
+        # From its bytes: a model that is read from a path may name other files beside it, and read them.
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a dozen types of error, of no other common kind
+        reason = " ".join(str(error).split())
+        raise RepresentationError(f"{path} is no ONNX model that can be run: {reason:.200}") from error
+    inputs = session.get_inputs()
+    if [value.type for value in inputs] != ["tensor(float)"]:
+        kinds = ", ".join(value.type for value in inputs) or "nothing"
+        raise RepresentationError(f"{path} takes {kinds}; it must take images, one tensor(float)")
+    return _Session(session, inputs[0].name)
+
+
+def read_onnx_metadata(path: Path) -> Metadata | None:
+    """What `onnx_bytes` wrote, or None; raises RepresentationError for a damaged file, ValueError for other text."""
+    try:
+        proto = onnx.load_model_from_string(path.read_bytes())
+    except Exception as error:  # protobuf's
+        raise RepresentationError(f"{path} is no ONNX model: {' '.join(str(error).split()):.200}") from error
+    texts = [entry.value for entry in proto.metadata_props if entry.key == METADATA]
+    return Metadata.from_json(texts[0]) if texts else None
+
+
+class _Session(nn.Module):
+    def __init__(self, session: onnxruntime.InferenceSession, input_name: str) -> None:
+        super().__init__()
+        self._session = session
+        self._input_name = input_name
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W], on any device, to representations [N, num_latent] on the CPU."""
+        (output, *others) = self._session.run(None, {self._input_name: images.cpu().contiguous().numpy()})
+        if others:
+            raise ValueError(f"it gives {1 + len(others)} tensors; a representation is one")
+        return torch.from_numpy(output)

@@ -1,0 +1,222 @@
+"""The representation function as a torch.export program (.pt2), written by PyTorch and read without its loader.
+
+`torch.export.load` unpickles sample inputs and constants, evaluates text from the file as expressions, and calls
+whatever function the file names below `torch`. What is read here is the part of the format (PyTorch's
+torch/_export/serde/schema.py, major version 8) that a plain network is written in: its tensors are bytes, its graph is
+JSON, and its operators are ATen's. Anything else is refused by name.
+"""
+
+import io
+import json
+import operator
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.export.archive import read_entry, read_names
+from disentanglement_challenge.export.metadata import METADATA, Metadata
+
+_SCHEMA_MAJOR = 8
+_OPERATOR = re.compile(r"torch\.ops\.aten\.([a-zA-Z0-9_]+)\.([a-zA-Z0-9_]+)")
+# An operator of ATen that reads and makes files.
+_REFUSED = {"from_file"}
+_PYTHON_OPERATORS = {
+    f"_operator.{function.__name__}": function
+    for function in (operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.neg)
+}
+# By the numbers that the format has for them.
+_DTYPES = {
+    1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32,
+    8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
+}  # fmt: skip
+_MEMORY_FORMATS = {
+    1: torch.contiguous_format,
+    2: torch.channels_last,
+    3: torch.channels_last_3d,
+    4: torch.preserve_format,
+}
+_PLAIN = {"as_int", "as_ints", "as_float", "as_floats", "as_string", "as_bool", "as_bools"}
+
+
+def export_program(model: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
+    """The model as a program for any number of images; raises RepresentationError where it cannot be captured.
+
+    Args:
+        model: in evaluation mode.
+        images: float32 [N, channels, height, width], of which everything but N is fixed.
+    """
+    try:
+        # One image would make a program for one image.
+        example = images[:1].expand(2, *images.shape[1:]).contiguous()
+        program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},))
+    except Exception as error:  # Capturing runs the caller's own code, which may raise anything.
+        message = str(error).strip().splitlines()[0]
+        raise RepresentationError(f"{type(model).__name__} cannot be exported by torch.export: {message}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # which names the files of the machine that it was made on
+    return program
+
+
+def program_bytes(model: nn.Module, images: Tensor, metadata: Metadata | None) -> bytes:
+    """The model as the content of a .pt2 file; arguments and errors are those of `export_program`."""
+    program = export_program(model, images)
+    # They would be written as a pickle.
+    program._example_inputs = None
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={METADATA: metadata.to_json()} if metadata else {})
+    return buffer.getvalue()
+
+
+def load_program(path: Path) -> nn.Module:
+    """Reads a .pt2 file as a module from images to representations, on the CPU.
+
+    Raises:
+        RepresentationError: it is damaged, or holds something that is not read here.
+    """
+    names = [name.partition("/")[2] for name in read_names(path)]
+    if "archive_format" not in names or "models/model.json" not in names:
+        raise RepresentationError(f"{path} is no torch.export program; TorchScript files end in .pt")
+    try:
+        return _Program(path)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise RepresentationError(f"{path} is a torch.export program that cannot be read: {reason:.200}") from error
+
+
+def read_program_metadata(path: Path) -> Metadata | None:
+    """What `program_bytes` wrote, or None; raises RepresentationError for a damaged file, ValueError for other text."""
+    names = [name.partition("/")[2] for name in read_names(path)]
+    return Metadata.from_json(read_entry(path, f"extra/{METADATA}")) if f"extra/{METADATA}" in names else None
+
+
+class _Program(nn.Module):
+    """Runs the file's graph, operator by operator."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        content = json.loads(read_entry(path, "models/model.json"))
+        version = content["schema_version"]["major"]
+        if version != _SCHEMA_MAJOR:
+            raise ValueError(f"its format's major version is {version}; {_SCHEMA_MAJOR} is read here")
+        graph = content["graph_module"]["graph"]
+        stored = {**_tensors(path, "weights", "model_weights"), **_tensors(path, "constants", "model_constants")}
+
+        self._inputs: dict[str, str] = {}
+        images = []
+        for specification in content["graph_module"]["signature"]["input_specs"]:
+            ((kind, value),) = specification.items()
+            if kind == "user_input":
+                images.append(value["arg"]["as_tensor"]["name"])
+            elif kind in ("parameter", "buffer", "tensor_constant"):
+                buffer = f"tensor_{len(self._inputs)}"
+                self.register_buffer(buffer, stored[value[f"{kind}_name"]])
+                self._inputs[value["arg"]["name"]] = buffer
+            else:
+                raise ValueError(f"it has an input of kind {kind!r}")
+        if len(images) != 1:
+            raise ValueError(f"it takes {len(images)} inputs; a representation is a function of the images alone")
+        (self._images,) = images
+        (output,) = content["graph_module"]["signature"]["output_specs"]
+        self._output = output["user_output"]["arg"]["as_tensor"]["name"]
+        self._nodes = [_Node(node) for node in graph["nodes"]]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] to representations [N, num_latent]."""
+        values: dict[str, Any] = {name: getattr(self, buffer) for name, buffer in self._inputs.items()}
+        values[self._images] = images
+        for node in self._nodes:
+            node.run(values, images.device)
+        output: Tensor = values[self._output]
+        return output
+
+
+class _Node:
+    """One operator, and the names of what it takes and gives."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.function = _function(content["target"])
+        self.arguments = [
+            (argument["name"] if argument["kind"] == 2 else None, *_only(argument["arg"]))
+            for argument in content["inputs"]
+        ]
+        self.results: list[str] = []
+        self.is_tuple = len(content["outputs"]) != 1
+        for kind, value in map(_only, content["outputs"]):
+            if kind == "as_tensors":
+                self.is_tuple = True
+                self.results += [tensor["name"] for tensor in value]
+            elif kind in ("as_tensor", "as_sym_int"):
+                self.results.append(value["name" if kind == "as_tensor" else "as_name"])
+            else:
+                raise ValueError(f"{content['target']} gives {kind}, which is not read here")
+
+    def run(self, values: dict[str, Any], device: torch.device) -> None:
+        positional, named = [], {}
+        for name, kind, value in self.arguments:
+            if name is None:
+                positional.append(_argument(kind, value, values, device))
+            else:
+                named[name] = _argument(kind, value, values, device)
+        result = self.function(*positional, **named)
+        values.update(zip(self.results, result if self.is_tuple else [result], strict=True))
+
+
+def _only(union: dict[str, Any]) -> tuple[str, Any]:
+    ((kind, value),) = union.items()
+    if kind not in _PLAIN | _READ:
+        raise ValueError(f"it uses {kind}, which is not read here")
+    return kind, value
+
+
+_READ = {
+    "as_none", "as_tensor", "as_tensors", "as_optional_tensor", "as_optional_tensors", "as_sym_int", "as_sym_ints",
+    "as_scalar_type", "as_memory_format", "as_layout", "as_device",
+}  # fmt: skip
+
+
+def _argument(kind: str, value: Any, values: dict[str, Any], device: torch.device) -> Any:
+    if kind in _PLAIN:
+        return value
+    if kind in ("as_tensors", "as_optional_tensors", "as_sym_ints"):
+        return [_argument(kind[:-1], item, values, device) for item in value]
+    if kind == "as_tensor":
+        return values[value["name"]]
+    if kind == "as_optional_tensor":
+        return None if "as_none" in value else values[value["as_tensor"]["name"]]
+    if kind == "as_sym_int":
+        return value["as_int"] if "as_int" in value else values[value["as_name"]]
+    if kind == "as_scalar_type":
+        return _DTYPES[value]
+    if kind == "as_memory_format":
+        return _MEMORY_FORMATS[value]
+    # A layout is strided; what is made in the program is made where the images are.
+    return {"as_none": None, "as_layout": torch.strided, "as_device": device}[kind]
+
+
+def _function(target: str) -> Any:
+    if target in _PYTHON_OPERATORS:
+        return _PYTHON_OPERATORS[target]
+    match = _OPERATOR.fullmatch(target)
+    function = match and getattr(getattr(torch.ops.aten, match.group(1), None), match.group(2), None)
+    if not isinstance(function, torch._ops.OpOverload) or match is None or match.group(1) in _REFUSED:
+        raise ValueError(f"it calls {target!r:.100}; only operators of torch.ops.aten are run")
+    return function
+
+
+def _tensors(path: Path, folder: str, name: str) -> dict[str, Tensor]:
+    """The tensors of one of the archive's folders, by the names that its configuration gives them."""
+    tensors = {}
+    for tensor, payload in json.loads(read_entry(path, f"data/{folder}/{name}_config.json"))["config"].items():
+        if payload["use_pickle"]:
+            raise ValueError(f"its tensor {tensor!r} is a pickle, which is never loaded here")
+        meta = payload["tensor_meta"]
+        content = bytearray(read_entry(path, f"data/{folder}/{payload['path_name']}"))
+        size, stride = ([number["as_int"] for number in meta[key]] for key in ("sizes", "strides"))
+        dtype, offset = _DTYPES[meta["dtype"]], meta["storage_offset"]["as_int"]
+        flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+        tensors[tensor] = torch.as_strided(flat, size, stride, offset)
+    return tensors

@@ -1,0 +1,237 @@
+"""Somebody else's model, computed in a process of its own that may neither write, nor connect, nor stay for ever."""
+
+import ctypes
+import json
+import math
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from signal import Signals
+from typing import Any, Protocol, Self
+
+import gin
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from disentanglement_challenge.errors import ConfigError, RepresentationError
+from disentanglement_challenge.export.model_file import import_model
+from disentanglement_challenge.export.representor import check_representation, make_representor
+
+_START = "import sys; sys.path[:] = {path!r}; from {module} import serve; serve({connection}, {model!r}, {memory}, {threads})"
+
+
+class Process(Protocol):
+    """What `Sandbox` needs of the process it starts, as `subprocess.Popen` has it."""
+
+    def kill(self) -> None: ...
+    def wait(self) -> int: ...
+
+
+@gin.configurable("sandbox", allowlist=["memory_limit", "time_limit"])
+class Sandbox:
+    """A representation function whose model is loaded and computed on the CPU of a child process.
+
+    A context manager. The process may take `memory_limit` more than PyTorch itself, writes no file longer than
+    nothing, and, where the kernel has Landlock (Linux 5.13; 6.7 for connections), opens none for writing and makes no
+    TCP connection. It is killed when an answer takes longer than `time_limit`. Nothing that it answers is unpickled.
+    """
+
+    def __init__(self, path: Path, memory_limit: int = 4 << 30, time_limit: float = 60.0) -> None:
+        """Starts the process and loads the model.
+
+        Args:
+            path: of the model, as `import_model` takes it.
+            memory_limit: bytes.
+            time_limit: seconds, of loading and of each batch.
+
+        Raises:
+            ConfigError: a limit that is not above 0.
+            RepresentationError: the model cannot be loaded, within these limits.
+        """
+        for name, limit in (("memory_limit", memory_limit), ("time_limit", time_limit)):
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+                raise ConfigError(f"sandbox.{name} is {limit!r}; it must be a number above 0")
+        self._memory_limit = int(memory_limit)
+        self._time_limit = time_limit
+        self._path = path
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = self._start(theirs.fileno())
+        self._connection = Connection(ours.detach())
+        try:
+            self._answer("loading it")
+        except BaseException:
+            self.close()
+            raise
+
+    def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """As the function that `make_representor` returns; also raises RepresentationError where a limit ends it."""
+        images = np.ascontiguousarray(images, dtype=np.float32)
+        what = f"its answer to {len(images)} images"
+        with self._limited(what):
+            self._connection.send_bytes(json.dumps(images.shape).encode())
+            self._connection.send_bytes(images.tobytes())
+        shape = self._answer(what)["shape"]
+        with self._limited(what):
+            content = self._connection.recv_bytes(self._memory_limit)
+        try:
+            representation = np.frombuffer(bytearray(content), np.float32).reshape(shape)
+        except (TypeError, ValueError) as error:
+            raise self._out_of_turn() from error
+        return check_representation(torch.from_numpy(representation), len(images))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _start(self, connection: int) -> Process:
+        program = _START.format(
+            path=sys.path, module=__name__, connection=connection, model=str(self._path.resolve()),
+            memory=self._memory_limit, threads=torch.get_num_threads(),
+        )  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-I", "-c", program],
+            pass_fds=[connection],
+            cwd=tempfile.gettempdir(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _answer(self, what: str) -> dict[str, Any]:
+        with self._limited(what):
+            answer = json.loads(self._connection.recv_bytes(1 << 20))
+        if isinstance(answer, dict) and "error" in answer:
+            raise RepresentationError(" ".join(str(answer["error"]).split()))
+        if not isinstance(answer, dict) or "shape" not in answer:
+            raise self._out_of_turn()
+        return answer
+
+    def _out_of_turn(self) -> RepresentationError:
+        return RepresentationError(f"{self._path}: the model's process answers out of turn")
+
+    @contextmanager
+    def _limited(self, what: str) -> Iterator[None]:
+        """Kills the process when the time is up, and says how it ended if it does."""
+        is_late = threading.Event()
+
+        def end() -> None:
+            is_late.set()
+            self._process.kill()
+
+        timer = threading.Timer(self._time_limit, end)
+        timer.start()
+        try:
+            yield
+        except (OSError, EOFError) as error:
+            self._process.kill()
+            status = self._process.wait()
+            if is_late.is_set():
+                how = f"took longer than {self._time_limit:g} s, which is sandbox.time_limit"
+            elif status < 0 and status != -Signals.SIGKILL:
+                how = f"ended its process with {Signals(-status).name}"
+            else:
+                how = "ended its process"
+            raise RepresentationError(f"{self._path}: {what} {how}") from error
+        except (ValueError, RecursionError) as error:
+            raise self._out_of_turn() from error
+        finally:
+            timer.cancel()
+
+
+def serve(descriptor: int, path: str, memory_limit: int, num_threads: int) -> None:
+    """What the child process does: answers images with representations until nobody asks any more.
+
+    Answers are one JSON object, with "error" or "shape" in it; a shape is followed by the bytes, float32.
+
+    Args:
+        descriptor: of the connected socket.
+        path: of the model.
+        memory_limit: bytes of address space beyond what the process has now.
+        num_threads: for PyTorch.
+    """
+    connection = Connection(descriptor)
+    torch.set_num_threads(num_threads)
+    _confine(memory_limit)
+
+    def answer(**content: Any) -> None:
+        connection.send_bytes(json.dumps(content).encode())
+
+    try:
+        representation_function = make_representor(import_model(Path(path)), cuda=False)
+        answer(shape=[])
+        while True:
+            shape = json.loads(connection.recv_bytes())
+            images = np.frombuffer(connection.recv_bytes(), np.float32).reshape(shape)
+            representation = representation_function(images)
+            answer(shape=representation.shape)
+            connection.send_bytes(representation.tobytes())
+    except (EOFError, ConnectionError):
+        pass
+    except MemoryError:
+        answer(error=_too_large(path))
+    except RepresentationError as error:
+        is_memory = any(word in str(error) for word in ("DefaultCPUAllocator", "bad_alloc"))
+        is_memory |= isinstance(error.__cause__, MemoryError)
+        answer(error=_too_large(path) if is_memory else str(error))
+
+
+def _too_large(path: str) -> str:
+    return f"{path}: the model needs more memory than sandbox.memory_limit allows"
+
+
+def _confine(memory_limit: int) -> None:
+    """Takes from this process what a model has no use for; it cannot be had back."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    space = pages * resource.getpagesize() + memory_limit
+    for limit, value in ((resource.RLIMIT_AS, space), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        resource.setrlimit(limit, (value, value))
+    with suppress(OSError):
+        _landlock()
+
+
+# Linux's numbers: include/uapi/linux/landlock.h, and the system calls' numbers are the same on every architecture.
+_CREATE_RULESET, _RESTRICT_SELF, _ASK_VERSION, _PR_SET_NO_NEW_PRIVS = 444, 446, 1, 38
+_EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
+_FILE_RIGHTS_BY_VERSION = {1: 13, 2: 14, 3: 15}
+_BIND_AND_CONNECT = 0b11
+
+
+def _landlock() -> None:
+    """Opens no file for writing, and no TCP connection, from now on; raises OSError where the kernel cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(*arguments: object) -> int:
+        result = libc.syscall(*arguments)
+        if result < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return int(result)
+
+    version = call(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)
+    all_rights = (1 << _FILE_RIGHTS_BY_VERSION.get(version, 15)) - 1
+    rights = [all_rights & ~(_EXECUTE | _READ_FILE | _READ_DIR)]
+    if version >= 4:
+        rights.append(_BIND_AND_CONNECT)
+    ruleset = (ctypes.c_uint64 * len(rights))(*rights)
+    descriptor = call(_CREATE_RULESET, ruleset, ctypes.c_size_t(ctypes.sizeof(ruleset)), 0)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+    call(_RESTRICT_SELF, descriptor, 0)
+    os.close(descriptor)
