@@ -36,7 +36,7 @@ def main(flags: argparse.Namespace) -> None:
         if experiment.scores.exists():  # training again would have taken them away
             print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
             return
-    scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics)
+    scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics, flags.sandbox)
     Console().print(score_table(scores))
     print(f"scores: {experiment.scores}   (whole run: {time.monotonic() - started:.0f} s)")
 
@@ -67,6 +67,12 @@ if __name__ == "__main__":
         "--all_metrics",
         action="store_true",
         help="also beta-VAE score, modularity and explicitness, unsupervised scores, and how many latents are active",
+    )
+    parser.add_argument(
+        "--sandbox",
+        action="store_true",
+        help="load and compute the model in a child process with limits on time and memory (sandbox.time_limit, "
+        "sandbox.memory_limit): for somebody else's model",
     )
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), parsed.debug)

@@ -25,7 +25,7 @@ GIN_FOLDER = ROOT / "gin"
 # import the library: it passes over these names, and the evaluation, which does, checks them.
 EVALUATION_CONFIGURABLES = (
     "evaluation", "factor_vae_score", "prune_dims", "dci", "sap_score", "mig", "irs", "discretizer", "beta_vae_sklearn",
-    "modularity_explicitness", "unsupervised_metrics", "activity", "representation_table",
+    "modularity_explicitness", "unsupervised_metrics", "activity", "representation_table", "sandbox",
     "histogram_discretizer",
 )  # fmt: skip
 

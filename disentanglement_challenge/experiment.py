@@ -41,6 +41,12 @@ class Experiment:
         return self.path / "representation" / "pytorch_model.pt"
 
     @property
+    def model_to_score(self) -> Path:
+        """The TorchScript representation function; where there is none, a torch.export program or an ONNX model."""
+        others = (self.model.with_suffix(suffix) for suffix in (".pt2", ".onnx"))
+        return self.model if self.model.exists() else next(filter(Path.exists, others), self.model)
+
+    @property
     def representation_results(self) -> Path:
         """The results folder of the representation, which every metric's results start from."""
         return self.path / "representation" / "results"

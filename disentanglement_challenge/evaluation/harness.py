@@ -6,8 +6,8 @@ the library's own under `evaluation.engine = "library"`, and those of `exact` ot
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from disentanglement_challenge.evaluation.exact import exact_metric
 from disentanglement_challenge.evaluation.metrics import METRICS, MORE_METRICS
 from disentanglement_challenge.evaluation.table import RepresentationTable
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.export.model_file import import_model
+from disentanglement_challenge.export.model_file import import_model, read_metadata
 from disentanglement_challenge.export.representor import RepresentationFunction, make_representor
+from disentanglement_challenge.export.sandbox import Sandbox
 from disentanglement_challenge.files import make_folder, write_json
 
 METRIC_FILE = "metrics/{}.gin"
@@ -67,8 +68,9 @@ def evaluate(
     gin_bindings: Sequence[str] = (),
     overwrite: bool = False,
     all_metrics: bool = False,
+    sandbox: bool = False,
 ) -> Scores:
-    """Computes the five scores of `experiment.model` and writes them below the experiment's folder.
+    """Computes the five scores of `experiment.model_to_score` and writes them below the experiment's folder.
 
     Each metric runs under its official settings (gin/metrics), overridden by `gin_files` and then by `gin_bindings`. It
     writes metrics/<metric>/results as `disentanglement_lib.utils.results.update_result_directory` does, and at the end
@@ -80,12 +82,24 @@ def evaluate(
             which is otherwise the one the model was trained on if that is on record, else AICROWD_DATASET_NAME's.
         overwrite: whether scores that are there already may be replaced.
         all_metrics: whether to compute `MORE_METRICS` too; they get their results, and scores.json stays the five.
+        sandbox: whether to load and compute the model in a `Sandbox`.
 
     Raises:
         RepresentationError: the model cannot be loaded, or does not compute a representation.
         DataError, ConfigError, OutputError: as those stages raise them.
     """
-    representation_function = make_representor(import_model(experiment.model))
+    with _loaded(experiment.model_to_score, gin_files, gin_bindings, sandbox) as representation_function:
+        return _evaluate(experiment, representation_function, gin_files, gin_bindings, overwrite, all_metrics)
+
+
+def _evaluate(
+    experiment: Experiment,
+    representation_function: RepresentationFunction,
+    gin_files: Sequence[str],
+    gin_bindings: Sequence[str],
+    overwrite: bool,
+    all_metrics: bool,
+) -> Scores:
     experiment.check_scores(overwrite)
     check_settings(gin_files, gin_bindings, all_metrics)
     configurations = _configurations(gin_files, gin_bindings, all_metrics)
@@ -136,6 +150,19 @@ def check_settings(gin_files: Sequence[str] = (), gin_bindings: Sequence[str] = 
     for files, bindings in _configurations(gin_files, gin_bindings, all_metrics).values():
         with gin_configuration(files, bindings):
             Evaluation()
+
+
+@contextmanager
+def _loaded(
+    path: Path, gin_files: Sequence[str], gin_bindings: Sequence[str], sandbox: bool
+) -> Iterator[RepresentationFunction]:
+    if not sandbox:
+        yield make_representor(import_model(path))
+        return
+    with gin_configuration(gin_files, gin_bindings):  # which may set the sandbox's limits
+        sandboxed = Sandbox(path)
+    with sandboxed:
+        yield sandboxed
 
 
 def _configurations(
@@ -231,16 +258,19 @@ def _check(representation_function: RepresentationFunction, ground_truth_data: N
 
 def _load_data(experiment: Experiment) -> NamedGroundTruthData:
     bound = bound_value("dataset.name")
-    trained_on = _trained_on(experiment.representation_results / "gin" / "postprocess.gin")
+    trained_on = _trained_on(experiment)
     if bound in (None, "auto") and trained_on is not None:
         with gin.unlock_config():
             gin.bind_parameter("dataset.name", trained_on)
     return get_named_ground_truth_data()
 
 
-def _trained_on(postprocess_gin: Path) -> str | None:
+def _trained_on(experiment: Experiment) -> str | None:
+    """The data set's name, from where disentanglement_lib has it, or from the model's own file."""
+    postprocess_gin = experiment.representation_results / "gin" / "postprocess.gin"
     if not postprocess_gin.is_file():
-        return None
+        metadata = read_metadata(experiment.model_to_score)
+        return metadata.dataset if metadata else None
     match = re.search(r"""^dataset\.name\s*=\s*['"](.+?)['"]""", postprocess_gin.read_text(), re.MULTILINE)
     return match.group(1) if match else None
 

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.export.metadata import METADATA, Metadata
 
 # The widest of the report's models is a hundredth of this; an archive that says it is more does not fill the memory.
 MAX_BYTES = 4 << 30
@@ -21,9 +22,8 @@ def read_names(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
             if size > MAX_BYTES:
-                raise RepresentationError(
-                    f"{path} unpacks to {size / 1e9:.1f} GB; {MAX_BYTES / 1e9:.1f} GB are the limit"
-                )
+                limit = f"{MAX_BYTES / 1e9:.1f} GB are the limit"
+                raise RepresentationError(f"{path} unpacks to {size / 1e9:.1f} GB; {limit}")
             damaged = archive.testzip()
             if damaged is not None:
                 raise RepresentationError(f"{path} is damaged in {damaged!r}; write it again")
@@ -39,3 +39,15 @@ def read_entry(path: Path, name: str) -> bytes:
             if entry.partition("/")[2] == name:
                 return archive.read(entry)
     raise KeyError(name)
+
+
+def read_archive_metadata(path: Path) -> Metadata | None:
+    """What was written into the archive's folder of extra files; None where there is no such thing.
+
+    Raises:
+        RepresentationError: the archive is damaged.
+        ValueError: something else is in this place.
+    """
+    name = f"extra/{METADATA}"
+    is_there = name in (entry.partition("/")[2] for entry in read_names(path))
+    return Metadata.from_json(read_entry(path, name)) if is_there else None

@@ -1,4 +1,4 @@
-"""The representation function as a file: TorchScript as the challenge wants it, torch.export or ONNX, and never a pickle.
+"""The representation function as a file: TorchScript, which the challenge wants, torch.export or ONNX; never a pickle.
 
 The format is that of the file's suffix. Signatures are the starter kit's (utils_pytorch.py).
 """
@@ -9,19 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import gin
 import torch
 from torch import nn
 
 from disentanglement_challenge.environment import get_config
-from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.errors import ConfigError, RepresentationError
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.export.archive import read_archive_metadata
 from disentanglement_challenge.export.metadata import Metadata
-from disentanglement_challenge.export.program import load_program, program_bytes, read_program_metadata
-from disentanglement_challenge.export.torchscript import (
-    load_torchscript,
-    read_torchscript_metadata,
-    torchscript_bytes,
-)
+from disentanglement_challenge.export.program import load_program, program_bytes
+from disentanglement_challenge.export.torchscript import load_torchscript, torchscript_bytes
 from disentanglement_challenge.files import make_folder, replacing
 
 PathLike = str | os.PathLike[str]
@@ -117,6 +115,14 @@ def read_metadata(path: PathLike) -> Metadata | None:
         raise RepresentationError(f"{target}: {error}") from error
 
 
+@gin.configurable("export", allowlist=["formats"])
+def more_formats(formats: Sequence[str] = ()) -> list[str]:
+    """What a training run exports beside TorchScript: any of "pt2" and "onnx". Raises ConfigError for another."""
+    if isinstance(formats, str) or not set(formats) <= {"pt2", "onnx"}:
+        raise ConfigError(f"export.formats is {formats!r}; it is a list of 'pt2' and 'onnx', or empty")
+    return list(dict.fromkeys(formats))
+
+
 class _Format(NamedTuple):
     to_bytes: Callable[[nn.Module, torch.Tensor, Metadata | None], bytes]
     load: Callable[[Path], nn.Module]
@@ -130,8 +136,8 @@ def _format(path: Path) -> _Format:
 
         return _Format(onnx_bytes, load_onnx, read_onnx_metadata)
     if path.suffix == ".pt2":
-        return _Format(program_bytes, load_program, read_program_metadata)
-    return _Format(torchscript_bytes, load_torchscript, read_torchscript_metadata)
+        return _Format(program_bytes, load_program, read_archive_metadata)
+    return _Format(torchscript_bytes, load_torchscript, read_archive_metadata)
 
 
 def _existing(path: Path) -> Path:

@@ -75,7 +75,7 @@ def load_onnx(path: Path) -> nn.Module:
 
 
 def read_onnx_metadata(path: Path) -> Metadata | None:
-    """What `onnx_bytes` wrote, or None; raises RepresentationError for a damaged file, ValueError for other text."""
+    """What `onnx_bytes` wrote, or None; raises RepresentationError for a damaged file, ValueError for a wrong one."""
     try:
         proto = onnx.load_model_from_string(path.read_bytes())
     except Exception as error:  # protobuf's

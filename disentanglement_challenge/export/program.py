@@ -33,12 +33,7 @@ _DTYPES = {
     1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32,
     8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
 }  # fmt: skip
-_MEMORY_FORMATS = {
-    1: torch.contiguous_format,
-    2: torch.channels_last,
-    3: torch.channels_last_3d,
-    4: torch.preserve_format,
-}
+_MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 _PLAIN = {"as_int", "as_ints", "as_float", "as_floats", "as_string", "as_bool", "as_bools"}
 
 
@@ -85,12 +80,6 @@ def load_program(path: Path) -> nn.Module:
     except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise RepresentationError(f"{path} is a torch.export program that cannot be read: {reason:.200}") from error
-
-
-def read_program_metadata(path: Path) -> Metadata | None:
-    """What `program_bytes` wrote, or None; raises RepresentationError for a damaged file, ValueError for other text."""
-    names = [name.partition("/")[2] for name in read_names(path)]
-    return Metadata.from_json(read_entry(path, f"extra/{METADATA}")) if f"extra/{METADATA}" in names else None
 
 
 class _Program(nn.Module):

@@ -30,6 +30,20 @@ def make_representor(model: nn.Module, cuda: bool | None = None) -> Representati
     device = torch.device("cuda" if (use_cuda() if cuda is None else cuda) else "cpu")
     model = model.to(device).eval()
 
+    layouts = [torch.channels_last, torch.contiguous_format]  # as the images lie, which is the faster, and the other
+
+    def compute(inputs: torch.Tensor) -> object:
+        try:
+            return model(inputs.contiguous(memory_format=layouts[0]))
+        except Exception as error:  # The model is somebody's own code, which may raise anything.
+            if len(layouts) > 1:
+                # Such as the kit's own example, which flattens by `view`, and that wants channels first.
+                del layouts[0]
+                return compute(inputs)
+            # TorchScript reports the failing operation in its last line and its own trace in the others.
+            message = str(error).strip().splitlines()[-1]
+            raise RepresentationError(f"the model fails on images {tuple(inputs.shape)}: {message}") from error
+
     def representation_function(images: NDArray[Any]) -> NDArray[Any]:
         if not isinstance(images, np.ndarray):
             raise RepresentationError(f"a representation is computed from an ndarray, not from {type(images).__name__}")
@@ -43,19 +57,13 @@ def make_representor(model: nn.Module, cuda: bool | None = None) -> Representati
             )
         inputs = torch.from_numpy(np.moveaxis(images, 3, 1)).to(device, torch.float32)
         with torch.no_grad():
-            try:
-                representation = model(inputs)
-            except Exception as error:  # The model is somebody's own code, which may raise anything.
-                # TorchScript reports the failing operation in its last line and its own trace in the others.
-                message = str(error).strip().splitlines()[-1]
-                raise RepresentationError(f"the model fails on images {tuple(inputs.shape)}: {message}") from error
-        return check_representation(representation, len(images))
+            return check_representation(compute(inputs), len(images))
 
     return representation_function
 
 
 def check_representation(representation: object, num_images: int) -> NDArray[np.float32]:
-    """What a model returned, as a float32 ndarray [num_images, num_latent]; raises RepresentationError if it is none."""
+    """What a model returned, as float32 [num_images, num_latent]; raises RepresentationError if it is anything else."""
     if not isinstance(representation, torch.Tensor):
         raise RepresentationError(
             f"the model returns {type(representation).__name__}; it must be one tensor (N, num_latent)"

@@ -26,7 +26,12 @@ from disentanglement_challenge.errors import ConfigError, RepresentationError
 from disentanglement_challenge.export.model_file import import_model
 from disentanglement_challenge.export.representor import check_representation, make_representor
 
-_START = "import sys; sys.path[:] = {path!r}; from {module} import serve; serve({connection}, {model!r}, {memory}, {threads})"
+_START = """
+import sys
+sys.path[:] = {path!r}
+from {module} import serve
+serve({connection}, {model!r}, {memory}, {threads})
+"""
 
 
 class Process(Protocol):

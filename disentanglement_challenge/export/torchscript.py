@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from disentanglement_challenge.errors import RepresentationError
-from disentanglement_challenge.export.archive import read_entry, read_names
+from disentanglement_challenge.export.archive import read_names
 from disentanglement_challenge.export.metadata import METADATA, Metadata
 
 
@@ -40,17 +40,16 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
         RepresentationError: it is not TorchScript, or damaged.
     """
     try:
-        read_names(path)
+        names = read_names(path)
+    except RepresentationError:
+        if zipfile.is_zipfile(path):
+            raise
+        names = []
+    try:
         with _torchscript_warnings_off():
             return torch.jit.load(str(path), map_location="cpu")
-    except (RepresentationError, RuntimeError, ValueError, EOFError) as error:
-        raise RepresentationError(f"{path} is not TorchScript: {_what_is(path)}") from error
-
-
-def read_torchscript_metadata(path: Path) -> Metadata | None:
-    """What `torchscript_bytes` wrote, or None; raises RepresentationError for a damaged file, ValueError for other text."""
-    names = [name.partition("/")[2] for name in read_names(path)]
-    return Metadata.from_json(read_entry(path, f"extra/{METADATA}")) if f"extra/{METADATA}" in names else None
+    except (RuntimeError, ValueError, EOFError) as error:
+        raise RepresentationError(f"{path} is not TorchScript: {_what_is(path, names)}") from error
 
 
 def _trace(model: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
@@ -63,15 +62,12 @@ def _trace(model: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
         ) from error
 
 
-def _what_is(path: Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        pickled = any(name.endswith("data.pkl") for name in names)
-    except (zipfile.BadZipFile, OSError):
-        with path.open("rb") as file:
-            pickled = file.read(1) == b"\x80"
-    if pickled:
+def _what_is(path: Path, names: list[str]) -> str:
+    is_zipped_pickle = any(name.endswith("/data.pkl") for name in names)
+    is_torchscript = any(name.endswith("/constants.pkl") for name in names)
+    with path.open("rb") as file:
+        is_pickle = file.read(1) == b"\x80"
+    if is_pickle or (is_zipped_pickle and not is_torchscript):
         return "it is a pickle (torch.save), which is never loaded here; write it with export_model"
     return "it is damaged, or something else; write it with export_model"
 

@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.errors import ConfigError, Interrupted, TrainingError
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.export.model_file import export_model
+from disentanglement_challenge.export.metadata import Metadata
+from disentanglement_challenge.export.model_file import export_model, more_formats
 from disentanglement_challenge.files import make_folder, remove, remove_torn, replacing, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.objectives import Objective
@@ -67,6 +68,7 @@ def train_and_export(experiment: Experiment, overwrite: bool, resume: bool = Fal
             be written.
         ConfigError, DataError, TrainingError, RepresentationError: as the stages raise them.
     """
+    formats = more_formats()  # not after days of training
     with torchrun_processes(training_device()) as processes, ExitStack() as stack:
         resumable = [run for run in (experiment.unfinished, experiment) if resume and run.has_checkpoints]
         if processes.is_leader:
@@ -82,19 +84,26 @@ def train_and_export(experiment: Experiment, overwrite: bool, resume: bool = Fal
             return f"{experiment.path} is trained to its end already; a larger model.training_steps goes on from there"
         model = experiment.model
         if processes.is_leader:
-            model = _export(experiment, trained, ground_truth_data)
+            model = _export(experiment, trained, ground_truth_data, formats)
     if trained.signal is not None:
         raise Interrupted(f"{trained.summary}; its model so far is {model}", trained.signal)
     return trained.summary
 
 
-def _export(experiment: Experiment, trained: "Trained", ground_truth_data: NamedGroundTruthData) -> Path:
+def _export(
+    experiment: Experiment, trained: "Trained", ground_truth_data: NamedGroundTruthData, formats: Sequence[str]
+) -> Path:
     """Exports to the unfinished run, puts that into its place if it may take it, and returns where the model is."""
     unfinished = experiment.unfinished
     check_images = to_network(next(random_batches(ground_truth_data, 8, np.random.default_rng(0))), torch.device("cpu"))
-    export_model(MeanEncoder(trained.vae.encoder), unfinished.model, check_images[:1].shape, images=check_images)
+    gin_config = gin.operative_config_str()
+    encoder = MeanEncoder(trained.vae.encoder)
+    metadata = Metadata.of(ground_truth_data.name, trained.vae.num_latent, gin_config)
+    for suffix in ("pt", *formats):
+        path = unfinished.model.with_suffix(f".{suffix}")
+        export_model(encoder, path, check_images[:1].shape, images=check_images, metadata=metadata)
     configs = unfinished.representation_results / "gin"
-    write_text(configs / "train.gin", gin.operative_config_str())
+    write_text(configs / "train.gin", gin_config)
     # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
     write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
     if trained.signal is not None and experiment.model.exists() and not experiment.is_interrupted:

@@ -1,0 +1,292 @@
+"""torch.export programs and ONNX models: what is in the files, and that both compute what the module does."""
+
+import hashlib
+import json
+import os
+import warnings
+import zipfile
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.export.metadata import Metadata
+from disentanglement_challenge.export.model_file import export_model, import_model, read_metadata
+from disentanglement_challenge.export.representor import make_representor
+from disentanglement_challenge.models import MeanEncoder
+from disentanglement_challenge.models.encoders import conv_encoder, fc_encoder, residual_encoder
+
+SHAPE = (3, 64, 64)
+METADATA = Metadata.of("mpi3d_real", 5, "encoder.num_latent = 5\n")
+
+
+class ManyOperators(nn.Module):
+    """What somebody else's network may use: sizes taken from the images, constants, several outputs of one operator."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4)
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 5, stride=4), self.norm, nn.SiLU(), nn.AdaptiveAvgPool2d(3))
+        self.dropout = nn.Dropout(0.5)
+        self.scale = torch.tensor([0.5, 2.0, -1.0])
+
+    def forward(self, images):
+        pooled = self.layers(images)
+        first, second = self.dropout(pooled).view(images.shape[0], -1).chunk(2, dim=1)
+        ones = torch.ones(images.shape[0], 2, dtype=images.dtype, device=images.device)
+        return torch.cat([first[:, :3] * self.scale, second, ones], dim=1)
+
+
+MODELS = {
+    "conv": lambda: MeanEncoder(conv_encoder(SHAPE, 5, activation="leaky_relu")),
+    "wide": lambda: MeanEncoder(conv_encoder(SHAPE, 300, width=0.5)),
+    "fc": lambda: MeanEncoder(fc_encoder(SHAPE, 5, activation="elu", width=0.05)),
+    "residual": lambda: MeanEncoder(residual_encoder(SHAPE, 5, base_channels=4)),
+    "channels last": lambda: MeanEncoder(conv_encoder(SHAPE, 5)).to(memory_format=torch.channels_last),
+    "another's": ManyOperators,
+}
+
+
+def model_of(kind):
+    torch.manual_seed(0)
+    return MODELS[kind]().eval()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2", ".onnx"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_format_computes_what_the_module_does_and_says_where_it_is_from(tmp_path, kind, suffix):
+    model = model_of(kind)
+    path = tmp_path / f"model{suffix}"
+    assert export_model(model, path, metadata=METADATA) == str(path)
+    representation_function = make_representor(import_model(path))
+    for batch_size in (1, 2, 17):
+        images = np.random.RandomState(batch_size).rand(batch_size, 64, 64, 3).astype(np.float32)
+        with torch.no_grad():
+            expected = model(torch.from_numpy(np.moveaxis(images, 3, 1).copy())).numpy()
+        np.testing.assert_allclose(representation_function(images), expected, rtol=1e-4, atol=1e-5)
+    assert read_metadata(path) == METADATA
+    assert METADATA.gin_config_sha256 == hashlib.sha256(b"encoder.num_latent = 5\n").hexdigest()
+    # A file that is given away does not tell how its maker's machine is laid out.
+    assert os.path.dirname(__file__).encode() not in path.read_bytes()
+    assert os.path.dirname(nn.__file__).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2", ".onnx"])
+def test_a_model_without_metadata_has_none(tmp_path, suffix):
+    assert read_metadata(export_model(model_of("conv"), tmp_path / f"model{suffix}")) is None
+
+
+def test_the_libraries_own_loaders_read_the_files_too(tmp_path):
+    model, images = model_of("conv"), torch.rand(7, *SHAPE)
+    expected = model(images).detach().numpy()
+    program = torch.export.load(export_model(model, tmp_path / "model.pt2"))
+    np.testing.assert_allclose(program.module()(images).detach().numpy(), expected, atol=1e-6)
+    path = export_model(model, tmp_path / "model.onnx", metadata=METADATA)
+    onnx.checker.check_model(path, full_check=True)
+    session = onnxruntime.InferenceSession(path)
+    (computed,) = session.run(["representation"], {"images": images.numpy()})
+    np.testing.assert_allclose(computed, expected, atol=1e-5)
+    written = session.get_modelmeta().custom_metadata_map["disentanglement_challenge.json"]
+    assert json.loads(written)["dataset"] == "mpi3d_real"
+
+
+def test_a_program_that_pytorch_wrote_by_itself_is_read(tmp_path):
+    """With its sample inputs, which are a pickle and are left alone."""
+    model = model_of("another's")
+    sizes = ({0: torch.export.Dim("batch", min=1)},)
+    program = torch.export.export(model, (torch.rand(3, *SHAPE),), dynamic_shapes=sizes)
+    torch.export.save(program, tmp_path / "model.pt2")
+    images = torch.rand(5, *SHAPE)
+    assert torch.allclose(import_model(tmp_path / "model.pt2")(images), model(images), atol=1e-6)
+
+
+def edited(path, entry, edit):
+    """Rewrites an entry of the archive, with a right check sum."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, edit(content) if name.partition("/")[2] == entry else content)
+
+
+def edited_json(path, entry, edit):
+    def change(content):
+        parsed = json.loads(content)
+        edit(parsed)
+        return json.dumps(parsed).encode()
+
+    edited(path, entry, change)
+
+
+def first_node(program):
+    return program["graph_module"]["graph"]["nodes"][0]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.os.system",
+        "torch.ops.aten.from_file.default",
+        "torch.ops.aten.__class__.mro",
+        "torch.ops.aten.conv2d",
+        "_operator.methodcaller",
+        "torch.ops.higher_order.cond",
+        "os.system",
+    ],
+)
+def test_a_program_calls_nothing_but_operators(tmp_path, target):
+    path = export_model(model_of("conv"), tmp_path / "model.pt2")
+    edited_json(path, "models/model.json", lambda program: first_node(program).update(target=target))
+    with pytest.raises(RepresentationError, match=r"only operators of torch\.ops\.aten") as raised:
+        import_model(path)
+    assert target in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda program: program["schema_version"].update(major=9), "major version is 9; 8 is read"),
+        (lambda program: program["graph_module"]["signature"]["input_specs"].pop(), "takes 0 inputs"),
+        (lambda program: first_node(program)["inputs"][0].update(arg={"as_graph": {}}), "uses as_graph"),
+        (lambda program: program.pop("graph_module"), "graph_module"),
+        (lambda program: program["graph_module"].update(signature=[]), "cannot be read"),
+    ],
+)
+def test_a_program_that_is_something_else_is_one_line(tmp_path, edit, message):
+    path = export_model(model_of("conv"), tmp_path / "model.pt2")
+    edited_json(path, "models/model.json", edit)
+    with pytest.raises(RepresentationError, match=message) as raised:
+        import_model(path)
+    assert "\n" not in str(raised.value)
+
+
+def weights(edit):
+    return lambda configuration: edit(configuration["config"]["encoder.z_mean.weight"])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (weights(lambda weight: weight.update(use_pickle=True)), "is a pickle"),
+        (weights(lambda weight: weight["tensor_meta"]["sizes"][0].update(as_int=1 << 40)), "cannot be read"),
+        (weights(lambda weight: weight["tensor_meta"].update(dtype=99)), "cannot be read"),
+        (weights(lambda weight: weight.update(path_name="../../secret")), "secret"),
+        (weights(lambda weight: weight["tensor_meta"]["storage_offset"].update(as_int=-1)), "cannot be read"),
+    ],
+)
+def test_weights_that_are_something_else_are_one_line(tmp_path, edit, message):
+    path = export_model(model_of("conv"), tmp_path / "model.pt2")
+    edited_json(path, "data/weights/model_weights_config.json", edit)
+    with pytest.raises(RepresentationError, match=message) as raised:
+        import_model(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_program_that_lacks_a_value_fails_in_one_line(tmp_path):
+    path = export_model(model_of("conv"), tmp_path / "model.pt2")
+    edit = {"arg": {"as_tensor": {"name": "nowhere"}}}
+    edited_json(path, "models/model.json", lambda program: first_node(program)["inputs"][0].update(edit))
+    with pytest.raises(RepresentationError, match="nowhere") as raised:
+        make_representor(import_model(path))(np.zeros((1, 64, 64, 3)))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_a_damaged_archive_is_told_by_its_sums(tmp_path, suffix):
+    """One bit, in the middle of the weights: PyTorch's own reader loads it."""
+    path = tmp_path / f"model{suffix}"
+    export_model(model_of("wide"), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RepresentationError, match=str(path)):
+        import_model(path)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"model{suffix}"
+    monkeypatch.setattr("disentanglement_challenge.export.archive.MAX_BYTES", 100 << 20)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", bytes(200 << 20))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(RepresentationError, match=r"unpacks to 0\.2 GB; 0\.1 GB are the limit"):
+        import_model(path)
+
+
+def onnx_model(tmp_path, inputs, nodes, initializers=()):
+    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, list(initializers))
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_an_onnx_model_reads_no_other_file(tmp_path):
+    (tmp_path / "weights").write_bytes(bytes(4 * 12))
+    weights = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [12], np.zeros(12, np.float32))
+    del weights.float_data[:]
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="weights")
+    images = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [12])
+    path = onnx_model(tmp_path, [images], [onnx.helper.make_node("Add", ["x", "w"], ["y"])], [weights])
+    with pytest.raises(RepresentationError, match="no ONNX model that can be run") as raised:
+        import_model(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_onnx_model_takes_images_and_nothing_else(tmp_path):
+    both = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None]) for name in "ab"]
+    path = onnx_model(tmp_path, both, [onnx.helper.make_node("Add", ["a", "b"], ["y"])])
+    with pytest.raises(RepresentationError, match=r"takes tensor\(float\), tensor\(float\); it must take images"):
+        import_model(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x04K\x01."])
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_what_is_no_model_is_one_line(tmp_path, suffix, content):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(RepresentationError, match=str(path)) as raised:
+        import_model(path)
+    assert "\n" not in str(raised.value)
+    if suffix == ".pt2" or content:  # nothing at all is an ONNX model of nothing
+        with pytest.raises(RepresentationError, match=str(path)):
+            read_metadata(path)
+
+
+def test_a_format_under_anothers_suffix_is_named(tmp_path):
+    path = tmp_path / "model.pt2"
+    export_model(model_of("conv"), path.with_suffix(".pt"))
+    path.with_suffix(".pt").rename(path)
+    with pytest.raises(RepresentationError, match=r"no torch.export program; TorchScript files end in .pt"):
+        import_model(path)
+
+
+class NeedsItsWeights(nn.Module):
+    """Whose control flow depends on the images, which cannot be captured."""
+
+    def forward(self, images):
+        return images.flatten(1)[:, :4] if images.sum() > 0 else images.flatten(1)[:, 4:8]
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_what_cannot_be_captured_is_one_line_and_leaves_no_file(tmp_path, suffix):
+    with pytest.raises(RepresentationError, match="cannot be exported") as raised:
+        export_model(NeedsItsWeights(), tmp_path / f"model{suffix}")
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_of_another_kind_is_one_line(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        script = torch.jit.trace(nn.Flatten(), torch.zeros(1, *SHAPE))
+        script.save(tmp_path / "model.pt", _extra_files={"disentanglement_challenge.json": '{"dataset": 3}'})
+    with pytest.raises(RepresentationError, match="the metadata must be dataset, num_latent, gin_config_sha256"):
+        read_metadata(tmp_path / "model.pt")
