@@ -45,21 +45,26 @@ def make_representor(model: nn.Module, cuda: bool | None = None) -> Representati
             raise RepresentationError(f"the model fails on images {tuple(inputs.shape)}: {message}") from error
 
     def representation_function(images: NDArray[Any]) -> NDArray[Any]:
-        if not isinstance(images, np.ndarray):
-            raise RepresentationError(f"a representation is computed from an ndarray, not from {type(images).__name__}")
-        if not np.issubdtype(images.dtype, np.floating):
-            raise RepresentationError(
-                f"a representation is computed from floats in [0, 1], not from {images.dtype}; divide bytes by 255"
-            )
-        if images.ndim != 4:
-            raise RepresentationError(
-                f"a representation is computed from images (N, height, width, channels), not from shape {images.shape}"
-            )
-        inputs = torch.from_numpy(np.moveaxis(images, 3, 1)).to(device, torch.float32)
+        inputs = torch.from_numpy(np.moveaxis(check_images(images), 3, 1)).to(device, torch.float32)
         with torch.no_grad():
             return check_representation(compute(inputs), len(images))
 
     return representation_function
+
+
+def check_images(images: object) -> NDArray[Any]:
+    """The images, if they are a float ndarray [N, height, width, channels]; raises RepresentationError otherwise."""
+    if not isinstance(images, np.ndarray):
+        raise RepresentationError(f"a representation is computed from an ndarray, not from {type(images).__name__}")
+    if not np.issubdtype(images.dtype, np.floating):
+        raise RepresentationError(
+            f"a representation is computed from floats in [0, 1], not from {images.dtype}; divide bytes by 255"
+        )
+    if images.ndim != 4:
+        raise RepresentationError(
+            f"a representation is computed from images (N, height, width, channels), not from shape {images.shape}"
+        )
+    return images
 
 
 def check_representation(representation: object, num_images: int) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.errors import ConfigError, RepresentationError
 from disentanglement_challenge.export.model_file import import_model
-from disentanglement_challenge.export.representor import check_representation, make_representor
+from disentanglement_challenge.export.representor import check_images, check_representation, make_representor
 
 _START = """
 import sys
@@ -45,13 +45,14 @@ class Process(Protocol):
 class Sandbox:
     """A representation function whose model is loaded and computed on the CPU of a child process.
 
-    A context manager. The process may take `memory_limit` more than PyTorch itself, writes no file longer than
-    nothing, and, where the kernel has Landlock (Linux 5.13; 6.7 for connections), opens none for writing and makes no
-    TCP connection. It is killed when an answer takes longer than `time_limit`. Nothing that it answers is unpickled.
+    A context manager, which is called inside its block. The process may take `memory_limit` more than PyTorch itself
+    does, and writes no file longer than nothing; where the kernel has Landlock (Linux 5.13, or 6.7 for connections) it
+    opens none for writing and makes no TCP connection. It is killed when an answer takes longer than `time_limit`.
+    Nothing that it answers is unpickled.
     """
 
     def __init__(self, path: Path, memory_limit: int = 4 << 30, time_limit: float = 60.0) -> None:
-        """Starts the process and loads the model.
+        """Reads the limits.
 
         Args:
             path: of the model, as `import_model` takes it.
@@ -60,7 +61,6 @@ class Sandbox:
 
         Raises:
             ConfigError: a limit that is not above 0.
-            RepresentationError: the model cannot be loaded, within these limits.
         """
         for name, limit in (("memory_limit", memory_limit), ("time_limit", time_limit)):
             if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
@@ -68,19 +68,10 @@ class Sandbox:
         self._memory_limit = int(memory_limit)
         self._time_limit = time_limit
         self._path = path
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = self._start(theirs.fileno())
-        self._connection = Connection(ours.detach())
-        try:
-            self._answer("loading it")
-        except BaseException:
-            self.close()
-            raise
 
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """As the function that `make_representor` returns; also raises RepresentationError where a limit ends it."""
-        images = np.ascontiguousarray(images, dtype=np.float32)
+        images = np.ascontiguousarray(check_images(images), dtype=np.float32)
         what = f"its answer to {len(images)} images"
         with self._limited(what):
             self._connection.send_bytes(json.dumps(images.shape).encode())
@@ -95,13 +86,19 @@ class Sandbox:
         return check_representation(torch.from_numpy(representation), len(images))
 
     def __enter__(self) -> Self:
+        """Starts the process and loads the model; raises RepresentationError where that cannot be done."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = self._start(theirs.fileno())
+        self._connection = Connection(ours.detach())
+        try:
+            self._answer("loading it")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the process."""
         self._connection.close()
         self._process.kill()
         self._process.wait()
@@ -186,20 +183,20 @@ def serve(descriptor: int, path: str, memory_limit: int, num_threads: int) -> No
             shape = json.loads(connection.recv_bytes())
             images = np.frombuffer(connection.recv_bytes(), np.float32).reshape(shape)
             representation = representation_function(images)
+            content = representation.tobytes()  # which may be too much, and is to be said in place of the answer
             answer(shape=representation.shape)
-            connection.send_bytes(representation.tobytes())
+            connection.send_bytes(content)
     except (EOFError, ConnectionError):
         pass
-    except MemoryError:
-        answer(error=_too_large(path))
-    except RepresentationError as error:
-        is_memory = any(word in str(error) for word in ("DefaultCPUAllocator", "bad_alloc"))
-        is_memory |= isinstance(error.__cause__, MemoryError)
-        answer(error=_too_large(path) if is_memory else str(error))
+    except Exception as error:  # a model may lead to anything
+        answer(error=_explain(error, path))
 
 
-def _too_large(path: str) -> str:
-    return f"{path}: the model needs more memory than sandbox.memory_limit allows"
+def _explain(error: BaseException, path: str) -> str:
+    causes = f"{error!r} {error.__cause__!r}"
+    if any(word in causes for word in ("MemoryError", "DefaultCPUAllocator", "bad_alloc")):
+        return f"{path}: the model needs more memory than sandbox.memory_limit allows"
+    return str(error) if isinstance(error, RepresentationError) else f"{path}: {causes}"
 
 
 def _confine(memory_limit: int) -> None:
