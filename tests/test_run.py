@@ -1,5 +1,6 @@
 """The scripts as real processes: a whole run on a tiny setting, and every mistake a user can make."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -11,6 +12,9 @@ import pytest
 import torch
 from conftest import ROOT
 from torch import nn
+
+from disentanglement_challenge.export.metadata import Metadata
+from disentanglement_challenge.export.model_file import read_metadata
 
 TINY = [
     "model.training_steps = 3",
@@ -65,7 +69,7 @@ def finished(tmp_path_factory, embedded_data_path):
     path = tmp_path_factory.mktemp("output")
     result = run(
         "run.py",
-        bindings=[*TINY, *QUICK_SCORES],
+        bindings=[*TINY, *QUICK_SCORES, "export.formats = ['pt2', 'onnx']"],
         AICROWD_OUTPUT_PATH=path,
         DISENTANGLEMENT_LIB_DATA=embedded_data_path,
     )
@@ -87,6 +91,10 @@ def test_a_whole_run(finished):
     assert "model.training_steps = 3" in (experiment / "train" / "config.gin").read_text()
     representation = torch.jit.load(experiment / "representation" / "pytorch_model.pt")(torch.rand(7, 3, 64, 64))
     assert representation.shape == (7, 4)
+    gin_config = (experiment / "representation" / "results" / "gin" / "train.gin").read_bytes()
+    for suffix in ("pt", "pt2", "onnx"):
+        metadata = read_metadata(experiment / "representation" / f"pytorch_model.{suffix}")
+        assert metadata == Metadata("mpi3d_embedded", 4, hashlib.sha256(gin_config).hexdigest())
     for noise in ("Warning", "deprecated", "oneDNN", "Traceback"):
         assert noise not in result.stdout + result.stderr
 
@@ -101,20 +109,27 @@ def test_a_second_run_is_refused_and_changes_nothing(finished, embedded_data_pat
     assert before == {name: (path / name).stat().st_mtime_ns for name in files_below(path)}
 
 
-def test_evaluating_alone_gives_the_same_scores(finished, embedded_data_path):
+def test_evaluating_alone_in_a_sandbox_gives_the_same_scores(finished, embedded_data_path):
     path, _ = finished
     scores = (path / "experiment_name" / "scores.json").read_text()
-    arguments = ("run.py", "--evaluate_only", "--overwrite")
+    arguments = ("run.py", "--evaluate_only", "--overwrite", "--sandbox")
     settings = {"AICROWD_OUTPUT_PATH": path, "DISENTANGLEMENT_LIB_DATA": embedded_data_path}
     result = run(*arguments, bindings=QUICK_SCORES, **settings)
     assert result.returncode == 0, result.stderr
     assert (path / "experiment_name" / "scores.json").read_text() == scores
 
 
+class View(nn.Module):
+    """How the kit's example flattens, which only images that lie channels first allow."""
+
+    def forward(self, features):
+        return features.view(features.shape[0], -1)
+
+
 def test_a_model_exported_with_the_starter_kit(tmp_path, embedded_data_path):
     """The kit traces a module and saves it; nothing else of this project is there."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(256, 6))
+    model = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.ReLU(), View(), nn.Linear(256, 6))
     path = tmp_path / "theirs" / "representation" / "pytorch_model.pt"
     path.parent.mkdir(parents=True)
     torch.jit.save(torch.jit.trace(model, torch.zeros(1, 3, 64, 64)), path)

@@ -41,10 +41,12 @@ def export_program(model: nn.Module, images: Tensor) -> torch.export.ExportedPro
     """The model as a program for any number of images; raises RepresentationError where it cannot be captured.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode; its weights are made contiguous.
         images: float32 [N, channels, height, width], of which everything but N is fixed.
     """
     try:
+        # PyTorch warns of weights that lie otherwise when it writes them, as those of channels-last training do.
+        model.to(memory_format=torch.contiguous_format)
         # One image would make a program for one image.
         example = images[:1].expand(2, *images.shape[1:]).contiguous()
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},))

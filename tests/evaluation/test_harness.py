@@ -18,6 +18,7 @@ from disentanglement_challenge.evaluation import harness
 from disentanglement_challenge.evaluation.harness import check_settings
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import export_model, import_model
 from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.files import write_text
@@ -95,6 +96,37 @@ def test_the_exact_engine_gives_them_too(experiment, tiny):
     # With 24 images most splits are ties, which scikit-learn decides by its random state: its own scores spread.
     spread = [library_scores(experiment, tiny, tie_seed)["dci"] for tie_seed in range(6)]
     assert min(spread) - 2e-3 <= scores["dci"] <= max(spread) + 2e-3
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_another_format_has_the_same_scores_and_names_its_data_set(experiment, tiny, suffix):
+    """Where there is no TorchScript, and no record but the file's own."""
+    scores = evaluate(experiment, [], SMALL)
+    model = import_model(experiment.model)
+    experiment.model.unlink()
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4))
+    flat[1].load_state_dict({name.removeprefix("1."): value for name, value in model.state_dict().items()})
+    export_model(flat, experiment.model.with_suffix(suffix), metadata=Metadata.of("tiny", 4, ""))
+    bindings = [binding for binding in SMALL if "dataset.name" not in binding]
+    again = evaluate(experiment, [], bindings, overwrite=True)
+    assert {metric: score.value for metric, score in again.items()} == pytest.approx(
+        {metric: score.value for metric, score in scores.items()}, abs=1e-3
+    )
+
+
+def test_a_sandboxed_model_has_the_same_scores(experiment, tiny):
+    alone = evaluate(experiment, [], SMALL)
+    confined = evaluate(experiment, [], SMALL, overwrite=True, sandbox=True)
+    assert {metric: score.value for metric, score in confined.items()} == {
+        metric: score.value for metric, score in alone.items()
+    }
+
+
+def test_a_sandboxed_model_that_ends_leaves_no_scores(experiment, tiny):
+    with pytest.raises(RepresentationError, match=r"took longer than 0\.01 s, which is sandbox\.time_limit"):
+        evaluate(experiment, [], [*SMALL, "sandbox.time_limit = 0.01"], sandbox=True)
+    assert not experiment.scores.exists()
+    assert not experiment.metrics.exists()
 
 
 @pytest.mark.parametrize("bindings", [SMALL, LIBRARY])
