@@ -6,12 +6,8 @@ import numpy as np
 import torch
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
-from disentanglement_challenge.data.store import read_images
-
-# A file up to this size is read through its map, whose pages then count as this process's memory. Of a larger one each
-# image is read by a call of its own: the map of 12.7 GB grew to 9.8 GB in 2000 batches, and to give its pages back took
-# longer (0.56 ms a batch of 64, of which 0.08 ms are left where they stay, and 0.25 ms for reads).
-_MAPPED_BYTES = 512 << 20
+from disentanglement_challenge.data.pixels import to_floats
+from disentanglement_challenge.data.store import take_images
 
 
 def random_batches(
@@ -32,13 +28,8 @@ def random_batches(
             yield torch.from_numpy(observations.astype(np.float32, copy=False))
 
     images = ground_truth_data.images
-    if isinstance(images, np.memmap) and images.nbytes > _MAPPED_BYTES:
-        while True:
-            yield torch.from_numpy(read_images(images, random_generator.integers(len(images), size=batch_size)))
-    # Indexing a numpy.memmap costs several times what indexing the same memory as a plain array does.
-    array = np.asarray(images)
     while True:
-        yield torch.from_numpy(array[random_generator.integers(len(array), size=batch_size)])
+        yield torch.from_numpy(take_images(images, random_generator.integers(len(images), size=batch_size)))
 
 
 def to_network(images: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -50,7 +41,7 @@ def to_network(images: torch.Tensor, device: torch.device) -> torch.Tensor:
         floats = images.to(device, torch.float32, non_blocking=True)
     elif device.type == "cpu":
         # One pass over the bytes where PyTorch makes two, and no waiting for threads over so little.
-        floats = torch.from_numpy(np.divide(images.numpy(), np.float32(255), dtype=np.float32))
+        floats = torch.from_numpy(to_floats(images.numpy()))
     else:
         floats = images.to(device, non_blocking=True).float().div_(255)
     return floats.permute(0, 3, 1, 2)

@@ -7,6 +7,8 @@ from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthD
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from disentanglement_challenge.data.pixels import to_floats
+from disentanglement_challenge.data.store import take_images
 from disentanglement_challenge.errors import DataError
 
 
@@ -127,7 +129,7 @@ class IndexedGroundTruthData(NamedGroundTruthData):
 
     def observations(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """The images at these positions as float32 [num, height, width, channels], 255 as 1."""
-        return np.divide(self.images[indices], np.float32(255), dtype=np.float32)
+        return to_floats(take_images(self.images, indices))
 
     def sample_observations_from_factors(
         self, factors: NDArray[np.int64], random_state: RandomState

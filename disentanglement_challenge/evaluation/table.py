@@ -12,9 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,7 +25,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
-from disentanglement_challenge.data.store import release_pages
 from disentanglement_challenge.errors import OutputError, RepresentationError
 from disentanglement_challenge.export.representor import RepresentationFunction
 
@@ -141,7 +138,7 @@ class RepresentationTable:
             indices: the images to encode, int64, in any order; repetitions are encoded once.
             batch_size: how many images are encoded at a time.
             memory_limit: how many bytes of the table may be in this process's memory at a time. The rest is on disk, or
-                in the kernel's cache, which gives way to other needs. Of a memory-mapped image file, one batch is.
+                in the kernel's cache, which gives way to other needs. Of the image file `take_images` maps some too.
             folder: where the file is made; the system's temporary folder by default.
 
         Raises:
@@ -183,10 +180,10 @@ class RepresentationTable:
     ) -> np.dtype[Any]:
         """Writes the rows of the table; returns their dtype."""
         dtype: np.dtype[Any] | None = None
-        batches = [encoded[start : start + batch_size] for start in range(0, len(encoded), batch_size)]
         with tqdm(total=len(encoded), desc="encoding", unit="image") as progress:
-            for batch_indices, observations in _read_ahead(ground_truth_data, batches):
-                codes = np.asarray(representation_function(observations))
+            for start in range(0, len(encoded), batch_size):
+                batch_indices = encoded[start : start + batch_size]
+                codes = np.asarray(representation_function(ground_truth_data.observations(batch_indices)))
                 _check_codes(codes, batch_indices)
                 if dtype is None:
                     dtype, self.num_latent = codes.dtype, codes.shape[1]
@@ -197,7 +194,6 @@ class RepresentationTable:
                         f"{codes.dtype} at image {batch_indices[0]}"
                     )
                 self._write(np.ascontiguousarray(codes))
-                release_pages(ground_truth_data.images)
                 progress.update(len(batch_indices))
         if dtype is None:
             raise RepresentationError("no images to encode")
@@ -255,21 +251,6 @@ class RepresentationTable:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _read_ahead(
-    ground_truth_data: IndexedGroundTruthData, batches: list[NDArray[np.int64]]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yields each batch of indices with its observations, read from the disk while the batch before it is encoded."""
-    with ThreadPoolExecutor(1) as reader:
-        pending: deque[tuple[NDArray[np.int64], Future[NDArray[np.float32]]]] = deque()
-        for batch in batches:
-            pending.append((batch, reader.submit(ground_truth_data.observations, batch)))
-            if len(pending) > 1:
-                indices, observations = pending.popleft()
-                yield indices, observations.result()
-        for indices, observations in pending:
-            yield indices, observations.result()
 
 
 def _check_codes(codes: NDArray[Any], indices: NDArray[np.int64]) -> None:

@@ -46,7 +46,7 @@ def export_program(model: nn.Module, images: Tensor) -> torch.export.ExportedPro
     """
     try:
         # PyTorch warns of weights that lie otherwise when it writes them, as those of channels-last training do.
-        model.to(memory_format=torch.contiguous_format)
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         # One image would make a program for one image.
         example = images[:1].expand(2, *images.shape[1:]).contiguous()
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},))

@@ -4,9 +4,10 @@ import torch
 from disentanglement_lib.data.ground_truth.util import SplitDiscreteStateSpace, StateSpaceAtomIndex
 
 from disentanglement_challenge import dlib  # noqa: F401 (lets the library's TensorFlow half be imported)
-from disentanglement_challenge.data import batches
+from disentanglement_challenge.data import store
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.pixels import to_floats
 from disentanglement_challenge.errors import DataError
 
 SIZES = [3, 2, 4]
@@ -79,7 +80,7 @@ def test_batches_of_a_large_file_are_the_same(tmp_path, monkeypatch, dtype):
     mapped = IndexedGroundTruthData("mapped", np.load(tmp_path / "images.npy", mmap_mode="r"), SIZES, ["a", "b", "c"])
     small = random_batches(mapped, 50, np.random.default_rng(1))
     expected = [next(small) for _ in range(3)]
-    monkeypatch.setattr(batches, "_MAPPED_BYTES", 100)
+    monkeypatch.setattr(store, "_MAPPED_BYTES", 100)
     large = random_batches(mapped, 50, np.random.default_rng(1))
     for batch in expected:
         read = next(large)
@@ -99,3 +100,11 @@ def test_a_network_is_given_channels_first_floats(data):
     given = to_network(images, torch.device("cpu"))
     assert given.shape == (5, 3, 8, 8)
     np.testing.assert_array_equal(given.numpy(), np.moveaxis(data.images[:5], 3, 1) / np.float32(255))
+
+
+@pytest.mark.parametrize("pixels", [np.arange(256, dtype=np.uint8), np.arange(-(2**15), 2**15, dtype=np.int16)])
+def test_pixels_become_floats_as_numpy_divides(pixels):
+    for shaped in (pixels, pixels.reshape(2, -1), pixels.reshape(2, -1).T, pixels[::3], pixels[:0]):
+        floats = to_floats(shaped)
+        assert floats.dtype == np.float32
+        np.testing.assert_array_equal(floats, np.divide(shaped, np.float32(255), dtype=np.float32))

@@ -12,6 +12,7 @@ from small_data import (
     small_ground_truth_data,
 )
 
+from disentanglement_challenge.data import store
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.dlib import utils
 from disentanglement_challenge.errors import OutputError, RepresentationError
@@ -109,8 +110,9 @@ def _resident_file_bytes():
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssFile"))
 
 
-def test_no_more_of_the_table_and_the_images_than_the_limit_is_in_memory(tmp_path):
+def test_no_more_of_the_table_and_the_images_than_the_limit_is_in_memory(tmp_path, monkeypatch):
     # A table of 256 MB over a memory-mapped image file of 64 MB, and a limit of 16 MB.
+    monkeypatch.setattr(store, "_MAPPED_BYTES", 1 << 20)
     num_images, num_latent, limit = 16384, 4096, 16 << 20
     path = tmp_path / "images.npy"
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num_images, 64, 64, 1))[:] = 7

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from disentanglement_challenge.data import batches
+from disentanglement_challenge.data import store
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.training.batches import training_batches
 from disentanglement_challenge.training.processes import Processes
@@ -38,7 +38,7 @@ def test_the_shares_make_the_batch():
 def test_a_file_too_large_to_map_gives_the_same_batches(tmp_path, monkeypatch):
     np.save(tmp_path / "images.npy", noise().images)
     mapped = IndexedGroundTruthData("noise", np.load(tmp_path / "images.npy", mmap_mode="r"), [30], ["index"])
-    monkeypatch.setattr(batches, "_MAPPED_BYTES", 1)
+    monkeypatch.setattr(store, "_MAPPED_BYTES", 1)
     from_map = training_batches(mapped, 6, np.random.default_rng(1), CPU)
     from_memory = training_batches(noise(), 6, np.random.default_rng(1), CPU)
     for _ in range(5):
