@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -195,6 +196,15 @@ def test_a_pickle_in_place_of_a_model_is_not_opened(tmp_path):
     assert re.match("error: .*it is a pickle", result.stderr)
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "exploded").exists()
+
+
+def test_what_cannot_be_scored_is_not_trained_on_first(tmp_path):
+    np.savez(tmp_path / "mine.npz", images=np.zeros((20, 64, 64, 3), np.uint8))
+    mine = f"folder.path = '{tmp_path}/mine.npz'"
+    result = run("run.py", "--dataset", "folder", bindings=[*TINY, mine], AICROWD_OUTPUT_PATH=tmp_path)
+    assert result.returncode == 1
+    assert re.search("error: data set 'folder' cannot be scored.*train_pytorch.py trains on it", result.stderr)
+    assert not (tmp_path / "experiment_name").exists()
 
 
 def test_an_output_folder_that_is_a_file(tmp_path):

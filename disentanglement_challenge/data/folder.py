@@ -14,6 +14,7 @@ images can be trained on, and not be scored.
 import csv
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,9 +73,24 @@ class FolderData(IndexedGroundTruthData):
             counts = " x ".join(f"{size} {factor}" for size, factor in zip(sizes, contents.names, strict=True))
             raise DataError(
                 f"{path}: its factors ({counts}) make {np.prod(sizes, dtype=object)} combinations and there are "
-                f"{len(factors)} images; each combination needs one image"
+                f"{len(factors)} images; each combination needs one image, and "
+                f"{_odd_combination(factors, sizes, contents.values, contents.names)}"
             )
         super().__init__(name, contents.load(), sizes, contents.names, positions=positions)
+
+
+def _odd_combination(
+    factors: NDArray[np.int64], sizes: Sequence[int], values: Sequence[NDArray[Any]], names: Sequence[str]
+) -> str:
+    """The first combination that has no image or several, in words."""
+    combinations = (row for row in np.ndindex(*sizes))
+    times = Counter(map(tuple, factors.tolist()))
+    odd = next(combination for combination in combinations if times[combination] != 1)
+    levels = [np.unique(column) for column in values]
+    named = ", ".join(
+        f"{name} {str(level[i]).removesuffix('.0')}" for name, level, i in zip(names, levels, odd, strict=True)
+    )
+    return f"{named} has {times[odd] or 'none'}"
 
 
 @gin.configurable("folder", denylist=["name", "data_path"])

@@ -107,8 +107,7 @@ def _evaluate(
     for files, bindings in configurations.values():
         with gin_configuration(files, bindings):
             ground_truth_data = _load_data(experiment)
-            if ground_truth_data.num_factors == 0:
-                raise DataError(f"data set {ground_truth_data.name!r} cannot be scored, as it has no factors")
+            _check_factors(ground_truth_data)
             evaluation = Evaluation()
             needed.append(evaluation.images(ground_truth_data))
     _check(representation_function, ground_truth_data)
@@ -163,6 +162,18 @@ def _loaded(
         sandboxed = Sandbox(path)
     with sandboxed:
         yield sandboxed
+
+
+def check_data() -> None:
+    """Raises DataError where the data set that gin names, or the environment, cannot be scored."""
+    _check_factors(get_named_ground_truth_data())
+
+
+def _check_factors(ground_truth_data: NamedGroundTruthData) -> None:
+    if ground_truth_data.num_factors == 0:
+        raise DataError(
+            f"data set {ground_truth_data.name!r} cannot be scored, as it has no factors; train_pytorch.py trains on it"
+        )
 
 
 def _configurations(
