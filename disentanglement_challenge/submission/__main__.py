@@ -17,7 +17,7 @@ from pathlib import Path
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.config import ROOT
 from disentanglement_challenge.errors import ChallengeError
-from disentanglement_challenge.submission.findings import Finding, failed
+from disentanglement_challenge.submission.findings import CROSS, TICK, WARNING, Finding, failed
 from disentanglement_challenge.submission.manifests import STATIC_CHECKS, check_resolution
 from disentanglement_challenge.submission.push import push
 from disentanglement_challenge.submission.repository import check_root, check_uncommitted
@@ -50,13 +50,14 @@ def findings(root: Path) -> Iterator[tuple[str, Finding]]:
 
 def check(root: Path) -> bool:
     """Prints what was found; returns whether there is no cross."""
-    crosses = 0
+    marks = []
     for name, finding in findings(root):
         print(f"{finding.mark} {name}: {finding.reason}", flush=True)
         for line in finding.output.splitlines()[-_OUTPUT_LINES:]:
             print(f"    {line}")
-        crosses += finding.is_failure
-    print("not ready to submit" if crosses else "ready to submit")
+        marks.append(finding.mark)
+    crosses, warnings = marks.count(CROSS), marks.count(WARNING)
+    print(f"{len(marks) - crosses - warnings} {TICK}, {warnings} {WARNING}, {crosses} {CROSS}")
     return crosses == 0
 
 

@@ -11,10 +11,6 @@ class Finding:
     reason: str
     output: str = ""
 
-    @property
-    def is_failure(self) -> bool:
-        return self.mark == CROSS
-
 
 TICK, WARNING, CROSS = "✓", "!", "✗"
 

@@ -28,7 +28,7 @@ _NO_NETWORK = re.compile(
 
 
 def check_aicrowd_json(copy: Path) -> Finding:
-    """The keys that map a submission to the challenge. The placeholder among authors is a warning; a push refuses it."""
+    """The keys that map a submission to the challenge. The authors' placeholder is a warning; a push refuses it."""
     try:
         content = json.loads(_read(copy / "aicrowd.json"))
     except json.JSONDecodeError as error:

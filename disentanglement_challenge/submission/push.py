@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from disentanglement_challenge.errors import SubmissionError
-from disentanglement_challenge.submission.findings import WARNING
+from disentanglement_challenge.submission.findings import TICK
 from disentanglement_challenge.submission.manifests import STATIC_CHECKS
 from disentanglement_challenge.submission.repository import check_root, complaint, git, listed, uncommitted
 
@@ -74,7 +74,7 @@ def where_to_look(url: str) -> str:
 def _check_files(root: Path) -> None:
     for name, check in STATIC_CHECKS.items():
         finding = check(root)
-        if finding.is_failure or finding.mark == WARNING:
+        if finding.mark != TICK:
             raise SubmissionError(f"{name}: {finding.reason}")
 
 

@@ -100,7 +100,7 @@ class Trial:
             }
             flags = [flag for binding in BINDINGS for flag in ("--gin_bindings", binding)]
             try:
-                result = account.run([self.copy / "run.sh", *flags], self.folder / "output", environment)
+                result = account.run([self.copy / "run.sh", *flags], self.copy, environment)
             except subprocess.TimeoutExpired:
                 return failed(f"run.sh has not ended {TIME_LIMIT // 60} minutes after it started, with {flags}")
             except OSError as error:
