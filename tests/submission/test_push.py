@@ -128,23 +128,21 @@ def test_a_tag_that_somebody_else_pushed(repository, remote, tmp_path):
     for name in ("user.name", "user.email"):
         git(clone, "config", name, "another")
     commit(clone)
-    with pytest.raises(SubmissionError, match="^aicrowd has the tag submission-v1 already; choose another version"):
+    with pytest.raises(SubmissionError, match=r"^aicrowd has the tag submission-v1 already; choose another version"):
         push(clone, "v1")
     push(clone, "v2")
 
 
 def test_a_commit_is_submitted_once(repository, remote):
     push(repository, "v1")
-    with pytest.raises(SubmissionError, match="^this commit is submission-v1 already"):
+    with pytest.raises(SubmissionError, match=r"^this commit is submission-v1 already"):
         push(repository, "v2")
     assert "refs/tags/submission-v2" not in refs(repository) | refs(remote)
 
 
 def test_a_push_that_fails_can_be_repeated(repository, remote):
     hook = refuse_pushes(remote)
-    with pytest.raises(
-        SubmissionError, match="^git push to aicrowd: .*pre-receive hook declined.*; nothing was submitted"
-    ):
+    with pytest.raises(SubmissionError, match=r"^git push to aicrowd: .*hook declined.*; nothing was submitted"):
         push(repository, "v1")
     assert refs(repository) == {"refs/heads/main"}
     assert refs(remote) == set()
