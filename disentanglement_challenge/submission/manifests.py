@@ -95,8 +95,9 @@ def check_resolution(copy: Path) -> Finding:
     if _NO_NETWORK.search(result.stderr):
         return failed("not known, as pip reaches no package index; connect to the network and check again")
     errors = [line.removeprefix("ERROR: ") for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
-    errors = [line for line in errors if "(from versions:" not in line] or errors
-    return failed((errors or result.stderr.splitlines() or ["pip failed"])[0], result.stderr)
+    # Among lists of versions that were looked at.
+    telling = [line for line in errors if line.startswith(("Cannot install", "No matching distribution"))]
+    return failed((telling or errors or result.stderr.splitlines() or ["pip failed"])[0], result.stderr)
 
 
 def check_apt_txt(copy: Path) -> Finding:

@@ -160,8 +160,8 @@ BROKEN_FILES = {
 
 
 def break_training(repository):
-    with (repository / "train_pytorch.py").open("a") as file:
-        file.write("\nraise RuntimeError('this script is broken')\n")
+    path = repository / "train_pytorch.py"
+    path.write_text("raise RuntimeError('this script is broken')\n" + path.read_text())
 
 
 def leave_no_model(repository):
