@@ -154,7 +154,7 @@ BROKEN_FILES = {
     "run.sh": "it is not executable (mode 100644 in git)",
     "files": "large.bin has 50.0 MB",
     "resolution": "numpy==9.9.9",
-    "short run": "run.sh cannot be started: Permission denied",
+    "short run": "Permission denied",
     "score": "there is no model to score",
 }
 
