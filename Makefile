@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-slow lint check-scores bench bench-batches bench-training clean
+.PHONY: run test test-slow lint submission-check aicrowd-cli check-scores bench bench-batches bench-training clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -18,6 +18,14 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# What the evaluator would do with what is committed: a list of ticks and one exit code.
+submission-check: $(VENV)/.installed
+	$(VENV)/bin/python -m disentanglement_challenge.submission check
+
+# AIcrowd's command line, in an environment of its own: its pins and the project's do not go together.
+aicrowd-cli: .venv-aicrowd-cli/.installed
+	@.venv-aicrowd-cli/bin/aicrowd $(or $(ARGS),--help)
 
 # Both engines on one experiment's model: make check-scores ARGS="--experiment NAME"
 check-scores: $(VENV)/.installed
@@ -36,7 +44,7 @@ bench-training: $(VENV)/.installed
 	PYTHONPATH=. $(VENV)/bin/python benchmarks/training.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-aicrowd-cli .mypy_cache .ruff_cache .pytest_cache
 
 # A stamp is written only after everything was installed, so an interrupted installation is taken up again.
 $(VENV)/.installed: requirements.txt
@@ -50,4 +58,9 @@ $(VENV)/.installed: requirements.txt
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	$(PIP) install --quiet -r requirements-dev.txt
 	$(PIP) check
+	@touch $@
+
+.venv-aicrowd-cli/.installed: requirements-aicrowd-cli.txt
+	$(PYTHON) -m venv .venv-aicrowd-cli
+	.venv-aicrowd-cli/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-aicrowd-cli.txt
 	@touch $@

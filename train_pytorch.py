@@ -6,6 +6,7 @@ Several processes, on several GPUs, share each batch: torchrun --nproc_per_node 
 
 import argparse
 
+from disentanglement_challenge.aicrowd import reported_execution
 from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
 from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, gin_configuration
 from disentanglement_challenge.experiment import Experiment
@@ -17,9 +18,13 @@ DEFAULT_CONFIG = "mpi3d_embedded.gin"
 
 def main(flags: argparse.Namespace) -> None:
     bindings = apply_common_flags(flags)
-    with gin_configuration(flags.gin_config or [DEFAULT_CONFIG], bindings, skip_unknown=EVALUATION_CONFIGURABLES):
+    files = flags.gin_config or [DEFAULT_CONFIG]
+    with (
+        reported_execution(to_evaluator=is_leader()) as on_progress,
+        gin_configuration(files, bindings, skip_unknown=EVALUATION_CONFIGURABLES),
+    ):
         experiment = Experiment.from_environment()
-        summary = train_and_export(experiment, overwrite=flags.overwrite, resume=flags.resume)
+        summary = train_and_export(experiment, flags.overwrite, flags.resume, on_progress)
     if is_leader():
         print(f"{summary}\nrepresentation function: {experiment.model}")
 

@@ -46,6 +46,14 @@ def data_path() -> Path:
     return Path(os.environ.get("DISENTANGLEMENT_LIB_DATA", "./scratch/dataset"))
 
 
+def is_grading() -> bool:
+    """Whether this runs on the challenge's evaluator: AICROWD_IS_GRADING is set, to whatever ("False" too).
+
+    An empty one counts as none, as it does for `aicrowd_api`.
+    """
+    return bool(os.environ.get("AICROWD_IS_GRADING"))
+
+
 def use_cuda() -> bool:
     """Whether to compute on CUDA: it is available, and AICROWD_CUDA does not say false, 0, no or off.
 

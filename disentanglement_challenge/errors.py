@@ -29,6 +29,10 @@ class TrainingError(ChallengeError):
     """A training run that cannot go on."""
 
 
+class SubmissionError(ChallengeError):
+    """A repository that cannot be submitted."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A run that a signal has stopped, after it put in order what it leaves; no error, and nothing goes on after it."""
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,4 +17,13 @@ def embedded_data_path():
 
     path = ROOT / "scratch" / "dataset"
     load_embedded("mpi3d_embedded", path)
+    return path
+
+
+def installed(program):
+    """The path of a program that apt-test.txt brings. Without it a test is skipped, but fails where CI demands it."""
+    path = shutil.which(program)
+    if path is None:
+        reason = f"{program} is not installed; apt-test.txt names its package"
+        (pytest.fail if os.environ.get("REQUIRE_SERVICES") else pytest.skip)(reason)
     return path

@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,12 @@ LOG_EVERY = 100
 _SHOWN = ("loss", "reconstruction_loss", "kl_loss", "total_correlation", "discriminator_loss")
 
 
-def train_and_export(experiment: Experiment, overwrite: bool, resume: bool = False) -> str:
+def train_and_export(
+    experiment: Experiment,
+    overwrite: bool,
+    resume: bool = False,
+    on_progress: Callable[[float], None] = lambda progress: None,
+) -> str:
     """Trains what gin describes on the data set gin names, and exports the mean encoder.
 
     Leaves train/ (operative gin config, checkpoints, TensorBoard events, final losses) and representation/ (the model
@@ -58,6 +63,7 @@ def train_and_export(experiment: Experiment, overwrite: bool, resume: bool = Fal
         overwrite: whether to replace an earlier run.
         resume: whether to go on with the run that is there, if one is. It is an error where that cannot be done,
             unless `overwrite` lets the run be replaced.
+        on_progress: told now and then how much of the training is done, from 0 to 1.
 
     Returns:
         What was done, in a sentence.
@@ -79,7 +85,8 @@ def train_and_export(experiment: Experiment, overwrite: bool, resume: bool = Fal
             # What the other processes write is what the leader writes, and nobody reads it.
             unfinished = Experiment(Path(stack.enter_context(TemporaryDirectory())))
         ground_truth_data = get_named_ground_truth_data()
-        trained = train(unfinished, ground_truth_data, resumable[0] if resumable else None, overwrite, processes)
+        resume_from = resumable[0] if resumable else None
+        trained = train(unfinished, ground_truth_data, resume_from, overwrite, processes, on_progress)
         if trained is None:
             return f"{experiment.path} is trained to its end already; a larger model.training_steps goes on from there"
         model = experiment.model
@@ -121,13 +128,16 @@ class Trained:
     signal: Signals | None
 
 
-@gin.configurable("model", denylist=["experiment", "ground_truth_data", "resume_from", "overwrite", "processes"])
+@gin.configurable(
+    "model", denylist=["experiment", "ground_truth_data", "resume_from", "overwrite", "processes", "on_progress"]
+)
 def train(
     experiment: Experiment,
     ground_truth_data: NamedGroundTruthData,
     resume_from: Experiment | None = None,
     overwrite: bool = False,
     processes: Processes = ALONE,
+    on_progress: Callable[[float], None] = lambda progress: None,
     model: Objective = gin.REQUIRED,
     batch_size: int = gin.REQUIRED,
     training_steps: int = gin.REQUIRED,
@@ -145,6 +155,7 @@ def train(
         resume_from: whose newest checkpoint to start from: `experiment`, or a run that is left as it is.
         overwrite: whether to start anew where `resume_from` cannot be gone on with.
         processes: those that train together; the leader's `resume_from` is the one that counts.
+        on_progress: told now and then how much is done, from 0 to 1.
         model: the objective.
         batch_size: images a step, of all processes together.
         training_steps: steps.
@@ -216,6 +227,7 @@ def train(
             disable=not processes.is_leader,
         ) as bar,
     ):
+        on_progress(state.done / training_steps)
         while state.done < training_steps and stop == GO_ON:
             watch.add(advance(next(batches), state.done))
             state.done += 1
@@ -229,6 +241,7 @@ def train(
             if is_logged:
                 bar.set_postfix({key: f"{value:.4g}" for key, value in values.items() if key in _SHOWN})
                 events.scalars(values, state.done)
+                on_progress(state.done / training_steps)
             if is_kept:
                 state.seconds = time.monotonic() - started
                 checkpoints.save(Checkpoint(configuration, state.state_dict()))

@@ -1,0 +1,93 @@
+"""Submitting: a tag whose name begins with "submission-", pushed to the challenge's GitLab."""
+
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from disentanglement_challenge.errors import SubmissionError
+from disentanglement_challenge.submission.findings import TICK
+from disentanglement_challenge.submission.manifests import STATIC_CHECKS
+from disentanglement_challenge.submission.repository import check_root, complaint, git, listed, uncommitted
+
+PREFIX = "submission-"
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]*")
+
+
+def push(root: Path, version: str, remote: str = "aicrowd") -> str:
+    """Tags HEAD as submission-VERSION, pushes its branch and the tag, and returns where to look.
+
+    Both arrive or neither. A push that fails leaves no tag here either.
+
+    Raises:
+        SubmissionError: uncommitted changes, a tag that exists, here or there, or of the same commit, no such remote,
+            a version that makes no tag, a file that `check` refuses without a run, or git fails.
+    """
+    tag = PREFIX + version
+    if not _VERSION.fullmatch(version) or not _git_succeeds(root, "check-ref-format", f"refs/tags/{tag}"):
+        raise SubmissionError(f"version {version!r} makes no tag; use letters, digits, '.', '_' and '-', such as v0.1")
+    check_root(root)
+    remotes = git(root, "remote").split()
+    if remote not in remotes:
+        raise SubmissionError(
+            f"there is no git remote {remote!r}, only {listed(remotes) or 'none'}; "
+            f"git remote add {remote} git@gitlab.aicrowd.com:<user>/<repository>.git"
+        )
+    branch = git(root, "rev-parse", "--abbrev-ref", "HEAD").strip()
+    if branch == "HEAD":
+        raise SubmissionError("HEAD is on no branch; git switch to the one to submit")
+    files = uncommitted(root)
+    if files:
+        raise SubmissionError(f"{listed(files)} changed and not committed; commit or ignore it, or it is not submitted")
+    _check_files(root)
+    if _git_succeeds(root, "rev-parse", "--quiet", "--verify", f"refs/tags/{tag}"):
+        raise SubmissionError(f"the tag {tag} exists already; choose another version, or git tag -d {tag}")
+    _check_tags_there(root, remote, tag)
+
+    git(root, "tag", "-a", "-m", tag, tag, "HEAD")
+    is_pushed = False
+    try:
+        command = ["git", "push", "--atomic", "--porcelain", remote]
+        command += [f"refs/heads/{branch}:refs/heads/{branch}", f"refs/tags/{tag}:refs/tags/{tag}"]
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        is_pushed = result.returncode == 0
+    finally:
+        if not is_pushed:
+            git(root, "tag", "-d", tag)
+    if not is_pushed:
+        rejected = [line.split("\t")[-1] for line in result.stdout.splitlines() if line.startswith("!")]
+        reasons = [reason for reason in rejected if "atomic" not in reason]
+        reason = reasons[0] if reasons else complaint(result.stderr)
+        raise SubmissionError(f"git push to {remote}: {reason}; nothing was submitted")
+    return f"pushed {branch} and {tag} to {remote}; {where_to_look(git(root, 'remote', 'get-url', remote).strip())}"
+
+
+def where_to_look(url: str) -> str:
+    """Where the evaluator reports on a submission to this remote: the issues of its repository."""
+    address = urlsplit(url if "://" in url else re.sub(r"^([^/:]+):", r"ssh://\1/", url))
+    repository = address.path.strip("/").removesuffix(".git")
+    if address.scheme not in ("ssh", "https", "http") or not address.hostname or not repository:
+        return f"{url} has no page to look at"
+    return f"its progress and scores appear at https://{address.hostname}/{repository}/-/issues"
+
+
+def _check_files(root: Path) -> None:
+    for name, check in STATIC_CHECKS.items():
+        finding = check(root)
+        if finding.mark != TICK:
+            raise SubmissionError(f"{name}: {finding.reason}")
+
+
+def _check_tags_there(root: Path, remote: str, tag: str) -> None:
+    head = git(root, "rev-parse", "HEAD").strip()
+    for line in git(root, "ls-remote", "--tags", remote, f"refs/tags/{PREFIX}*").splitlines():
+        commit, name = line.split("\t")
+        name = name.removeprefix("refs/tags/").removesuffix("^{}")
+        if name == tag:
+            raise SubmissionError(f"{remote} has the tag {tag} already; choose another version")
+        if commit == head:
+            raise SubmissionError(f"this commit is {name} already, and the evaluator looks at a commit once")
+
+
+def _git_succeeds(root: Path, *arguments: str) -> bool:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False).returncode == 0

@@ -1,0 +1,205 @@
+"""A short run as the evaluator would start it: another user, no home, a source tree that cannot be written."""
+
+import grp
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from disentanglement_challenge.data.embedded import SIZES
+from disentanglement_challenge.environment import data_path
+from disentanglement_challenge.errors import SubmissionError
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.submission import score_alone
+from disentanglement_challenge.submission.findings import Finding, failed, passed
+from disentanglement_challenge.submission.repository import git
+
+DATA_SET = "mpi3d_embedded"
+# On top of what run.sh trains, whose networks stay as they are.
+BINDINGS = ("model.training_steps = 5", "model.batch_size = 8", "model.eval_steps = 1")
+TIME_LIMIT = 1800  # seconds; a run takes about ten, and half a minute more where the data set is to be rendered first
+_UNPRIVILEGED = 60000  # Debian's system and ordinary accounts end below it
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who runs the trial, in words and as how a process is started."""
+
+    description: str
+    number: int | None = None
+    prefix: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def run(
+        self, command: Sequence[str | Path], folder: Path, environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.prefix, *map(str, command)],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIME_LIMIT,
+            check=False,
+            **self.options,
+        )
+
+    def own(self, path: Path) -> None:
+        """Hands a file or folder to the account."""
+        if self.number is not None:
+            os.chown(path, self.number, self.number)
+
+
+class Trial:
+    """A folder with a clean copy of the repository, and what a run in it needs and leaves."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        """Clones what is committed in `root`; raises SubmissionError where git cannot."""
+        self.folder = folder
+        self.copy = folder / "repository"
+        folder.chmod(0o755)
+        git(root, "clone", "--quiet", "--no-local", "--depth", "1", str(root), str(self.copy))
+        # Whatever the umask: the evaluator's user can read everything here, and nobody write.
+        subprocess.run(["chmod", "-R", "a+rX,a-w", self.copy], check=True)
+
+    def close(self) -> None:
+        """Makes the copy removable again."""
+        subprocess.run(["chmod", "-R", "u+w", self.copy], check=True)
+
+    def run(self) -> Finding:
+        """run.sh on the embedded data set for a few steps, with AICROWD_IS_GRADING set."""
+        account = self._account
+        for name in ("output", "data", "temporary"):
+            (self.folder / name).mkdir()
+            account.own(self.folder / name)
+        self._lend_data(account)
+        with closing(socket.socket()) as taken:
+            # Bound and not listened on: events find no server here, and no developer's Redis either.
+            taken.bind(("127.0.0.1", 0))
+            environment = {
+                **self._environment(),
+                "AICROWD_IS_GRADING": "True",
+                "AICROWD_OUTPUT_PATH": str(self.folder / "output"),
+                "AICROWD_EVALUATION_NAME": "submission_check",
+                "AICROWD_DATASET_NAME": DATA_SET,
+                "DISENTANGLEMENT_LIB_DATA": str(self.folder / "data"),
+                "AICROWD_REDIS_HOST": "127.0.0.1",
+                "AICROWD_REDIS_PORT": str(taken.getsockname()[1]),
+            }
+            flags = [flag for binding in BINDINGS for flag in ("--gin_bindings", binding)]
+            try:
+                result = account.run([self.copy / "run.sh", *flags], self.copy, environment)
+            except subprocess.TimeoutExpired:
+                return failed(f"run.sh has not ended {TIME_LIMIT // 60} minutes after it started, with {flags}")
+            except OSError as error:
+                return failed(f"run.sh cannot be started: {error.strerror}")
+        if result.returncode != 0:
+            return failed(f"run.sh ended with {result.returncode}: {_last_line(result.stderr)}", result.stderr)
+        if not self.model.is_file():
+            return failed(f"run.sh left no {self.model.relative_to(self.folder / 'output')}", result.stderr)
+        size = self.model.stat().st_size / 1e6
+        return passed(f"run.sh as {account.description}, no HOME, a read-only tree: a model of {size:.1f} MB")
+
+    @property
+    def model(self) -> Path:
+        """Where the run leaves the representation function."""
+        return Experiment(self.folder / "output" / "submission_check").model
+
+    def score(self) -> Finding:
+        """The run's model, scored in a process that cannot import this package."""
+        if not self.model.is_file():
+            return failed("there is no model to score, as the run left none")
+        program = self.folder / "score_alone.py"
+        shutil.copyfile(score_alone.__file__, program)
+        images = self.folder / "data" / DATA_SET / "images.npy"
+        sizes = ",".join(map(str, SIZES[DATA_SET]))
+        try:
+            result = self._account.run(
+                [sys.executable, "-I", program, self.model, images, sizes], self.folder, self._environment()
+            )
+        except subprocess.TimeoutExpired:
+            return failed(f"scoring has not ended after {TIME_LIMIT // 60} minutes")
+        if result.returncode != 0:
+            return failed(_last_line(result.stderr).removeprefix("error: "), result.stderr)
+        scores = ", ".join(f"{metric} {score:.2f}" for metric, score in json.loads(result.stdout).items())
+        return passed(f"loaded and scored without this package: {scores}")
+
+    @cached_property
+    def _account(self) -> Account:
+        return _unprivileged_account(self.folder)
+
+    def _environment(self) -> dict[str, str]:
+        # `python` is the one that runs the check; no HOME, and nothing else of the caller's.
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+            "TMPDIR": str(self.folder / "temporary"),
+        }
+        if "OMP_NUM_THREADS" in os.environ:
+            environment["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
+        return environment
+
+    def _lend_data(self, account: Account) -> None:
+        """Links the data set that is here already, if the account can read it, for rendering takes half a minute.
+
+        One of another renderer is left alone: the run replaces the link by a rendering of its own.
+        """
+        mine, theirs = data_path().resolve() / DATA_SET, self.folder / "data" / DATA_SET
+        files = [mine / "images.npy", mine / "images.json"]
+        if not all(account.run(["test", "-r", file], self.folder, {}).returncode == 0 for file in files):
+            return
+        theirs.mkdir()
+        (theirs / "images.npy").symlink_to(files[0])
+        shutil.copyfile(files[1], theirs / "images.json")
+        for path in (theirs, theirs / "images.json"):
+            account.own(path)
+
+
+def _unprivileged_account(folder: Path) -> Account:
+    """A user that nobody is, where the check runs as root; else the one who runs it.
+
+    Raises SubmissionError where that user cannot run this Python.
+    """
+    if os.geteuid() != 0:
+        return Account("yourself (start the check as root to have another user)")
+    number = _unused_number()
+    plain = Account(f"user {number}", number, options={"user": number, "group": number, "extra_groups": []})
+    # Python itself often lies in a folder that is root's alone (~/.pyenv). A user with the one capability to read
+    # everything can enter there, and still write nowhere that an ordinary user could not.
+    identity = ["--reuid", str(number), "--regid", str(number), "--clear-groups"]
+    capabilities = [f"--{kind}=-all,+dac_read_search" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+    reading = Account(
+        f"user {number}, allowed to read this Python's folder", number, ("setpriv", *identity, *capabilities)
+    )
+    for account in (plain, reading):
+        try:
+            if account.run([sys.executable, "-c", "import numpy"], folder, {}).returncode == 0:
+                return account
+        except OSError:  # it may not enter the folder
+            continue
+    raise SubmissionError(
+        f"a user other than root cannot run {sys.executable}; make the environment where everybody may read, with a "
+        "Python that does not lie below /root"
+    )
+
+
+def _unused_number() -> int:
+    """A number that is neither a user's nor a group's."""
+    taken = {entry.pw_uid for entry in pwd.getpwall()} | {entry.gr_gid for entry in grp.getgrall()}
+    return next(number for number in range(_UNPRIVILEGED, 2**16) if number not in taken)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    return lines[-1] if lines else "it printed nothing"

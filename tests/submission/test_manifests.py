@@ -1,0 +1,294 @@
+import json
+import os
+import re
+import subprocess
+import zipfile
+
+import pytest
+import yaml
+from conftest import ROOT
+from repositories import commit, git, make_repository
+
+from disentanglement_challenge.errors import SubmissionError
+from disentanglement_challenge.submission.findings import CROSS, TICK, WARNING
+from disentanglement_challenge.submission.manifests import (
+    CHALLENGE,
+    STATIC_CHECKS,
+    check_aicrowd_json,
+    check_apt_txt,
+    check_environment,
+    check_resolution,
+    check_run_sh,
+)
+from disentanglement_challenge.submission.repository import check_files, check_root, check_uncommitted
+
+
+def pins(lines):
+    return {line.split("#")[0].strip() for line in lines if "==" in line.split("#")[0]}
+
+
+def test_environment_yml_has_the_pins_of_requirements_txt():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    packages = environment["dependencies"]
+    assert "python=3.11" in packages
+    assert "pip" in packages
+    assert pins(packages[-1]["pip"]) == pins((ROOT / "requirements.txt").read_text().splitlines())
+
+
+def test_every_requirement_is_pinned_and_has_a_reason():
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-aicrowd-cli.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            if line and not line.startswith(("#", "-r")):
+                assert re.fullmatch(r"[\w.-]+==[\w.]+ +# .{5,}", line), line
+
+
+def test_what_shares_its_files_with_aicrowd_api_is_never_installed_beside_it():
+    both = [(ROOT / name).read_text() for name in ("requirements.txt", "requirements-aicrowd-cli.txt")]
+    assert [re.findall(r"^aicrowd-\w+(?===)", text, re.MULTILINE) for text in both] == [
+        ["aicrowd-api"],
+        ["aicrowd-cli"],
+    ]
+
+
+def test_the_project_s_own_files_pass():
+    marks = {name: check(ROOT).mark for name, check in STATIC_CHECKS.items()}
+    assert marks.pop("aicrowd.json") == WARNING  # it is nobody's in particular
+    assert set(marks.values()) == {TICK}
+
+
+GOOD = {"challenge_id": CHALLENGE, "grader_id": CHALLENGE, "authors": ["somebody"], "gpu": True}
+
+
+@pytest.mark.parametrize(
+    ("content", "mark", "reason"),
+    [
+        (json.dumps(GOOD), TICK, "authors somebody, a GPU"),
+        (json.dumps({**GOOD, "authors": ["your-aicrowd-username"]}), WARNING, 'still "your-aicrowd-username"'),
+        ('{\n  "challenge_id": "x",\n}', CROSS, "line 3 is not JSON"),
+        ("[]", CROSS, r"it holds \[\]; it must be an object"),
+        ("{}", CROSS, "challenge_id is missing.*grader_id is missing.*authors is missing.*gpu is missing"),
+        (json.dumps({**GOOD, "grader_id": "another"}), CROSS, f'^grader_id is "another"; it must be "{CHALLENGE}"$'),
+        (json.dumps({**GOOD, "challenge_id": 3}), CROSS, "^challenge_id is 3; it must be"),
+        (json.dumps({**GOOD, "authors": "somebody"}), CROSS, '^authors is "somebody"; it must list'),
+        (json.dumps({**GOOD, "authors": []}), CROSS, r"^authors is \[\]; it must list"),
+        (json.dumps({**GOOD, "authors": ["somebody", 3]}), CROSS, r'^authors is \["somebody", 3\]'),
+        (json.dumps({**GOOD, "gpu": "true"}), CROSS, '^gpu is "true"; it must be true or false$'),
+        (json.dumps({**GOOD, "license": 1}), CROSS, "^license is 1; it must be text$"),
+    ],
+)
+def test_aicrowd_json(tmp_path, content, mark, reason):
+    (tmp_path / "aicrowd.json").write_text(content)
+    finding = check_aicrowd_json(tmp_path)
+    assert finding.mark == mark
+    assert re.search(reason, finding.reason)
+
+
+ENVIRONMENT = (ROOT / "environment.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (ENVIRONMENT.replace("numpy==2.4.6", "numpy==2.4.5"), r"^numpy is 2\.4\.5 and in requirements\.txt 2\.4\.6$"),
+        (ENVIRONMENT.replace("      - numpy==2.4.6\n", ""), "^numpy is not there and in requirements.txt 2.4.6$"),
+        (ENVIRONMENT + "      - pooch==1.0\n", "^pooch is 1.0 and in requirements.txt not there$"),
+        (ENVIRONMENT.replace("python=3.11", "python=3.10"), r"^python is 3\.10; this is 3\.11, write python=3\.11$"),
+        (ENVIRONMENT.replace("  - python=3.11\n", ""), "^python is not there"),
+        (ENVIRONMENT.replace("  - pip\n", "  - pip\n  - opencv=4.0\n"), "^opencv=4.0 would be installed by conda"),
+        (
+            ENVIRONMENT.replace("numpy==2.4.6", "numpy>=2"),
+            "^environment.yml has 'numpy>=2'; write it as name==version$",
+        ),
+        (ENVIRONMENT.replace("dependencies:", "dependencies: ]"), r"^line \d+ is not YAML"),
+        ("name: x", "^it has no list of dependencies$"),
+        ("- x", "^it has no list of dependencies$"),
+        ("dependencies:\n  - python=3.11\n  - 3", "^the dependency 3 is neither"),
+    ],
+)
+def test_environment_yml(tmp_path, content, reason):
+    (tmp_path / "environment.yml").write_text(content)
+    (tmp_path / "requirements.txt").write_text((ROOT / "requirements.txt").read_text())
+    assert content != ENVIRONMENT
+    try:
+        finding = check_environment(tmp_path)
+        assert finding.mark == CROSS
+        message = finding.reason
+    except SubmissionError as error:
+        message = str(error)
+    assert re.search(reason, message)
+
+
+def test_spelling_of_names_is_no_difference(tmp_path):
+    (tmp_path / "environment.yml").write_text(
+        ENVIRONMENT.replace("PyYAML", "pyyaml").replace("gin-config", "gin_config")
+    )
+    (tmp_path / "requirements.txt").write_text((ROOT / "requirements.txt").read_text())
+    assert check_environment(tmp_path).mark == TICK
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    """A folder for pip to find packages in: `apple` 1 needs `pear` 2 or newer; there are two pears."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for name, version, needed in (("apple", "1", "pear>=2"), ("pear", "1", None), ("pear", "2", None)):
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        metadata += f"Requires-Dist: {needed}\n" if needed else ""
+        wheel = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+            archive.writestr(f"{name}-{version}.dist-info/METADATA", metadata)
+            archive.writestr(f"{name}-{version}.dist-info/WHEEL", wheel)
+            archive.writestr(f"{name}-{version}.dist-info/RECORD", "")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("packages", "mark", "reason"),
+    [
+        (["apple==1", "pear==2"], TICK, "^pip finds 2 packages"),
+        (["apple==1", "pear==1"], CROSS, "^Cannot install apple==1 and pear==1 .*conflicting dependencies"),
+        (["apple==7"], CROSS, "^No matching distribution found for apple==7"),
+    ],
+)
+def test_resolution(tmp_path, monkeypatch, wheels, packages, mark, reason):
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    (tmp_path / "environment.yml").write_text(yaml.dump({"dependencies": ["python=3.11", {"pip": packages}]}))
+    finding = check_resolution(tmp_path)
+    assert finding.mark == mark
+    assert re.search(reason, finding.reason)
+
+
+def test_without_a_network_what_resolves_is_not_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    (tmp_path / "environment.yml").write_text(yaml.dump({"dependencies": [{"pip": ["apple==1"]}]}))
+    finding = check_resolution(tmp_path)
+    assert finding.mark == CROSS
+    assert re.match("not known, as pip reaches no package index", finding.reason)
+
+
+@pytest.mark.parametrize(
+    ("content", "mark", "reason"),
+    [
+        ("", TICK, "no packages"),
+        ("# why\nlibgl1  # pictures\n\ng++\n", TICK, r"^libgl1, g\+\+$"),
+        ("libgl1\nlibGL\n", CROSS, "^line 2 is 'libGL'"),
+        ("libgl1 ffmpeg\n", CROSS, "^line 1 is 'libgl1 ffmpeg'"),
+        ("x; rm -rf /\n", CROSS, "^line 1"),
+        ("a\n", CROSS, "^line 1 is 'a'"),
+    ],
+)
+def test_apt_txt(tmp_path, content, mark, reason):
+    (tmp_path / "apt.txt").write_text(content)
+    finding = check_apt_txt(tmp_path)
+    assert finding.mark == mark
+    assert re.search(reason, finding.reason)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for check in (check_aicrowd_json, check_environment, check_apt_txt, check_run_sh):
+        with pytest.raises(SubmissionError, match=r"no (aicrowd\.json|environment\.yml|apt\.txt|run\.sh) is committed"):
+            check(tmp_path)
+
+
+def test_run_sh_must_be_a_script_that_can_be_executed(tmp_path):
+    repository = make_repository(tmp_path)
+    assert check_run_sh(repository).mark == TICK
+    script = repository / "run.sh"
+    text = script.read_text()
+    for content, reason in (
+        (text.removeprefix("#!"), "its first line does not name its interpreter"),
+        (text + "if true; then\n", r"run\.sh: line \d+: syntax error"),
+    ):
+        script.write_text(content)
+        commit(repository)
+        finding = check_run_sh(repository)
+        assert finding.mark == CROSS
+        assert re.match(reason, finding.reason)
+    script.write_text(text)
+    script.chmod(0o644)
+    commit(repository)
+    finding = check_run_sh(repository)
+    assert finding.mark == CROSS
+    assert "not executable (mode 100644 in git); git update-index --chmod=+x run.sh" in finding.reason
+
+
+def test_large_files_and_data_sets_are_named(tmp_path):
+    repository = make_repository(tmp_path)
+    assert re.match("5 files, 0.0 MB, the largest requirements.txt", check_files(repository).reason)
+    with (repository / "weights.bin").open("wb") as file:
+        file.truncate(50_000_000)
+    (repository / "scratch").mkdir()
+    (repository / "scratch" / "cars.MAT").write_bytes(b"x")
+    assert check_files(repository).mark == TICK  # they are not committed
+    commit(repository)
+    finding = check_files(repository)
+    assert finding.mark == CROSS
+    assert finding.reason.split("; ") == [
+        "weights.bin has 50.0 MB, and the limit is 10",
+        "scratch/cars.MAT looks like a data set, which the evaluator brings itself",
+        "all files have 50.0 MB, and the limit is 50",
+    ]
+
+
+def test_what_is_not_committed_is_a_warning(tmp_path):
+    repository = make_repository(tmp_path)
+    assert check_uncommitted(repository).mark == TICK
+    (repository / "run.sh").unlink()
+    (repository / "new.py").write_text("")
+    finding = check_uncommitted(repository)
+    assert finding.mark == WARNING
+    assert finding.reason.startswith("run.sh, new.py changed and not committed")
+
+
+def test_a_folder_that_is_no_repository(tmp_path):
+    with pytest.raises(SubmissionError, match="not a git repository"):
+        check_root(tmp_path)
+    git(tmp_path, "init", "--quiet")
+    with pytest.raises(SubmissionError, match="git rev-parse"):
+        check_root(tmp_path)
+    make_repository(tmp_path)
+    check_root(tmp_path)
+    (tmp_path / "within").mkdir()
+    with pytest.raises(SubmissionError, match="within is not the top of its git repository"):
+        check_root(tmp_path / "within")
+
+
+def run_sh(tmp_path, *arguments, **environment):
+    """Runs run.sh with a `python` that prints what it was started with."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$AICROWD_DATASET_NAME|$NDC_ROOT|$@"\n')
+    python.chmod(0o755)
+    result = subprocess.run(
+        [ROOT / "run.sh", *arguments],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout.strip().split("|")
+
+
+def test_run_sh_sources_a_local_environment_off_the_evaluator(tmp_path):
+    dataset, root, arguments = run_sh(tmp_path)
+    assert dataset == "mpi3d_embedded"
+    assert root == str(ROOT)
+    assert arguments == f"{ROOT}/train_pytorch.py --gin_config {ROOT}/gin/stage1.gin"
+
+
+def test_run_sh_sources_none_on_the_evaluator(tmp_path):
+    dataset, _, arguments = run_sh(tmp_path, AICROWD_IS_GRADING="True")
+    assert dataset == ""
+    assert arguments == f"{ROOT}/train_pytorch.py --overwrite --resume --gin_config {ROOT}/gin/stage1.gin"
+    assert run_sh(tmp_path, AICROWD_IS_GRADING="True", AICROWD_DATASET_NAME="mpi3d_real")[0] == "mpi3d_real"
+
+
+def test_run_sh_passes_flags_on_and_keeps_its_gin_file_unless_another_is_given(tmp_path):
+    _, _, arguments = run_sh(tmp_path, "--gin_bindings", "a.b = 'c d'")
+    assert arguments == f"{ROOT}/train_pytorch.py --gin_config {ROOT}/gin/stage1.gin --gin_bindings a.b = 'c d'"
+    for flags in (["--gin_config", "x.gin"], ["--debug", "--gin_config=x.gin"]):
+        assert run_sh(tmp_path, *flags)[2] == f"{ROOT}/train_pytorch.py {' '.join(flags)}"
