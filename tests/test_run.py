@@ -31,6 +31,7 @@ QUICK_SCORES = [
     "sap_score.num_test = 200",
     "mig.num_train = 400",
     "irs.num_train = 400",
+    "activity.num_train = 400",
 ]
 
 

@@ -22,7 +22,10 @@ from disentanglement_challenge.files import remove, replacing
 _LOGGER = logging.getLogger(__name__)
 
 # What a checkpoint may differ in from the run that goes on from it: how long to train, and how to watch and keep it.
-FREE = ("model.training_steps", "model.time_limit", "model.eval_steps", "model.name", "model.model_num", "checkpoints.")
+FREE = (
+    "model.training_steps", "model.time_limit", "model.eval_steps", "model.name", "model.model_num",
+    "checkpoints.", "pictures.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
