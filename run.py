@@ -5,6 +5,7 @@ Without flags: FactorVAE on the embedded data set (a rendered stand-in for MPI3D
 """
 
 import argparse
+import sys
 import time
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from disentanglement_challenge.cli import add_common_flags, add_resume_flag, app
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.harness import Scores, check_settings, evaluate
+from disentanglement_challenge.evaluation.metrics import ACTIVITY
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.loop import train_and_export
 from disentanglement_challenge.training.processes import is_torchrun
@@ -39,6 +41,24 @@ def main(flags: argparse.Namespace) -> None:
     scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics)
     Console().print(score_table(scores))
     print(f"scores: {experiment.scores}   (whole run: {time.monotonic() - started:.0f} s)")
+    draw_report(experiment, flags.debug)
+
+
+def draw_report(experiment: Experiment, debug: bool) -> None:
+    """Draws the experiment's page; the run has its scores, and has not failed because they cannot be drawn."""
+    try:
+        # matplotlib is not waited for by who only wants to see a mistake.
+        from disentanglement_challenge.report.experiment_page import write_report
+
+        print(f"report: {write_report(experiment)}")
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"the report could not be drawn ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
+            f"the scores are kept, and python -m disentanglement_challenge.report {experiment.path} tries again",
+            file=sys.stderr,
+        )
 
 
 def score_table(scores: Scores) -> Table:
@@ -52,7 +72,8 @@ def score_table(scores: Scores) -> Table:
     if scores.encoding_seconds:
         table.add_row("(encoding, for all)", "", f"{scores.encoding_seconds:.1f}")
     for metric, score in scores.by_metric.items():
-        table.add_row(metric, f"{score.value:.4f}", f"{score.seconds:.1f}")
+        name, digits = ("(active latents)", 0) if metric in ACTIVITY else (metric, 4)
+        table.add_row(name, f"{score.value:.{digits}f}", f"{score.seconds:.1f}")
     return table
 
 
