@@ -54,11 +54,9 @@ def draw_report(experiment: Experiment, debug: bool) -> None:
     except Exception as error:
         if debug:
             raise
-        print(
-            f"the report could not be drawn ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
-            f"the scores are kept, and python -m disentanglement_challenge.report {experiment.path} tries again",
-            file=sys.stderr,
-        )
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        again = f"python -m disentanglement_challenge.report {experiment.path} tries again"
+        print(f"the report could not be drawn ({reason:.300}); the scores are kept, and {again}", file=sys.stderr)
 
 
 def score_table(scores: Scores) -> Table:

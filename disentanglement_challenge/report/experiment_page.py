@@ -159,9 +159,8 @@ def _traversals(record: Record, pictures: Pictures) -> list[dict[str, Any]]:
             factor = int(importance[latent].argmax())
             holds = (record.factor_names[factor], importance[latent, factor])
         alt = (
-            f"Latent {latent} from {low:g} to {high:g} in {len(frames)} pictures; its KL is "
-            f"{pictures.kl[latent]:.3f} nats, and intensities, from 0 to 1, change by {change:.3f} on average from end to "
-            "end."
+            f"Latent {latent} from {low:g} to {high:g} in {len(frames)} pictures; its KL is {pictures.kl[latent]:.3f} "
+            f"nats. Intensities, from 0 to 1, change by {change:.3f} on average from end to end."
         )
         strip = picture(tiled(frames[None]), alt)
         rows.append(

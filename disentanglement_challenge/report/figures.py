@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from disentanglement_challenge.report.tables import LABELS
@@ -98,6 +98,7 @@ def latent_activity(
         axes.axhline(threshold, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.text(len(order), threshold * 1.25, f"active above {threshold:g}", ha="right", va="bottom", color=MUTED)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set_xlabel("latent, the largest first")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.grid(axis="y")

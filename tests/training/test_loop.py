@@ -29,7 +29,11 @@ SMALL = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(name="squares")
+def make_squares():
+    return squares()
+
+
 def squares():
     """A bright square in one of 16 places, in one of 2 colours."""
     images = np.zeros((32, 64, 64, 3), np.uint8)
