@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from squares import SMALL, squares
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_loop import SMALL, resumed, run, squares
+from test_loop import resumed, run
 
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError, DataError
