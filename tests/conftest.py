@@ -22,7 +22,7 @@ def embedded_data_path():
 @pytest.fixture(scope="session")
 def small_experiment(tmp_path_factory):
     """A whole run of a small VAE, long enough to have two points in its curves; nobody writes to it."""
-    return _experiment(tmp_path_factory, "small", "encoder.num_latent = 6", "model.training_steps = 120")
+    return _experiment(tmp_path_factory, "small", "encoder.num_latent = 6", "model.training_steps = 102")
 
 
 @pytest.fixture(scope="session")

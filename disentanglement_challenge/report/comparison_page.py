@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from disentanglement_challenge.report.figures import scores_of_groups, svg
 from disentanglement_challenge.report.record import Record, config_bindings, read_record
 from disentanglement_challenge.report.tables import LABELS, average_ranks
 from disentanglement_challenge.report.templates import render
+from disentanglement_challenge.training.checkpoints import FREE
 
-# What runs of one configuration may differ in.
+_NAME = "name"
 _SEED = "model.random_seed"
-_LABELS_ALONE = ("model.name", "model.model_num")
+# What the weights do not depend on; but how long a run was trained sets it apart from another.
+_IRRELEVANT = tuple(name for name in FREE if name != "model.training_steps")
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,12 @@ class Run:
     @property
     def configuration(self) -> tuple[tuple[str, str], ...]:
         """What runs that differ by the seed alone have in common; a run without a configuration has none in common."""
-        kept = {name: value for name, value in self.bindings.items() if name not in (_SEED, *_LABELS_ALONE)}
-        return (*sorted(kept.items()), ("data set", self.dataset), *(() if self.bindings else (("name", self.name),)))
+        kept = {
+            name: value
+            for name, value in self.bindings.items()
+            if name != _SEED and not name.startswith(_IRRELEVANT) and name != "dataset.name"
+        }
+        return (*sorted(kept.items()), ("data set", self.dataset), *(() if self.bindings else ((_NAME, self.name),)))
 
 
 @dataclass
@@ -65,7 +71,6 @@ class Group:
     """The runs of one configuration."""
 
     runs: list[Run]
-    differs: dict[str, str] = field(default_factory=dict)
     rank: float | None = None
 
     @property
@@ -119,24 +124,25 @@ def write_comparison(runs: Sequence[Run], path: Path) -> Path:
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Runs of one configuration together, in the order they come in, with what sets a group apart and its rank."""
+    """Runs of one configuration together, in the order they come in, and the groups' ranks."""
     by_configuration: dict[tuple[tuple[str, str], ...], list[Run]] = {}
     for run in runs:
         by_configuration.setdefault(run.configuration, []).append(run)
     groups = [Group(members) for members in by_configuration.values()]
-    configurations = [dict(configuration) for configuration in by_configuration]
-    for name in sorted({name for configuration in configurations for name in configuration} - {"name"}):
-        values = [configuration.get(name) for configuration in configurations]
-        if len(set(values)) > 1:
-            for one, value in zip(groups, values, strict=True):
-                if value is not None:
-                    one.differs[name] = value
     ranked = [one for one in groups if all(one.statistics())]
     if len(ranked) > 1:
         means = np.array([[statistic[0] for statistic in one.statistics() if statistic] for one in ranked])
         for one, rank in zip(ranked, average_ranks(means), strict=True):
             one.rank = float(rank)
     return groups
+
+
+def differences(groups: Sequence[Group]) -> dict[str, list[str | None]]:
+    """The settings that are not the same in all groups, by name, with each group's value; None where it has none."""
+    configurations = [dict(one.runs[0].configuration) for one in groups]
+    names = sorted({name for configuration in configurations for name in configuration} - {_NAME})
+    values = {name: [configuration.get(name) for configuration in configurations] for name in names}
+    return {name: column for name, column in values.items() if len(set(column)) > 1}
 
 
 def comparison_page(runs: Sequence[Run], folder: Path) -> str:
@@ -148,6 +154,7 @@ def comparison_page(runs: Sequence[Run], folder: Path) -> str:
         "comparison.html.jinja",
         title=f"{len(groups)} configurations, {len(runs)} runs" if len(groups) != len(runs) else f"{len(runs)} runs",
         groups=groups,
+        differing=differences(groups),
         best_rank=min(ranks, default=None),
         runs=[_row(run, folder) for run in runs],
         labels=[LABELS[metric] for metric in METRICS],

@@ -155,7 +155,7 @@ def _traversals(record: Record, pictures: Pictures) -> list[dict[str, Any]]:
     for latent, frames in zip(pictures.traversed, pictures.traversals, strict=True):
         change = _difference(frames[0], frames[-1])
         holds = None
-        if importance is not None and importance[latent].any():
+        if importance is not None and importance[latent].max() >= 0.005:
             factor = int(importance[latent].argmax())
             holds = (record.factor_names[factor], importance[latent, factor])
         alt = (

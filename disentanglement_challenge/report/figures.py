@@ -119,7 +119,7 @@ def scores_of_groups(labels: Sequence[str], scores: Sequence[NDArray[np.float64]
         for row, values in enumerate(scores):
             known = values[np.isfinite(values)]
             axes.plot(known, np.full(len(known), row), "o", color=ACCENT, alpha=0.55, markersize=5, markeredgewidth=0)
-            if len(known):
+            if len(known) > 1:
                 axes.plot([known.mean()], [row], "|", color=INK, markersize=11, markeredgewidth=1.6)
         axes.set_yticks(range(len(labels)), [label if len(label) <= 24 else f"{label[:23]}…" for label in labels])
         axes.set_ylim(len(labels) - 0.5, -0.5)

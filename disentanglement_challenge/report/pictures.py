@@ -57,7 +57,7 @@ def cell_style(value: float, low: float, high: float) -> str:
     return f"background:{to_hex(tuple(color))};color:{ink}"
 
 
-def overview(matrix: NDArray[np.float64], columns: int = 768, row_height: int = 14) -> NDArray[np.uint8]:
+def overview(matrix: NDArray[np.float64], columns: int = 256, row_height: int = 14) -> NDArray[np.uint8]:
     """A whole matrix [num_latent, num_factors] as a picture: a row a factor, latents from left to right.
 
     Where there are more latents than columns, a column is the largest value of several.

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from disentanglement_challenge import dlib  # noqa: F401 (imports TensorFlow, which reads events below, without its noise)
 from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.evaluation.metrics import METRICS
@@ -36,7 +36,7 @@ class Record:
         variance: of each latent's mean over images, float64 [num_latent].
         threshold: that an active latent's variance exceeds.
         pictures: of the trained VAE.
-        curves: the losses by name.
+        events: the folder of TensorBoard's events.
         config: the operative gin configuration of training, as text.
         losses: the final ones, with step, seconds and steps_per_second.
         training: what train/provenance.json holds.
@@ -50,7 +50,7 @@ class Record:
     variance: NDArray[np.float64] | None = None
     threshold: float = ACTIVE_ABOVE
     pictures: Pictures | None = None
-    curves: dict[str, Curve] = field(default_factory=dict)
+    events: Path | None = None
     config: str = ""
     losses: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +62,11 @@ class Record:
         """The experiment's; a run of a sweep is its row and seed."""
         folder = self.path.resolve()
         return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed_") else folder.name
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """The losses by name; reading them takes seconds."""
+        return {} if self.events is None else read_curves(self.events)
 
     @property
     def bindings(self) -> dict[str, str]:
@@ -177,8 +182,9 @@ def _read_training(experiment: Experiment, content: dict[str, Any], missing: lis
     if not content["config"]:
         missing.append(f"The gin configuration of training ({config.name}) is not there.")
     content["dataset"] = config_bindings(content["config"]).get("dataset.name", "").strip("'\"")
-    content["curves"] = read_curves(experiment.train)
-    if not content["curves"]:
+    if any(experiment.train.glob("events*")):
+        content["events"] = experiment.train
+    else:
         missing.append("There are no loss curves: training has left no TensorBoard events.")
     if experiment.losses.exists():
         content["losses"] = _numbers(experiment.losses)
@@ -249,11 +255,11 @@ def config_bindings(text: str) -> dict[str, str]:
 
 def read_curves(folder: Path) -> dict[str, Curve]:
     """The scalars of the event files in a folder by name, without what a resumed run has taken back."""
-    # Imports TensorFlow, for seconds.
+    # tensorboard reads with TensorFlow, which dlib imports without its noise; both take seconds.
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    if not any(folder.glob("events*")):
-        return {}
+    from disentanglement_challenge import dlib  # noqa: F401
+
     everything = {"scalars": 0, "images": 1}
     events = EventAccumulator(os.fspath(folder), size_guidance=everything).Reload()
     curves = {name: events.Scalars(name) for name in events.Tags()["scalars"]}

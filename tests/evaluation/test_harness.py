@@ -275,6 +275,43 @@ def test_a_wrong_binding(experiment, tiny, binding, message):
         evaluate(experiment, [], [*SMALL, binding])
 
 
+def test_the_matrices_behind_the_scores_give_the_scores(experiment, tiny):
+    """By disentanglement_lib's own functions, where it has one that takes the matrix."""
+    scores = {metric: score.value for metric, score in evaluate(experiment, [], SMALL).items()}
+    with np.load(experiment.matrices) as saved:
+        matrices = dict(saved)
+    assert set(matrices) == set(METRICS)
+    assert all(matrix.shape == (4, 3) and matrix.dtype == np.float64 for matrix in matrices.values())
+    _, ys = dlib.utils.generate_batch_factor_code(tiny, lambda x: x[:, 0, 0], 200, np.random.RandomState(0), 16)
+    best = np.sort(matrices["mig"], axis=0)[::-1]
+    assert scores["mig"] == np.mean((best[0] - best[1]) / dlib.utils.discrete_entropy(ys))
+    assert scores["dci"] == dlib.dci.disentanglement(matrices["dci"])
+    assert scores["sap_score"] == dlib.sap_score.compute_avg_diff_top_two(matrices["sap_score"])
+    votes = json.loads((experiment.metrics / "factor_vae_metric/results/aggregate/evaluation.json").read_text())
+    majority = matrices["factor_vae_metric"].max(axis=1).sum() / matrices["factor_vae_metric"].sum()
+    assert votes["evaluation_results.train_accuracy"] == pytest.approx(majority)
+
+
+def test_the_matrix_of_irs_is_the_librarys(experiment, tiny):
+    evaluate(experiment, [], SMALL)
+    representation = make_representor(import_model(experiment.model), cuda=False)
+    mus, ys = dlib.utils.generate_batch_factor_code(tiny, representation, 200, np.random.RandomState(0), 16)
+    expected = dlib.irs.scalable_disentanglement_score(dlib.utils._histogram_discretize(ys, 20).T, mus.T)
+    with np.load(experiment.matrices) as saved:
+        np.testing.assert_allclose(saved["irs"], expected["IRS_matrix"], atol=1e-6)
+
+
+def test_the_librarys_engine_keeps_its_matrices_to_itself(experiment, tiny):
+    evaluate(experiment, [], LIBRARY)
+    with np.load(experiment.matrices) as saved:
+        assert list(saved) == []
+    provenance = json.loads(experiment.metrics_provenance.read_text())
+    assert provenance["engine"] == "library"
+    assert provenance["ground_truth_data"]["factor_names"] == ["a", "b", "c"]
+    assert set(provenance["seconds"]) == {"encoding", *METRICS, "activity"}
+    assert provenance["versions"]["numpy"] == np.__version__
+
+
 MORE = [
     "beta_vae_sklearn.num_train = 100",
     "beta_vae_sklearn.num_eval = 50",
