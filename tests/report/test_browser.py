@@ -89,10 +89,8 @@ def test_nothing_is_wider_than_a_phone(browser, pages, name):
     with Visit(browser, pages[name], PHONE) as visit:
         assert visit.run("document.documentElement.scrollWidth") == PHONE
         # What is wider scrolls in a box of its own, which the keyboard reaches.
-        boxes = visit.run(
-            "[...document.querySelectorAll('.scroll, pre')]"
-            ".map(box => [box.scrollWidth > box.clientWidth, box.tabIndex])"
-        )
+        overflow = "box => [box.scrollWidth > box.clientWidth, box.tabIndex]"
+        boxes = visit.run(f"[...document.querySelectorAll('.scroll, pre')].map({overflow})")
         assert any(scrolls for scrolls, _ in boxes)
         assert all(index == 0 for _, index in boxes)
 
