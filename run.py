@@ -37,6 +37,7 @@ def main(flags: argparse.Namespace) -> None:
         print(f"representation function: {experiment.model}")
         if experiment.scores.exists():  # training again would have taken them away
             print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
+            draw_report(experiment, flags.debug)
             return
     scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics)
     Console().print(score_table(scores))

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 from conftest import ROOT
 from torch import nn
+
+from disentanglement_challenge.experiment import Experiment
 
 TINY = [
     "model.training_steps = 3",
@@ -88,8 +91,26 @@ def test_a_whole_run(finished):
     assert "model.training_steps = 3" in (experiment / "train" / "config.gin").read_text()
     representation = torch.jit.load(experiment / "representation" / "pytorch_model.pt")(torch.rand(7, 3, 64, 64))
     assert representation.shape == (7, 4)
+    assert f"report: {experiment / 'report.html'}\n" in result.stdout
+    assert f"{scores['dci']:.4f}" in (experiment / "report.html").read_text()
     for noise in ("Warning", "deprecated", "oneDNN", "Traceback"):
         assert noise not in result.stdout + result.stderr
+
+
+def test_a_report_that_cannot_be_drawn_leaves_the_scores(tmp_path, finished, capsys):
+    from run import draw_report
+
+    experiment = Experiment(shutil.copytree(finished[0] / "experiment_name", tmp_path / "copy"))
+    before = experiment.scores.read_text()
+    experiment.report.unlink()
+    experiment.pictures.write_text("damaged")
+    draw_report(experiment, debug=False)
+    assert re.fullmatch(
+        r"the report could not be drawn \(DataError: .*pictures\.npz .*\); the scores are kept, and python -m .*\n",
+        capsys.readouterr().err,
+    )
+    assert experiment.scores.read_text() == before
+    assert not experiment.report.exists()
 
 
 def test_a_second_run_is_refused_and_changes_nothing(finished, embedded_data_path):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from markupsafe import Markup
@@ -104,7 +105,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run] | None:
     """
     runs: list[Run] = []
     is_one = len(paths) == 1
-    for path in paths:
+    for path in {path.resolve(): path for path in paths}.values():  # given twice, it is still one run
         finished = sorted(path.glob("*/seed_*/run.json")) if (path / "table.json").is_file() else []
         if path.is_file():
             runs += _recorded_runs(path)
@@ -181,7 +182,7 @@ def _row(run: Run, folder: Path) -> dict[str, Any]:
         "run": run,
         "scores": [float(score) if np.isfinite(score) else None for score in run.scores],
         "took": duration(run.seconds) if run.seconds is not None else None,
-        "link": Path(os.path.relpath(report, folder)).as_posix() if report is not None and report.exists() else None,
+        "link": quote(os.path.relpath(report, folder)) if report is not None and report.exists() else None,
     }
 
 

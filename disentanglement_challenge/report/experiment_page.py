@@ -12,7 +12,7 @@ from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import write_text
 from disentanglement_challenge.report.figures import latent_activity, loss_curve, svg
 from disentanglement_challenge.report.pictures import Picture, cell_style, overview, picture
-from disentanglement_challenge.report.record import Record, read_record
+from disentanglement_challenge.report.record import Curve, Record, read_record
 from disentanglement_challenge.report.standing import published_notes, standing
 from disentanglement_challenge.report.tables import LABELS
 from disentanglement_challenge.report.templates import render
@@ -78,7 +78,7 @@ def experiment_page(record: Record) -> str:
         matrices=[_heat_map(record, metric) for metric in _MATRICES if metric in record.matrices],
         holders=_holders(record),
         activity=_activity(record),
-        curves=[_curve(name, *curve) for name, curve in record.curves.items()],
+        curves=[_curve(index, *curve) for index, curve in enumerate(record.curves.items())],
         made_with=_made_with(record),
         shown_latents=SHOWN_LATENTS,
     )
@@ -269,13 +269,14 @@ def _activity(record: Record) -> dict[str, Any] | None:
     }
 
 
-def _curve(name: str, steps: NDArray[np.int64], values: NDArray[np.float64]) -> Markup:
+def _curve(index: int, name: str, curve: Curve) -> Markup:
+    steps, values = curve
     finite = values[np.isfinite(values)]
     lowest = f"; the lowest is {finite.min():.5g}" if finite.size else ""
     description = (
         f"{name.replace('_', ' ')}: {values[0]:.5g} at step {steps[0]}, {values[-1]:.5g} at step {steps[-1]}{lowest}."
     )
-    return Markup(svg(loss_curve(name, steps, values), f"curve-{name}", description))
+    return Markup(svg(loss_curve(name, steps, values), f"curve-{index}", description))
 
 
 def _made_with(record: Record) -> list[dict[str, Any]]:

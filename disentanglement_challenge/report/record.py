@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,12 @@ def _provenance(path: Path) -> dict[str, Any]:
     for name in ("machine", "versions", "seconds", "ground_truth_data"):
         if not isinstance(content.get(name, {}), Mapping):
             raise DataError(f"{path} is damaged: {name} is {content[name]!r}, not names and values")
+    try:
+        if "date" in content:
+            datetime.fromisoformat(content["date"])
+        sum(content.get("seconds", {}).values())
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
     return content
 
 

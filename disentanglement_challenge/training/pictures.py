@@ -18,7 +18,7 @@ from torch import Tensor
 
 from disentanglement_challenge.config import check_count
 from disentanglement_challenge.data.batches import random_batches, to_network
-from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.files import read_arrays, write_arrays
 from disentanglement_challenge.models import VAE
@@ -105,13 +105,12 @@ def draw_pictures(
         ground_truth_data: to draw images from, the same ones each time.
         device: that the VAE is on.
         step: updates made.
-        num_images: for the mean KL and the variance; rounded up to whole batches.
+        num_images: for the mean KL and the variance; rounded up to whole batches. A smaller data set is taken whole.
         num_traversed: latents to traverse, where there are as many.
     """
     with _evaluating(vae):
-        batches = islice(random_batches(ground_truth_data, BATCH, np.random.default_rng(0)), -(-num_images // BATCH))
         means, kl_sum, images = [], torch.zeros(vae.num_latent, dtype=torch.float64), torch.empty(0)
-        for batch in batches:
+        for batch in _batches(ground_truth_data, num_images):
             inputs = to_network(batch, device)
             z_mean, z_logvar = (code.float() for code in vae.encode(inputs))
             kl_sum += gaussian_kl_per_latent(z_mean, z_logvar).double().sum(dim=0).cpu()
@@ -183,6 +182,15 @@ def read_pictures(path: Path) -> Pictures:
     if not fits:
         raise DataError(f"{path} holds pictures whose shapes do not fit each other; train again, or remove it")
     return pictures
+
+
+def _batches(ground_truth_data: NamedGroundTruthData, num_images: int) -> Iterator[Tensor]:
+    """Random images in batches for `to_network`, the same ones each time; each once where there are no more."""
+    random = np.random.default_rng(0)
+    if isinstance(ground_truth_data, IndexedGroundTruthData) and len(ground_truth_data.images) <= num_images:
+        images = ground_truth_data.images[random.permutation(len(ground_truth_data.images))]
+        return iter(torch.from_numpy(images).split(BATCH))
+    return islice(random_batches(ground_truth_data, BATCH, random), -(-num_images // BATCH))
 
 
 def _decode(vae: VAE, activation: str, codes: Tensor, device: torch.device) -> NDArray[np.uint8]:

@@ -134,5 +134,16 @@ def test_a_file_that_is_no_sweeps(tmp_path, content):
         read_runs([tmp_path / "results.json"])
 
 
+def test_an_experiment_that_is_given_twice_is_one_run(small_experiment):
+    assert len(read_runs([small_experiment.path, small_experiment.path])) == 1
+
+
+def test_a_link_is_a_path_whatever_the_experiment_is_called(small_experiment, tmp_path):
+    odd = Experiment(shutil.copytree(small_experiment.path, tmp_path / "javascript:alert(1)#?"))
+    odd.report.write_text("")
+    page = Page(comparison_page(read_runs([small_experiment.path, odd.path]), tmp_path))
+    assert [link["href"] for link in page.all("a")] == ["javascript%3Aalert%281%29%23%3F/report.html"]
+
+
 def test_one_experiment_is_no_comparison(small_experiment):
     assert read_runs([small_experiment.path]) is None

@@ -242,6 +242,12 @@ def test_the_library_engine_says_why_there_are_no_matrices(tmp_path, small_exper
         ("train/losses.json", "null", r"losses\.json is damaged: it holds NoneType"),
         ("train/pictures.npz", "no npz", r"pictures\.npz cannot be read"),
         ("train/provenance.json", '{"machine": []}', r"machine is \[\], not names"),
+        ("metrics/provenance.json", '{"date": "yesterday"}', r"Invalid isoformat string: 'yesterday'"),
+        (
+            "metrics/provenance.json",
+            '{"seconds": {"dci": "long"}}',
+            r"provenance\.json is damaged: unsupported operand",
+        ),
         ("metrics/provenance.json", "\x00", r"provenance\.json is damaged"),
         ("metrics/matrices.npz", "", r"matrices\.npz cannot be read"),
         ("metrics/activity/results/aggregate/evaluation.json", "{}", "holds no variance"),
