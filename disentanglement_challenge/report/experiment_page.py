@@ -180,7 +180,7 @@ def _heat_map(record: Record, metric: str) -> dict[str, Any]:
     title, explanation = _MATRICES[metric]
     finite = matrix[np.isfinite(matrix)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    number = "{:.0f}" if metric == "factor_vae_metric" else "{:.2f}"
+    digits = 0 if metric == "factor_vae_metric" else 2
     best = _best_latents(matrix)
     # A factor's best latent is shown wherever it stands.
     first = order[:SHOWN_LATENTS]
@@ -189,7 +189,7 @@ def _heat_map(record: Record, metric: str) -> dict[str, Any]:
     def row(latent: int) -> dict[str, Any]:
         cells = [
             {
-                "text": number.format(value) if np.isfinite(value) else "-",
+                "text": _number(value, digits) if np.isfinite(value) else "-",
                 "style": cell_style(value, low, high),
                 "is_best": best[factor] == latent,
             }
@@ -198,7 +198,7 @@ def _heat_map(record: Record, metric: str) -> dict[str, Any]:
         return {"latent": int(latent), "cells": cells}
 
     sentences = [
-        f"{name}: latent {latent} ({number.format(matrix[latent, factor])})"
+        f"{name}: latent {latent} ({_number(matrix[latent, factor], digits)})"
         for factor, (name, latent) in enumerate(zip(record.factor_names, best, strict=True))
         if latent >= 0
     ]
@@ -207,14 +207,19 @@ def _heat_map(record: Record, metric: str) -> dict[str, Any]:
         "metric": metric,
         "title": title,
         "explanation": explanation,
-        "low": number.format(low),
-        "high": number.format(high),
+        "low": _number(low, digits),
+        "high": _number(high, digits),
         "rows": [row(latent) for latent in first],
         "others": [row(latent) for latent in others],
         "overview": picture(overview(matrix[order]), alt + "; ".join(sentences) + ".")
         if len(matrix) > SHOWN_LATENTS
         else None,
     }
+
+
+def _number(value: float, digits: int) -> str:
+    """Without the sign that a small negative number would keep when it is rounded to zero."""
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"
 
 
 def _best_latents(matrix: NDArray[np.float64]) -> list[int]:
@@ -257,7 +262,7 @@ def _activity(record: Record) -> dict[str, Any] | None:
     )
     if kl is not None:
         description += f" KL adds up to {kl.sum():.3g} nats, at most {kl.max():.3g} in one latent, {kl.argmax()}."
-    figure = latent_activity(record.variance, kl, record.order, record.threshold)
+    figure = latent_activity(record.variance, kl, record.order, record.ordered_by, record.threshold)
     return {
         "active": active,
         "collapsed": total - active,

@@ -82,27 +82,47 @@ def loss_curve(name: str, steps: NDArray[np.int64], values: NDArray[np.float64])
 
 
 def latent_activity(
-    variance: NDArray[np.float64], kl: NDArray[np.float64] | None, order: NDArray[np.int64], threshold: float
+    variance: NDArray[np.float64],
+    kl: NDArray[np.float64] | None,
+    order: NDArray[np.int64],
+    ordered_by: str,
+    threshold: float,
 ) -> Figure:
     """Each latent's variance, and its KL where that is known, in this order, on a logarithmic axis."""
     with rc_context(_STYLE):
-        figure, axes = _panel(6.8, 2.6)
+        figure, axes = _panel(4.6, 2.4)
         places = np.arange(1, len(order) + 1)
         # A latent that does not vary at all has no place on a logarithmic axis but its lower edge.
         floor = 1e-8
-        marker = "o" if len(order) <= 64 else "."
-        style: dict[str, Any] = {"marker": marker, "markersize": 4 if len(order) <= 64 else 2, "linewidth": 0.8}
+        # Hundreds of latents are a cloud, and lines between them noise.
+        few = len(order) <= 64
+        style: dict[str, Any] = {"marker": "o", "markersize": 4 if few else 1.6, "linewidth": 0.8 if few else 0}
         if kl is not None:
             axes.plot(places, np.maximum(kl[order], floor), color=SECOND, label="KL (nats)", **style)
         axes.plot(places, np.maximum(variance[order], floor), color=ACCENT, label="variance of the mean", **style)
         axes.axhline(threshold, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        axes.text(len(order), threshold * 1.25, f"active above {threshold:g}", ha="right", va="bottom", color=MUTED)
+        axes.text(
+            0.01,
+            threshold * 0.85,
+            f"active above {threshold:g}",
+            va="top",
+            color=MUTED,
+            transform=axes.get_yaxis_transform(),
+        )
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.set_xlabel("latent, the largest first")
+        axes.set_xlabel(f"latents by {ordered_by}, the largest first")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.grid(axis="y")
-        axes.legend(frameon=False, fontsize=8, labelcolor=MUTED, loc="upper right", bbox_to_anchor=(1, 1.12), ncols=2)
+        axes.legend(
+            frameon=False,
+            fontsize=8,
+            labelcolor=MUTED,
+            markerscale=1 if few else 3,
+            loc="upper right",
+            bbox_to_anchor=(1, 1.12),
+            ncols=2,
+        )
     return figure
 
 

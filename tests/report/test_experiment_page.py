@@ -131,7 +131,7 @@ def test_heat_maps_show_every_matrix_and_frame_each_factors_best_latent(small_ex
             assert [int(row) for row in rows] == list(order)
             cells = re.findall(r"<td[^>]*>([^<]+)</td>", table)
             expected = [f"{value:.{0 if metric == 'factor_vae_metric' else 2}f}" for value in matrix[order].ravel()]
-            assert cells == [value if value != "nan" else "-" for value in expected]
+            assert cells == [{"nan": "-", "-0.00": "0.00"}.get(value, value) for value in expected]
             assert len(re.findall('class="best"', table)) == 3
     assert "color" in text
 
