@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-slow lint submission-check aicrowd-cli check-scores bench bench-batches bench-training clean
+.PHONY: run test test-slow lint submission-check aicrowd-cli check-scores bench bench-batches bench-training bench-pictures clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -42,6 +42,10 @@ bench-batches: $(VENV)/.installed
 # The training step against plain eager PyTorch and other packages; with ARGS="--check" the CUDA graph against eager.
 bench-training: $(VENV)/.installed
 	PYTHONPATH=. $(VENV)/bin/python benchmarks/training.py $(ARGS)
+
+# What the pictures for TensorBoard take of training's time, against the training step itself.
+bench-pictures: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/pictures.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-aicrowd-cli .mypy_cache .ruff_cache .pytest_cache

@@ -5,6 +5,7 @@ Without flags: FactorVAE on the embedded data set (a rendered stand-in for MPI3D
 """
 
 import argparse
+import sys
 import time
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from disentanglement_challenge.cli import add_common_flags, add_resume_flag, app
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.harness import Scores, check_data, check_settings, evaluate
+from disentanglement_challenge.evaluation.metrics import ACTIVITY
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.loop import train_and_export
 from disentanglement_challenge.training.processes import is_torchrun
@@ -36,10 +38,27 @@ def main(flags: argparse.Namespace) -> None:
         print(f"representation function: {experiment.model}")
         if experiment.scores.exists():  # training again would have taken them away
             print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
+            draw_report(experiment, flags.debug)
             return
     scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics, flags.sandbox)
     Console().print(score_table(scores))
     print(f"scores: {experiment.scores}   (whole run: {time.monotonic() - started:.0f} s)")
+    draw_report(experiment, flags.debug)
+
+
+def draw_report(experiment: Experiment, debug: bool) -> None:
+    """Draws the experiment's page; the run has its scores, and has not failed because they cannot be drawn."""
+    try:
+        # matplotlib is not waited for by who only wants to see a mistake.
+        from disentanglement_challenge.report.experiment_page import write_report
+
+        print(f"report: {write_report(experiment)}")
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        again = f"python -m disentanglement_challenge.report {experiment.path} tries again"
+        print(f"the report could not be drawn ({reason:.300}); the scores are kept, and {again}", file=sys.stderr)
 
 
 def score_table(scores: Scores) -> Table:
@@ -53,7 +72,8 @@ def score_table(scores: Scores) -> Table:
     if scores.encoding_seconds:
         table.add_row("(encoding, for all)", "", f"{scores.encoding_seconds:.1f}")
     for metric, score in scores.by_metric.items():
-        table.add_row(metric, f"{score.value:.4f}", f"{score.seconds:.1f}")
+        name, digits = ("(active latents)", 0) if metric in ACTIVITY else (metric, 4)
+        table.add_row(name, f"{score.value:.{digits}f}", f"{score.seconds:.1f}")
     return table
 
 

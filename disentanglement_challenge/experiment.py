@@ -67,14 +67,39 @@ class Experiment:
         return self.train / "losses.json"
 
     @property
+    def pictures(self) -> Path:
+        """What the trained VAE makes of images and codes (`training.pictures.Pictures`)."""
+        return self.train / "pictures.npz"
+
+    @property
+    def train_provenance(self) -> Path:
+        """With what, where and when the model was trained."""
+        return self.train / "provenance.json"
+
+    @property
     def metrics(self) -> Path:
         """One folder of results for each metric."""
         return self.path / "metrics"
 
     @property
+    def matrices(self) -> Path:
+        """The latent by factor matrices behind the scores, as float64 [num_latent, num_factors] by metric."""
+        return self.metrics / "matrices.npz"
+
+    @property
+    def metrics_provenance(self) -> Path:
+        """On what, with what, where and when the scores were computed."""
+        return self.metrics / "provenance.json"
+
+    @property
     def scores(self) -> Path:
         """The five scores, and nothing else."""
         return self.path / "scores.json"
+
+    @property
+    def report(self) -> Path:
+        """All of this on a page to look at."""
+        return self.path / "report.html"
 
     @property
     def unfinished(self) -> "Experiment":
@@ -139,14 +164,14 @@ class Experiment:
         The checkpoints move last: whenever this is cut short, the unfinished run can still be resumed, and is then
         exported and put here again.
         """
-        for path in (self.scores, self.metrics, self.model.parent, self.train):
+        for path in (self.report, self.scores, self.metrics, self.model.parent, self.train):
             remove(path)
         self.unfinished.model.parent.rename(self.model.parent)
         self.unfinished.train.rename(self.train)
 
     def take_scores(self) -> None:
         """Puts the unfinished scores in the place of those that are here."""
-        for path in (self.scores, self.metrics):
+        for path in (self.report, self.scores, self.metrics):
             remove(path)
         self.unfinished_scores.metrics.rename(self.metrics)
         self.unfinished_scores.scores.rename(self.scores)

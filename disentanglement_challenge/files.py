@@ -5,12 +5,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from disentanglement_challenge.errors import OutputError
+import numpy as np
+from numpy.typing import NDArray
+
+from disentanglement_challenge.errors import DataError, OutputError
 
 
 def make_folder(path: Path) -> Path:
@@ -110,3 +115,33 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Writes the content as JSON, indented, atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes named arrays of numbers or texts as an .npz, atomically."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Reads an .npz; nothing in it is executed.
+
+    Raises:
+        DataError: it cannot be read, or is something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged, or no .npz"
+        raise DataError(f"{path} cannot be read: {reason}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file; raises DataError where it cannot be read or is something else."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged, or no JSON ({error})") from error

@@ -27,3 +27,26 @@ def installed(program):
         reason = f"{program} is not installed; apt-test.txt names its package"
         (pytest.fail if os.environ.get("REQUIRE_SERVICES") else pytest.skip)(reason)
     return path
+
+
+@pytest.fixture(scope="session")
+def small_experiment(tmp_path_factory):
+    """A whole run of a small VAE, long enough to have two points in its curves; nobody writes to it."""
+    return _experiment(tmp_path_factory, "small", "encoder.num_latent = 6", "model.training_steps = 102")
+
+
+@pytest.fixture(scope="session")
+def wide_experiment(tmp_path_factory):
+    """The same with 3072 latents."""
+    return _experiment(tmp_path_factory, "wide", "encoder.num_latent = 3072", "model.training_steps = 4")
+
+
+def _experiment(tmp_path_factory, name, *bindings):
+    from squares import train_and_score
+
+    from disentanglement_challenge.experiment import Experiment
+
+    experiment = Experiment(tmp_path_factory.mktemp("experiments") / name)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        train_and_score(experiment, monkeypatch, "vae/AdamOptimizer.learning_rate = 0.003", *bindings)
+    return experiment

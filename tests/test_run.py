@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import torch
 from conftest import ROOT
 from torch import nn
 
+from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import read_metadata
 
@@ -36,6 +38,7 @@ QUICK_SCORES = [
     "sap_score.num_test = 200",
     "mig.num_train = 400",
     "irs.num_train = 400",
+    "activity.num_train = 400",
 ]
 
 
@@ -96,8 +99,26 @@ def test_a_whole_run(finished):
     for suffix in ("pt", "pt2", "onnx"):
         metadata = read_metadata(experiment / "representation" / f"pytorch_model.{suffix}")
         assert metadata == Metadata("mpi3d_embedded", 4, hashlib.sha256(gin_config).hexdigest())
+    assert f"report: {experiment / 'report.html'}\n" in result.stdout
+    assert f"{scores['dci']:.4f}" in (experiment / "report.html").read_text()
     for noise in ("Warning", "deprecated", "oneDNN", "Traceback"):
         assert noise not in result.stdout + result.stderr
+
+
+def test_a_report_that_cannot_be_drawn_leaves_the_scores(tmp_path, finished, capsys):
+    from run import draw_report
+
+    experiment = Experiment(shutil.copytree(finished[0] / "experiment_name", tmp_path / "copy"))
+    before = experiment.scores.read_text()
+    experiment.report.unlink()
+    experiment.pictures.write_text("damaged")
+    draw_report(experiment, debug=False)
+    assert re.fullmatch(
+        r"the report could not be drawn \(DataError: .*pictures\.npz .*\); the scores are kept, and python -m .*\n",
+        capsys.readouterr().err,
+    )
+    assert experiment.scores.read_text() == before
+    assert not experiment.report.exists()
 
 
 def test_a_second_run_is_refused_and_changes_nothing(finished, embedded_data_path):

@@ -25,6 +25,7 @@ from disentanglement_challenge.evaluation.sap import compute_sap
 from disentanglement_challenge.evaluation.table import sample_codes, sampled_indices
 
 Settings = dict[str, Any]
+Results = tuple[dict[str, Any], NDArray[Any] | None]
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class ExactMetric:
     """A metric in parts.
 
     Attributes:
-        compute: (data, representation_function, random_state, **settings) to results under the library's keys.
+        compute: (data, representation_function, random_state, **settings) to results under the library's keys, and the
+            latent by factor matrix that they come from, where there is one.
         sample: the same draws from the random state and the same representations asked for, and nothing else.
         settings: reads the settings from gin.
     """
 
-    compute: Callable[..., dict[str, Any]]
+    compute: Callable[..., Results]
     sample: Callable[..., object]
     settings: Callable[[], Settings]
 
@@ -49,8 +51,8 @@ class ExactMetric:
             lambda data, representation: self.sample(data, representation, RandomState(random_seed), **settings),
         )
 
-    def __call__(self, ground_truth_data: Any, representation_function: Any, random_state: RandomState) -> Settings:
-        """The results under the library's keys (the library's signature)."""
+    def __call__(self, ground_truth_data: Any, representation_function: Any, random_state: RandomState) -> Results:
+        """What `compute` returns under gin's settings."""
         return self.compute(ground_truth_data, representation_function, random_state, **self.settings())
 
 
@@ -101,9 +103,8 @@ def _sample_beta_vae(
         dlib.beta_vae._generate_training_batch(data, representation_function, batch_size, num_points, random_state)
 
 
-def _scores(compute: Callable[..., tuple[dict[str, Any], NDArray[Any]]]) -> Callable[..., dict[str, Any]]:
-    """The scores alone of a function that returns its latent by factor matrix beside them."""
-    return lambda *arguments, **settings: compute(*arguments, **settings)[0]
+def _without_matrix(compute: Callable[..., dict[str, Any]]) -> Callable[..., Results]:
+    return lambda *arguments, **settings: (compute(*arguments, **settings), None)
 
 
 def _bound(name: str) -> Callable[[], Settings]:
@@ -119,21 +120,23 @@ def _bound(name: str) -> Callable[[], Settings]:
 # By the name of the function that each stands in for: the challenge's five, and the library's others, which run as they
 # are on the table.
 EXACT_METRICS = {
-    "compute_factor_vae": ExactMetric(_scores(compute_factor_vae), compute_factor_vae, _factor_vae_settings),
-    "compute_dci": ExactMetric(_scores(compute_dci), _sample, _bound("dci")),
-    "compute_sap": ExactMetric(_scores(compute_sap), _sample, _sap_settings),
-    "compute_mig": ExactMetric(_scores(compute_mig), _sample, _discretized("mig")),
-    "compute_irs": ExactMetric(_scores(compute_irs), _sample, _discretized("irs")),
+    "compute_factor_vae": ExactMetric(compute_factor_vae, compute_factor_vae, _factor_vae_settings),
+    "compute_dci": ExactMetric(compute_dci, _sample, _bound("dci")),
+    "compute_sap": ExactMetric(compute_sap, _sample, _sap_settings),
+    "compute_mig": ExactMetric(compute_mig, _sample, _discretized("mig")),
+    "compute_irs": ExactMetric(compute_irs, _sample, _discretized("irs")),
     "compute_beta_vae_sklearn": ExactMetric(
-        dlib.beta_vae.compute_beta_vae_sklearn, _sample_beta_vae, _bound("beta_vae_sklearn")
+        _without_matrix(dlib.beta_vae.compute_beta_vae_sklearn), _sample_beta_vae, _bound("beta_vae_sklearn")
     ),
     "compute_modularity_explicitness": ExactMetric(
-        dlib.modularity_explicitness.compute_modularity_explicitness, _sample, _bound("modularity_explicitness")
+        _without_matrix(dlib.modularity_explicitness.compute_modularity_explicitness),
+        _sample,
+        _bound("modularity_explicitness"),
     ),
     "unsupervised_metrics": ExactMetric(
-        dlib.unsupervised_metrics.unsupervised_metrics, _sample, _bound("unsupervised_metrics")
+        _without_matrix(dlib.unsupervised_metrics.unsupervised_metrics), _sample, _bound("unsupervised_metrics")
     ),
-    "compute_activity": ExactMetric(compute_activity, _sample, _bound("activity")),
+    "compute_activity": ExactMetric(_without_matrix(compute_activity), _sample, _bound("activity")),
 }
 
 

@@ -24,13 +24,14 @@ from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import use_cuda
 from disentanglement_challenge.errors import ConfigError, DataError, OutputError, RepresentationError
 from disentanglement_challenge.evaluation.exact import exact_metric
-from disentanglement_challenge.evaluation.metrics import METRICS, MORE_METRICS
+from disentanglement_challenge.evaluation.metrics import ACTIVITY, METRICS, MORE_METRICS
 from disentanglement_challenge.evaluation.table import RepresentationTable
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import import_model, read_metadata
 from disentanglement_challenge.export.representor import RepresentationFunction, make_representor
 from disentanglement_challenge.export.sandbox import Sandbox
-from disentanglement_challenge.files import make_folder, write_json
+from disentanglement_challenge.files import make_folder, write_arrays, write_json
+from disentanglement_challenge.provenance import provenance
 
 METRIC_FILE = "metrics/{}.gin"
 
@@ -53,7 +54,7 @@ class Scores:
         ground_truth_data: what the representation was scored on.
         engine: "exact" or "library".
         encoding_seconds: what encoding all images beforehand took; 0 where each metric encodes its own.
-        by_metric: in the order of METRICS and MORE_METRICS.
+        by_metric: in the order of METRICS, ACTIVITY and MORE_METRICS.
     """
 
     ground_truth_data: NamedGroundTruthData
@@ -73,8 +74,9 @@ def evaluate(
     """Computes the five scores of `experiment.model_to_score` and writes them below the experiment's folder.
 
     Each metric runs under its official settings (gin/metrics), overridden by `gin_files` and then by `gin_bindings`. It
-    writes metrics/<metric>/results as `disentanglement_lib.utils.results.update_result_directory` does, and at the end
-    scores.json; all of it takes its place at once, when it is whole.
+    writes metrics/<metric>/results as `disentanglement_lib.utils.results.update_result_directory` does, then the latent
+    by factor matrices where the engine tells them and what all was computed with, and at the end scores.json. All of it
+    takes its place at once, when it is whole.
 
     Args:
         experiment: must hold a model.
@@ -112,9 +114,10 @@ def _evaluate(
             needed.append(evaluation.images(ground_truth_data))
     _check(representation_function, ground_truth_data)
 
-    keys = {**METRICS, **MORE_METRICS}
+    keys = {**METRICS, **ACTIVITY, **MORE_METRICS}
     images = np.concatenate(needed)
     scores: dict[str, Score] = {}
+    matrices: dict[str, NDArray[Any]] = {}
     with ExitStack() as stack:
         unfinished = stack.enter_context(experiment.scoring())
         source: tuple[Any, RepresentationFunction] = (ground_truth_data, representation_function)
@@ -133,15 +136,20 @@ def _evaluate(
             with gin_configuration(files, bindings):
                 _load_data(experiment)  # so that the saved configuration names the data set
                 started = time.monotonic()
-                results = Evaluation().results(*source)
+                results, matrix = Evaluation().results(*source)
                 seconds = time.monotonic() - started
                 if keys[metric] not in results:
                     raise ConfigError(f"evaluation.evaluation_fn gives no {keys[metric]}, the score of {metric}")
                 _write_results(experiment, unfinished, metric, {**results, "elapsed_time": seconds})
             scores[metric] = Score(float(results[keys[metric]]), seconds)
+            if matrix is not None:
+                matrices[metric] = matrix.astype(np.float64)
+        found = Scores(ground_truth_data, evaluation.engine, encoding_seconds, scores)
+        write_arrays(unfinished.matrices, matrices)
+        write_json(unfinished.metrics_provenance, _provenance(found))
         write_json(unfinished.scores, {metric: scores[metric].value for metric in METRICS})
         experiment.take_scores()
-    return Scores(ground_truth_data, evaluation.engine, encoding_seconds, scores)
+    return found
 
 
 def check_settings(gin_files: Sequence[str] = (), gin_bindings: Sequence[str] = (), all_metrics: bool = False) -> None:
@@ -182,7 +190,7 @@ def _configurations(
     """The gin files and bindings of each metric."""
     return {
         metric: ([METRIC_FILE.format(metric), *gin_files], [*gin_bindings, f"evaluation.name = {metric!r}"])
-        for metric in ({**METRICS, **MORE_METRICS} if all_metrics else METRICS)
+        for metric in (*METRICS, *ACTIVITY, *(MORE_METRICS if all_metrics else ()))
     }
 
 
@@ -232,19 +240,36 @@ class Evaluation:
 
     def results(
         self, ground_truth_data: GroundTruthData, representation_function: RepresentationFunction
-    ) -> dict[str, Any]:
-        """The metric's results under the library's keys, and which engine computed them."""
+    ) -> tuple[dict[str, Any], NDArray[Any] | None]:
+        """The metric's results under the library's keys, with which engine computed them, and the matrix behind them.
+
+        The matrix is [num_latent, num_factors]; None where there is none or the engine, as the library's, keeps it.
+        """
         # The library's trees and support vector machines draw from numpy's global generator, which it leaves unseeded.
         np.random.seed(self.random_seed)
-        results = (self.exact or self.evaluation_fn)(
-            ground_truth_data, representation_function, random_state=np.random.RandomState(self.random_seed)
-        )
-        return {**{key: _plain(value) for key, value in results.items()}, "engine": self.engine}
+        arguments = (ground_truth_data, representation_function, np.random.RandomState(self.random_seed))
+        results, matrix = self.exact(*arguments) if self.exact else (self.evaluation_fn(*arguments), None)
+        return {**{key: _plain(value) for key, value in results.items()}, "engine": self.engine}, matrix
 
 
 def _plain(value: Any) -> Any:
     # The library's JSON encoder names numpy types that numpy 2 removed, and fails on any numpy value but float64.
     return value.item() if isinstance(value, np.generic) else value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _provenance(scores: Scores) -> dict[str, Any]:
+    data = scores.ground_truth_data
+    return {
+        **provenance(),
+        "ground_truth_data": {
+            "name": data.name,
+            "note": data.note,
+            "factor_names": data.factor_names,
+            "factor_sizes": [int(size) for size in data.factors_num_values],
+        },
+        "engine": scores.engine,
+        "seconds": {"encoding": scores.encoding_seconds, **{m: score.seconds for m, score in scores.by_metric.items()}},
+    }
 
 
 def _encoding_batch() -> int:

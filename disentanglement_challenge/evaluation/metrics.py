@@ -9,10 +9,12 @@ METRICS = {
     "mig": "discrete_mig",
 }
 
+# How many latents are active; no score, and in each evaluation for whoever reads the scores.
+ACTIVITY = {"activity": "num_active"}
+
 # What `all_metrics` adds, in the same form; unlike the challenge's these are not all between 0 and 1.
 MORE_METRICS = {
     "beta_vae_sklearn": "eval_accuracy",
     "modularity_explicitness": "modularity_score",
     "unsupervised": "gaussian_total_correlation",
-    "activity": "num_active",
 }

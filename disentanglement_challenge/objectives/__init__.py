@@ -6,9 +6,9 @@ from disentanglement_challenge.objectives.beta_vae import BetaVAE
 from disentanglement_challenge.objectives.bottleneck_vae import BottleneckVAE
 from disentanglement_challenge.objectives.dip_vae import DIPVAE
 from disentanglement_challenge.objectives.factor_vae import FactorVAE
-from disentanglement_challenge.objectives.kl import gaussian_kl
+from disentanglement_challenge.objectives.kl import gaussian_kl, gaussian_kl_per_latent
 from disentanglement_challenge.objectives.objective import Codes, Losses, Objective
-from disentanglement_challenge.objectives.reconstruction import make_reconstruction_loss
+from disentanglement_challenge.objectives.reconstruction import make_reconstruction_loss, to_intensities
 
 __all__ = [
     "DIPVAE",
@@ -21,5 +21,7 @@ __all__ = [
     "Losses",
     "Objective",
     "gaussian_kl",
+    "gaussian_kl_per_latent",
     "make_reconstruction_loss",
+    "to_intensities",
 ]

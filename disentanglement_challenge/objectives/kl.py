@@ -14,4 +14,9 @@ def gaussian_kl(z_mean: Tensor, z_logvar: Tensor) -> Tensor:
     Returns:
         [B], each at least 0 up to rounding.
     """
-    return 0.5 * (z_mean.square() + torch.exp(z_logvar) - z_logvar - 1).sum(dim=1)
+    return gaussian_kl_per_latent(z_mean, z_logvar).sum(dim=1)
+
+
+def gaussian_kl_per_latent(z_mean: Tensor, z_logvar: Tensor) -> Tensor:
+    """The terms of `gaussian_kl`, one for each latent: [B, D]."""
+    return 0.5 * (z_mean.square() + torch.exp(z_logvar) - z_logvar - 1)

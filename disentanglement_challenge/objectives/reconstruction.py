@@ -6,6 +6,7 @@ that gin is read once when training starts and not in every step.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import gin
 import torch
@@ -14,11 +15,18 @@ from torch.nn import functional
 
 from disentanglement_challenge.errors import ConfigError
 
-ReconstructionLoss = Callable[[Tensor, Tensor], Tensor]
 ACTIVATIONS = ("logits", "tanh")
 
 # disentanglement_lib keeps probabilities this far from 0 and 1 before a logarithm.
 CLIP = 1e-6
+
+
+class ReconstructionLoss(Protocol):
+    """True images [B, C, H, W] in [0, 1] and the decoder's output [B, C, H, W] to losses [B]."""
+
+    activation: str
+
+    def __call__(self, true_images: Tensor, reconstructed_images: Tensor) -> Tensor: ...
 
 
 @gin.configurable("reconstruction_loss")
@@ -30,9 +38,6 @@ def make_reconstruction_loss(
     Args:
         loss_fn: `BernoulliLoss` (gin: @bernoulli_loss) or `L2Loss` (@l2_loss).
         activation: "logits" or "tanh".
-
-    Returns:
-        A callable from true images [B, C, H, W] in [0, 1] and the decoder's output [B, C, H, W] to losses [B].
 
     Raises:
         ConfigError: another activation.
@@ -59,7 +64,7 @@ class BernoulliLoss:
         if self.activation == "logits":
             loss = functional.binary_cross_entropy_with_logits(reconstructed_images, true_images, reduction="none")
         else:
-            intensities = _from_tanh(reconstructed_images).clamp(CLIP, 1 - CLIP)
+            intensities = to_intensities(reconstructed_images, self.activation).clamp(CLIP, 1 - CLIP)
             loss = -(true_images * intensities.log() + (1 - true_images) * (1 - intensities).log())
         if self.subtract_true_image_entropy:
             probabilities = true_images.clamp(CLIP, 1 - CLIP)
@@ -76,9 +81,9 @@ class L2Loss:
 
     def __call__(self, true_images: Tensor, reconstructed_images: Tensor) -> Tensor:
         """True images and decoder output, both [B, C, H, W] -> [B]."""
-        activate = torch.sigmoid if self.activation == "logits" else _from_tanh
-        return (true_images - activate(reconstructed_images)).square().flatten(1).sum(dim=1)
+        return (true_images - to_intensities(reconstructed_images, self.activation)).square().flatten(1).sum(dim=1)
 
 
-def _from_tanh(outputs: Tensor) -> Tensor:
-    return torch.tanh(outputs) / 2 + 0.5
+def to_intensities(outputs: Tensor, activation: str) -> Tensor:
+    """The decoder's output as intensities in [0, 1], of the same shape; the activation is one of `ACTIVATIONS`."""
+    return torch.sigmoid(outputs) if activation == "logits" else torch.tanh(outputs) / 2 + 0.5

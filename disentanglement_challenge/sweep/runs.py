@@ -14,6 +14,7 @@ from disentanglement_challenge.config import GIN_FOLDER, bound_value, gin_config
 from disentanglement_challenge.environment import get_dataset_name
 from disentanglement_challenge.errors import ChallengeError, ConfigError
 from disentanglement_challenge.evaluation.harness import check_settings, evaluate
+from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.loop import train_and_export
 
@@ -148,7 +149,7 @@ def carry_out(run: Run, folder: Path) -> Record:
         "training_steps": steps,
         "num_latent": num_latent,
         "dataset": scores.ground_truth_data.name,
-        "scores": {metric: score.value for metric, score in scores.by_metric.items()},
+        "scores": {metric: scores.by_metric[metric].value for metric in METRICS},
         "losses": json.loads((experiment.train / "losses.json").read_text()),
         "seconds": time.monotonic() - started,
         "config": run.config,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from signal import Signals
 from tempfile import TemporaryDirectory
@@ -29,10 +30,12 @@ from disentanglement_challenge.export.model_file import export_model, more_forma
 from disentanglement_challenge.files import make_folder, remove, remove_torn, replacing, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.objectives import Objective
+from disentanglement_challenge.provenance import provenance
 from disentanglement_challenge.training.acceleration import make_step
 from disentanglement_challenge.training.batches import training_batches
 from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints, load_newest, newest_first
 from disentanglement_challenge.training.events import EventLog
+from disentanglement_challenge.training.pictures import IN_PASSING, draw_pictures, picture_interval, write_pictures
 from disentanglement_challenge.training.processes import ALONE, Processes, torchrun_processes
 from disentanglement_challenge.training.state import TrainingState
 from disentanglement_challenge.training.step import TrainingStep
@@ -54,9 +57,10 @@ def train_and_export(
 ) -> str:
     """Trains what gin describes on the data set gin names, and exports the mean encoder.
 
-    Leaves train/ (operative gin config, checkpoints, TensorBoard events, final losses) and representation/ (the model
-    and the gin configs that disentanglement_lib's results carry along) in the experiment's folder, in the place of what
-    was there. A run that a signal stops is exported too, and takes the place of nothing but an interrupted run.
+    Leaves train/ (operative gin config, checkpoints, TensorBoard events, final losses, pictures, and what the run was
+    made with) and representation/ (the model and the gin configs that disentanglement_lib's results carry along) in the
+    experiment's folder, in the place of what was there. A run that a signal stops is exported too, and takes the place
+    of nothing but an interrupted run.
 
     Args:
         experiment: where to write.
@@ -191,6 +195,7 @@ def train(
     step, advance = make_step(model, (channels, height, width), random_seed, device, processes)
     state = TrainingState(step, random_seed)
     checkpoints = Checkpoints(experiment.checkpoints)
+    every_steps = picture_interval()
     configuration = {
         **operative_bindings(),
         "dataset.name": repr(ground_truth_data.name),
@@ -209,9 +214,11 @@ def train(
             tqdm.write(f"going on from step {state.done}", file=sys.stderr)
     _prepare_folder(experiment, resume_from if resumed else None)
     write_text(experiment.train / "config.gin", gin.operative_config_str())
+    write_json(experiment.train_provenance, provenance())
 
     batches = training_batches(ground_truth_data, batch_size * model.num_batches, state.random, device, processes)
     watch = LossWatch(LOG_EVERY, height * width * channels)
+    draw = partial(draw_pictures, step.vae, step.reconstruction_loss.activation, ground_truth_data, device)
     stop = GO_ON
     started = time.monotonic() - state.seconds
     with (
@@ -245,6 +252,13 @@ def train(
             if is_kept:
                 state.seconds = time.monotonic() - started
                 checkpoints.save(Checkpoint(configuration, state.state_dict()))
+            if state.done % every_steps == 0 and not is_last and processes.is_leader:
+                events.images(draw(state.done, **IN_PASSING).grids(), state.done)
+
+        if processes.is_leader:
+            pictures = draw(state.done)
+            write_pictures(experiment.pictures, pictures)
+            events.images(pictures.grids(), state.done)
 
     stop = processes.largest(stopping.verdict)
     if stop <= GO_ON:

@@ -34,6 +34,7 @@ SMALL = [
     "sap_score.num_test = 100",
     "mig.num_train = 200",
     "irs.num_train = 200",
+    "activity.num_train = 200",
 ]
 LIBRARY = [*SMALL, "evaluation.engine = 'library'"]
 
@@ -83,7 +84,7 @@ def library_scores(experiment, data, tie_seed=0):
 
 def test_the_library_engine_gives_the_librarys_scores(experiment, tiny):
     scores = evaluate(experiment, [], LIBRARY)
-    assert {metric: score.value for metric, score in scores.items()} == library_scores(experiment, tiny)
+    assert {metric: scores[metric].value for metric in METRICS} == library_scores(experiment, tiny)
 
 
 def test_the_exact_engine_gives_them_too(experiment, tiny):
@@ -158,8 +159,9 @@ def test_the_kits_evaluation_script_would_read_every_score(experiment, tiny, bin
         assert (results / "gin" / "train.gin").read_text() == "encoder.num_latent = 4\n"
     dci = (experiment.metrics / "dci" / "results" / "gin" / "evaluation.gin").read_text()
     assert "dci.num_train = 200" in dci
-    assert json.loads(experiment.scores.read_text()) == {metric: score.value for metric, score in scores.items()}
-    assert sorted(path.name for path in experiment.metrics.iterdir()) == sorted(METRICS)
+    assert json.loads(experiment.scores.read_text()) == {metric: scores[metric].value for metric in METRICS}
+    folders = sorted(path.name for path in experiment.metrics.iterdir() if path.is_dir())
+    assert folders == sorted([*METRICS, "activity"])
 
 
 def test_the_official_settings_are_the_librarys():
@@ -304,6 +306,43 @@ def test_a_collapsed_representation_gets_the_librarys_scores(tmp_path, tiny):
 def test_a_wrong_binding(experiment, tiny, binding, message):
     with pytest.raises(ConfigError, match=message):
         evaluate(experiment, [], [*SMALL, binding])
+
+
+def test_the_matrices_behind_the_scores_give_the_scores(experiment, tiny):
+    """By disentanglement_lib's own functions, where it has one that takes the matrix."""
+    scores = {metric: score.value for metric, score in evaluate(experiment, [], SMALL).items()}
+    with np.load(experiment.matrices) as saved:
+        matrices = dict(saved)
+    assert set(matrices) == set(METRICS)
+    assert all(matrix.shape == (4, 3) and matrix.dtype == np.float64 for matrix in matrices.values())
+    _, ys = dlib.utils.generate_batch_factor_code(tiny, lambda x: x[:, 0, 0], 200, np.random.RandomState(0), 16)
+    best = np.sort(matrices["mig"], axis=0)[::-1]
+    assert scores["mig"] == np.mean((best[0] - best[1]) / dlib.utils.discrete_entropy(ys))
+    assert scores["dci"] == dlib.dci.disentanglement(matrices["dci"])
+    assert scores["sap_score"] == dlib.sap_score.compute_avg_diff_top_two(matrices["sap_score"])
+    votes = json.loads((experiment.metrics / "factor_vae_metric/results/aggregate/evaluation.json").read_text())
+    majority = matrices["factor_vae_metric"].max(axis=1).sum() / matrices["factor_vae_metric"].sum()
+    assert votes["evaluation_results.train_accuracy"] == pytest.approx(majority)
+
+
+def test_the_matrix_of_irs_is_the_librarys(experiment, tiny):
+    evaluate(experiment, [], SMALL)
+    representation = make_representor(import_model(experiment.model), cuda=False)
+    mus, ys = dlib.utils.generate_batch_factor_code(tiny, representation, 200, np.random.RandomState(0), 16)
+    expected = dlib.irs.scalable_disentanglement_score(dlib.utils._histogram_discretize(ys, 20).T, mus.T)
+    with np.load(experiment.matrices) as saved:
+        np.testing.assert_allclose(saved["irs"], expected["IRS_matrix"], atol=1e-6)
+
+
+def test_the_librarys_engine_keeps_its_matrices_to_itself(experiment, tiny):
+    evaluate(experiment, [], LIBRARY)
+    with np.load(experiment.matrices) as saved:
+        assert list(saved) == []
+    provenance = json.loads(experiment.metrics_provenance.read_text())
+    assert provenance["engine"] == "library"
+    assert provenance["ground_truth_data"]["factor_names"] == ["a", "b", "c"]
+    assert set(provenance["seconds"]) == {"encoding", *METRICS, "activity"}
+    assert provenance["versions"]["numpy"] == np.__version__
 
 
 MORE = [

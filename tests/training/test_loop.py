@@ -1,9 +1,9 @@
 import json
 import re
 
-import numpy as np
 import pytest
 import torch
+from squares import SMALL, squares
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from disentanglement_challenge.config import gin_configuration
@@ -16,27 +16,10 @@ from disentanglement_challenge.training.checkpoints import read_checkpoint
 from disentanglement_challenge.training.loop import train, train_and_export
 from disentanglement_challenge.training.step import TrainingStep
 
-SMALL = [
-    "model.model = @factor_vae()",
-    "model.batch_size = 8",
-    "model.training_steps = 12",
-    "model.eval_steps = 2",
-    "factor_vae.gamma = 5.0",
-    "encoder.num_latent = 3",
-    "conv_encoder.width = 0.125",
-    "deconv_decoder.width = 0.125",
-    "fc_discriminator.width = 0.02",
-]
 
-
-@pytest.fixture
-def squares():
-    """A bright square in one of 16 places, in one of 2 colours."""
-    images = np.zeros((32, 64, 64, 3), np.uint8)
-    for index, image in enumerate(images):
-        color, row, column = np.unravel_index(index, (2, 4, 4))
-        image[16 * row : 16 * row + 16, 16 * column : 16 * column + 16, [0, 2][color]] = 255
-    return IndexedGroundTruthData("squares", images, [2, 4, 4], ["color", "row", "column"])
+@pytest.fixture(name="squares")
+def make_squares():
+    return squares()
 
 
 def run(path, data, *bindings):

@@ -16,9 +16,10 @@ from test_run import TINY
 
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.checkpoints import newest_first, read_checkpoint
+from disentanglement_challenge.training.pictures import read_pictures
 from disentanglement_challenge.training.processes import ALONE, Processes
 
-TRAINING = [*TINY, "model.training_steps = 25", "checkpoints.every_minutes = 0"]
+TRAINING = [*TINY, "model.training_steps = 25", "checkpoints.every_minutes = 0", "pictures.every_steps = 2"]
 
 
 def torchrun(*command, **environment):
@@ -93,6 +94,8 @@ def test_a_run_of_two_processes_can_be_stopped_and_finished_by_one(tmp_path, emb
         assert stopped.poll() is None, stopped.communicate()
     stopped.send_signal(signal.SIGTERM)
     _, stderr = stopped.communicate(timeout=60)
+    # The leader alone drew them, while the other waited for it in the next step.
+    assert read_pictures(Experiment(two / "experiment_name").pictures).kl.shape == (4,)
     done = int(re.search(r"trained to step (\d+) of 1000000 and stopped at SIGTERM; --resume goes", stderr).group(1))
 
     bindings = [*TRAINING, f"model.training_steps = {done + 10}"]

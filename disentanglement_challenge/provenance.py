@@ -1,0 +1,47 @@
+"""What a result was computed with, to be written down beside it: date, machine, versions."""
+
+import os
+import platform
+import re
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from disentanglement_challenge.environment import use_cuda
+
+# The packages that numbers can depend on.
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "numba", "disentanglement-lib", "gin-config")
+
+
+def provenance() -> dict[str, Any]:
+    """The date (ISO 8601, UTC), the machine, and versions of Python and `PACKAGES`."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "threads": torch.get_num_threads(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "gpu": torch.cuda.get_device_name() if use_cuda() else None,
+        },
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    """The model's name; where the system does not tell, its architecture."""
+    information = Path("/proc/cpuinfo")
+    text = information.read_text() if information.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1).strip() if found else platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,37 @@
+"""A page to look at: of one experiment everything that it left, of several how they compare.
+
+    python -m disentanglement_challenge.report EXPERIMENT              # writes EXPERIMENT/report.html
+    python -m disentanglement_challenge.report EXPERIMENT EXPERIMENT   # writes comparison.html beside them
+
+An EXPERIMENT is a folder, or a name below $AICROWD_OUTPUT_PATH. What a sweep left, its folder or its results.json,
+stands for all of its runs. A page holds all that it shows, and opens without a network.
+"""
+
+import argparse
+from pathlib import Path
+
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.report.comparison_page import read_runs, write_comparison
+from disentanglement_challenge.report.experiment_page import write_report
+from disentanglement_challenge.report.record import find_experiment
+
+
+def main(flags: argparse.Namespace) -> None:
+    paths = [find_experiment(name) for name in flags.experiments]
+    runs = read_runs(paths)
+    if runs is None:
+        print(write_report(Experiment(paths[0]), flags.output))
+    else:
+        is_sweep = len(paths) == 1 and paths[0].is_dir()
+        folder = paths[0] if is_sweep else paths[0].parent
+        print(write_comparison(runs, flags.output or folder / "comparison.html"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="a folder, a name, or what a sweep left")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the page")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parsed = parser.parse_args()
+    run_script(lambda: main(parsed), parsed.debug)

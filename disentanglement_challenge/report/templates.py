@@ -1,0 +1,19 @@
+"""The pages' templates: HTML with the style sheet and script inside, and nothing from anywhere else."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,  # names of experiments, factors and data sets come from users
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def render(template: str, **content: Any) -> str:
+    """The template filled in."""
+    return _ENVIRONMENT.get_template(template).render(**content)

@@ -1,0 +1,149 @@
+"""The page of several experiments: what is one configuration, their scores, spread and ranks."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_experiment_page import Page
+
+from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.evaluation.metrics import METRICS
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.report.comparison_page import (
+    comparison_page,
+    differences,
+    group,
+    read_runs,
+    write_comparison,
+)
+from disentanglement_challenge.report.experiment_page import write_report
+from disentanglement_challenge.report.tables import average_ranks, read_results
+
+TABLE1 = ROOT / "docs" / "tables" / "table1.json"
+
+
+def variant(experiment, path, scores=None, **bindings):
+    """A copy of an experiment with other scores and other bindings in its configuration."""
+    copy = Experiment(shutil.copytree(experiment.path, path))
+    config = (copy.train / "config.gin").read_text()
+    for name, value in bindings.items():
+        name = name.replace("__", ".")
+        config, found = re.subn(rf"^{re.escape(name)} = .*$", f"{name} = {value}", config, flags=re.MULTILINE)
+        assert found, name
+    (copy.train / "config.gin").write_text(config)
+    if scores is not None:
+        copy.scores.write_text(json.dumps(dict(zip(METRICS, scores, strict=True))))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def four(small_experiment, tmp_path_factory):
+    """Two configurations, one of them under three seeds."""
+    folder = tmp_path_factory.mktemp("four")
+    return [
+        variant(small_experiment, folder / "plain_s0", [0.125, 0.2, 0.3, 0.4, 0.5]),
+        variant(small_experiment, folder / "plain_s1", [0.375, 0.2, 0.1, 0.0, 0.9], model__random_seed=1),
+        variant(small_experiment, folder / "plain_s2", [0.25, 0.5, 0.2, 0.2, 0.1], model__random_seed=2),
+        variant(small_experiment, folder / "strong", [0.25, 0.4, 0.1, 0.3, 0.4], factor_vae__gamma=50.0),
+    ]
+
+
+def test_runs_that_differ_by_the_seed_alone_are_one_configuration(four):
+    groups = group(read_runs([experiment.path for experiment in four]))
+    assert [one.label for one in groups] == ["plain", "strong"]
+    assert [[run.seed for run in one.runs] for one in groups] == [["0", "1", "2"], ["0"]]
+    scores = np.array([[0.125, 0.2, 0.3, 0.4, 0.5], [0.375, 0.2, 0.1, 0.0, 0.9], [0.25, 0.5, 0.2, 0.2, 0.1]])
+    means, spreads = np.array(groups[0].statistics()).T
+    np.testing.assert_allclose(means, scores.mean(axis=0))
+    np.testing.assert_allclose(spreads.astype(float), scores.std(axis=0, ddof=1))
+    assert [spread for _, spread in groups[1].statistics()] == [None] * 5
+    # FactorVAE ties, SAP goes to the second, DCI to the first, IRS to the second, MIG to the first.
+    assert [one.rank for one in groups] == [1.5, 1.5]
+    assert differences(groups) == {"factor_vae.gamma": ["5.0", "50.0"]}
+
+
+def test_what_only_watches_a_run_does_not_set_it_apart(small_experiment, tmp_path):
+    watched = variant(small_experiment, tmp_path / "watched", pictures__every_steps=7, model__eval_steps=9)
+    assert len(group(read_runs([small_experiment.path, watched.path]))) == 1
+    longer = variant(small_experiment, tmp_path / "longer", model__training_steps=999)
+    assert len(group(read_runs([small_experiment.path, longer.path]))) == 2
+
+
+def test_the_page_shows_them(four, tmp_path):
+    page = Page(comparison_page(read_runs([experiment.path for experiment in four]), tmp_path))
+    assert page.headings[0] == (1, "2 configurations, 4 runs")
+    assert "0.2500 ± 0.1250" in page.text
+    assert "factor_vae.gamma" in page.text
+    assert any("plain 0.2500 ± 0.1250; strong 0.2500." in text for text in page.descriptions)
+    assert all(th.get("scope") in ("row", "col") for th in page.all("th"))
+
+
+def test_links_go_to_the_reports_that_are_there(four, tmp_path):
+    write_report(four[0], four[0].report)
+    path = write_comparison(read_runs([experiment.path for experiment in four]), four[0].path.parent / "all.html")
+    assert [link["href"] for link in Page(path.read_text()).all("a")] == ["plain_s0/report.html"]
+
+
+def test_a_run_without_scores_stands_beside_the_others_unranked(four, small_experiment, tmp_path):
+    unscored = variant(small_experiment, tmp_path / "unscored", model__training_steps=7)
+    shutil.rmtree(unscored.metrics)
+    unscored.scores.unlink()
+    runs = read_runs([four[0].path, four[3].path, unscored.path])
+    assert [one.rank is None for one in group(runs)] == [False, False, True]
+    assert "unscored has no scores." in Page(comparison_page(runs, tmp_path)).text
+
+
+def test_models_that_were_not_trained_here_are_never_taken_together(small_experiment, tmp_path):
+    copies = [Experiment(shutil.copytree(small_experiment.path, tmp_path / name)) for name in ("theirs", "ours")]
+    for copy in copies:
+        shutil.rmtree(copy.train)
+    assert [one.label for one in group(read_runs([copy.path for copy in copies]))] == ["theirs", "ours"]
+
+
+def test_a_sweeps_results_get_the_means_and_ranks_of_their_table(tmp_path):
+    runs, results = read_runs([TABLE1]), read_results(TABLE1)
+    groups = {one.label: one for one in group(runs)}
+    assert len(runs) == 18
+    assert groups.keys() == set(results.rows)
+    ranks = average_ranks(results.means)
+    for index, row in enumerate(results.rows):
+        np.testing.assert_allclose([mean for mean, _ in groups[row].statistics()], results.means[index])
+        np.testing.assert_allclose([spread for _, spread in groups[row].statistics()], results.spreads[index])
+        assert groups[row].rank == pytest.approx(ranks[index])
+    assert Page(comparison_page(runs, tmp_path)).headings[0] == (1, "6 configurations, 18 runs")
+
+
+def test_a_sweeps_folder_stands_for_its_finished_runs(small_experiment, tmp_path):
+    sweep = tmp_path / "table9"
+    for seed in range(2):
+        run = variant(small_experiment, sweep / "a" / f"seed_{seed}", model__random_seed=seed)
+        (run.path / "run.json").write_text("{}")
+    variant(small_experiment, sweep / "a" / "seed_2", model__random_seed=2)  # has no record, so it is not finished
+    (sweep / "table.json").write_text('{"table": "table9"}')
+    (one,) = group(read_runs([sweep]))
+    assert (one.label, [run.name for run in one.runs]) == ("a", ["a/seed_0", "a/seed_1"])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"runs": [{"row": "a"}]}', '{"runs": [3]}'])
+def test_a_file_that_is_no_sweeps(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(DataError, match=r"results\.json is (damaged, or no JSON|not what a sweep writes)"):
+        read_runs([tmp_path / "results.json"])
+
+
+def test_an_experiment_that_is_given_twice_is_one_run(small_experiment):
+    assert len(read_runs([small_experiment.path, small_experiment.path])) == 1
+
+
+def test_a_link_is_a_path_whatever_the_experiment_is_called(small_experiment, tmp_path):
+    odd = Experiment(shutil.copytree(small_experiment.path, tmp_path / "javascript:alert(1)#?"))
+    odd.report.write_text("")
+    page = Page(comparison_page(read_runs([small_experiment.path, odd.path]), tmp_path))
+    assert [link["href"] for link in page.all("a")] == ["javascript%3Aalert%281%29%23%3F/report.html"]
+
+
+def test_one_experiment_is_no_comparison(small_experiment):
+    assert read_runs([small_experiment.path]) is None
