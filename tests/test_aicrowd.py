@@ -29,24 +29,32 @@ def free_port():
 
 
 class Server:
-    """A redis-server process."""
+    """A redis-server process, on a port of its own unless one is given."""
 
     def __init__(self, folder, *settings, port=None):
-        self.port = port or free_port()
-        self.process = subprocess.Popen(
-            [installed("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *settings],
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-        )
         self.password = settings[settings.index("--requirepass") + 1] if "--requirepass" in settings else None
-        self.client = redis.Redis(port=self.port, password=self.password)
-        for _ in range(1000):
-            try:
-                self.client.ping()
-                break
-            except redis.exceptions.ConnectionError:
-                assert self.process.poll() is None
-                time.sleep(0.01)
+        while True:
+            self.port = port or free_port()
+            command = [
+                installed("redis-server"),
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                *settings,
+            ]
+            self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+            self.client = redis.Redis(port=self.port, password=self.password)
+            while self.process.poll() is None:
+                try:
+                    if self.client.info("server")["process_id"] == self.process.pid:
+                        return
+                except redis.exceptions.ConnectionError:
+                    time.sleep(0.01)
+            # Somebody else took the port in the meantime.
+            assert port is None, f"redis-server ended with {self.process.returncode}"
 
     @property
     def environment(self):
@@ -162,9 +170,11 @@ def test_a_server_that_is_killed_in_the_middle_stops_no_run(tmp_path, embedded_d
 
 
 def test_where_there_is_no_server(grading, caplog):
-    grading(free_port())
-    with reported_execution() as on_progress:
-        on_progress(0.0)
+    with closing(socket.socket()) as taken:  # and not listened on
+        taken.bind(("127.0.0.1", 0))
+        grading(taken.getsockname()[1])
+        with reported_execution() as on_progress:
+            on_progress(0.0)
     assert caplog.text.count(WARNING) == 1
 
 
