@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT
 from repositories import commit, make_repository, working_tree
 
+from disentanglement_challenge.errors import SubmissionError
 from disentanglement_challenge.submission import score_alone
 from disentanglement_challenge.submission.findings import CROSS, TICK
 from disentanglement_challenge.submission.trial import Trial
@@ -37,6 +38,10 @@ def data(embedded_data_path):
 def trial(repository):
     with tempfile.TemporaryDirectory() as folder:  # not pytest's, where nobody else may look
         trial = Trial(Path(folder), repository)
+        try:
+            assert trial._account.run(["true"], trial.folder, {}).returncode == 0
+        except SubmissionError as error:
+            pytest.skip(str(error))
         yield trial
         trial.close()
 
