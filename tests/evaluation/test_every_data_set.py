@@ -13,6 +13,7 @@ from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.evaluation.harness import evaluate
+from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import import_model
 from disentanglement_challenge.training.loop import train_and_export
@@ -37,6 +38,7 @@ FEW_POINTS = [
     "sap_score.num_test = 24",
     "mig.num_train = 48",
     "irs.num_train = 48",
+    "activity.num_train = 48",
 ]
 
 WRITE = {
@@ -72,7 +74,7 @@ def train(path, *bindings):
 
 def score(experiment, *bindings):
     scores = evaluate(experiment, [], [*FEW_POINTS, *bindings])
-    return {metric: score.value for metric, score in scores.by_metric.items()}
+    return {metric: scores.by_metric[metric].value for metric in METRICS}
 
 
 @pytest.mark.parametrize("name", WRITE)
