@@ -1,10 +1,9 @@
 """The pages in a real browser."""
 
-import os
-import shutil
 import tempfile
 
 import pytest
+from conftest import installed
 from playwright.sync_api import sync_playwright
 from test_comparison_page import TABLE1
 
@@ -21,11 +20,7 @@ PHONE, DESK = 375, 1200
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, with a profile of its own that is thrown away."""
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
-    if executable is None:
-        message = "there is no chromium; install the packages of apt-test.txt"
-        # Where all services are promised, a test that is passed over would go unnoticed.
-        pytest.fail(message) if os.environ.get("REQUIRE_SERVICES") == "1" else pytest.skip(message)
+    executable = installed("chromium")
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(profile, executable_path=executable, args=ARGUMENTS)
         yield context
