@@ -18,6 +18,7 @@ from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthD
 from numpy.typing import NDArray
 
 from disentanglement_challenge import dlib
+from disentanglement_challenge.allocation import keep_freed_memory
 from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
@@ -90,6 +91,7 @@ def evaluate(
         RepresentationError: the model cannot be loaded, or does not compute a representation.
         DataError, ConfigError, OutputError: as those stages raise them.
     """
+    keep_freed_memory()
     with _loaded(experiment.model_to_score, gin_files, gin_bindings, sandbox) as representation_function:
         return _evaluate(experiment, representation_function, gin_files, gin_bindings, overwrite, all_metrics)
 

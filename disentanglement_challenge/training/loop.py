@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from disentanglement_challenge.allocation import keep_freed_memory
 from disentanglement_challenge.config import check_count, operative_bindings
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
@@ -78,6 +79,7 @@ def train_and_export(
             be written.
         ConfigError, DataError, TrainingError, RepresentationError: as the stages raise them.
     """
+    keep_freed_memory()
     formats = more_formats()  # not after days of training
     with torchrun_processes(training_device()) as processes, ExitStack() as stack:
         resumable = [run for run in (experiment.unfinished, experiment) if resume and run.has_checkpoints]
