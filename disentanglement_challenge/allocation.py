@@ -13,8 +13,7 @@ def keep_freed_memory() -> None:
     """Has this process keep freed memory, up to 512 MB at a time; does nothing with another C library than glibc.
 
     By default glibc gives an activation back to the system as soon as it is freed, and the next batch waits for every
-    page of it to be made anew. On 2 cores without this a training step took 1.12 times as long, and encoding 1.27 times
-    (benchmarks/README.md).
+    page of it to be made anew: on 2 cores that was a tenth of a training step, and a fifth of encoding.
     """
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
