@@ -5,6 +5,7 @@ Without flags: FactorVAE on the embedded data set (a rendered stand-in for MPI3D
 """
 
 import argparse
+import shlex
 import sys
 import time
 
@@ -57,7 +58,7 @@ def draw_report(experiment: Experiment, debug: bool) -> None:
         if debug:
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        again = f"python -m disentanglement_challenge.report {experiment.path} tries again"
+        again = f"python -m disentanglement_challenge.report {shlex.quote(str(experiment.path))} tries again"
         print(f"the report could not be drawn ({reason:.300}); the scores are kept, and {again}", file=sys.stderr)
 
 

@@ -49,6 +49,11 @@ def apply_common_flags(flags: argparse.Namespace) -> list[str]:
     return [*flags.gin_bindings, *([f"dataset.name = {flags.dataset!r}"] if flags.dataset is not None else [])]
 
 
+def _printable(text: str) -> str:
+    """The text without what a terminal would obey: a model or a file that somebody else made may have a part in it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def run_script(main: Callable[[], None], debug: bool) -> None:
     """Runs the script and ends the process with an exit code where it does not come to its end.
 
@@ -60,7 +65,7 @@ def run_script(main: Callable[[], None], debug: bool) -> None:
         if debug:
             raise
         # Beyond the first line is what gin adds to an error that passes through it.
-        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"error: {_printable(str(error).splitlines()[0])}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as stop:
         print(stop, file=sys.stderr)

@@ -15,6 +15,8 @@ import torch
 from conftest import ROOT
 from torch import nn
 
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.errors import RepresentationError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import read_metadata
@@ -226,6 +228,15 @@ def test_what_cannot_be_scored_is_not_trained_on_first(tmp_path):
     assert result.returncode == 1
     assert re.search("error: data set 'folder' cannot be scored.*train_pytorch.py trains on it", result.stderr)
     assert not (tmp_path / "experiment_name").exists()
+
+
+def test_what_a_model_says_cannot_steer_the_terminal(capsys):
+    def fail():
+        raise RepresentationError("the model fails: \x1b[31mred\x07 é")
+
+    with pytest.raises(SystemExit):
+        run_script(fail, debug=False)
+    assert capsys.readouterr().err == "error: the model fails: ?[31mred? é\n"
 
 
 def test_an_output_folder_that_is_a_file(tmp_path):

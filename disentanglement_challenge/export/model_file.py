@@ -118,7 +118,7 @@ def read_metadata(path: PathLike) -> Metadata | None:
 @gin.configurable("export", allowlist=["formats"])
 def more_formats(formats: Sequence[str] = ()) -> list[str]:
     """What a training run exports beside TorchScript: any of "pt2" and "onnx". Raises ConfigError for another."""
-    if isinstance(formats, str) or not set(formats) <= {"pt2", "onnx"}:
+    if not isinstance(formats, list | tuple) or not all(suffix in ("pt2", "onnx") for suffix in formats):
         raise ConfigError(f"export.formats is {formats!r}; it is a list of 'pt2' and 'onnx', or empty")
     return list(dict.fromkeys(formats))
 
@@ -142,6 +142,8 @@ def _format(path: Path) -> _Format:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
+        if os.path.lexists(path):
+            raise RepresentationError(f"{path} is no file, but a folder or a link to nowhere; a model is a file")
         raise RepresentationError(f"no model at {path}; train one first, or name the experiment that has one")
     return path
 

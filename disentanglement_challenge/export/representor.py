@@ -42,7 +42,7 @@ def make_representor(model: nn.Module, cuda: bool | None = None) -> Representati
                 return compute(inputs)
             # TorchScript reports the failing operation in its last line and its own trace in the others.
             message = str(error).strip().splitlines()[-1]
-            raise RepresentationError(f"the model fails on images {tuple(inputs.shape)}: {message}") from error
+            raise RepresentationError(f"the model fails on images {tuple(inputs.shape)}: {message:.300}") from error
 
     def representation_function(images: NDArray[Any]) -> NDArray[Any]:
         inputs = torch.from_numpy(np.moveaxis(check_images(images), 3, 1)).to(device, torch.float32)

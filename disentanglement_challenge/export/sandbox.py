@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import math
 import os
 import resource
 import socket
@@ -60,11 +59,11 @@ class Sandbox:
             time_limit: seconds, of loading and of each batch.
 
         Raises:
-            ConfigError: a limit that is not above 0.
+            ConfigError: a limit that is not above 0, or above a petabyte or a day.
         """
-        for name, limit in (("memory_limit", memory_limit), ("time_limit", time_limit)):
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
-                raise ConfigError(f"sandbox.{name} is {limit!r}; it must be a number above 0")
+        for name, limit, most in (("memory_limit", memory_limit, 1 << 50), ("time_limit", time_limit, 86400)):
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= most:
+                raise ConfigError(f"sandbox.{name} is {limit!r}; it must be a number above 0, and at most {most}")
         self._memory_limit = int(memory_limit)
         self._time_limit = time_limit
         self._path = path

@@ -29,7 +29,11 @@ def main(flags: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m disentanglement_challenge.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="a folder, a name, or what a sweep left")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the page")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

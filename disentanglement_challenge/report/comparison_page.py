@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from disentanglement_challenge.report.record import Record, config_bindings, rea
 from disentanglement_challenge.report.tables import LABELS, average_ranks
 from disentanglement_challenge.report.templates import render
 from disentanglement_challenge.training.checkpoints import FREE
+
+Configuration = tuple[tuple[str, str], ...]
 
 _NAME = "name"
 _SEED = "model.random_seed"
@@ -57,7 +60,7 @@ class Run:
         return self.bindings.get(_SEED, "")
 
     @property
-    def configuration(self) -> tuple[tuple[str, str], ...]:
+    def configuration(self) -> Configuration:
         """What runs that differ by the seed alone have in common; a run without a configuration has none in common."""
         kept = {
             name: value
@@ -125,10 +128,16 @@ def write_comparison(runs: Sequence[Run], path: Path) -> Path:
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Runs of one configuration together, in the order they come in, and the groups' ranks."""
-    by_configuration: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+    """Runs of one configuration together, in the order they come in, and the groups' ranks.
+
+    A seed that comes again is another run of the same, and says nothing of the spread: it gets a group of its own.
+    """
+    times: Counter[tuple[Configuration, str]] = Counter()
+    by_configuration: dict[tuple[Configuration, int], list[Run]] = {}
     for run in runs:
-        by_configuration.setdefault(run.configuration, []).append(run)
+        earlier = times[run.configuration, run.seed]
+        times[run.configuration, run.seed] += 1
+        by_configuration.setdefault((run.configuration, earlier), []).append(run)
     groups = [Group(members) for members in by_configuration.values()]
     ranked = [one for one in groups if all(one.statistics())]
     if len(ranked) > 1:

@@ -1,5 +1,6 @@
 """One experiment on one page: what it scored, what it learnt, which latent holds which factor, and how it was made."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,9 @@ def write_report(experiment: Experiment, path: Path | None = None) -> Path:
 
 def experiment_page(record: Record) -> str:
     """The page as HTML with everything in it."""
+    if record.events is not None and not record.curves:
+        reason = "There are no loss curves: the TensorBoard events of training are damaged, or empty."
+        record = replace(record, missing=(*record.missing, reason))
     return render(
         "experiment.html.jinja",
         record=record,

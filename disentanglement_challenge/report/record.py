@@ -1,5 +1,6 @@
 """What the stages left on disk of one experiment: what is missing is named, what is damaged an error."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -223,8 +224,10 @@ def _read_evaluation(experiment: Experiment, content: dict[str, Any], missing: l
     if experiment.matrices.exists():
         content["matrices"] = read_arrays(experiment.matrices)
         for metric, matrix in content["matrices"].items():
-            if metric not in METRICS or matrix.ndim != 2 or matrix.dtype != np.float64:
+            if metric not in METRICS or matrix.ndim != 2 or matrix.dtype != np.float64 or not matrix.shape[1]:
                 raise DataError(f"{experiment.matrices} is damaged: {metric!r} is no matrix of float64")
+        if len({matrix.shape[1] for matrix in content["matrices"].values()}) > 1:
+            raise DataError(f"{experiment.matrices} is damaged: its matrices are of several numbers of factors")
     if not content.get("matrices"):
         engine = content.get("evaluation", {}).get("engine")
         reason = "disentanglement_lib's own code keeps them to itself" if engine == "library" else "they were not kept"
@@ -262,6 +265,8 @@ def read_curves(folder: Path) -> dict[str, Curve]:
     from disentanglement_challenge import dlib  # noqa: F401
 
     everything = {"scalars": 0, "images": 1}
+    # It warns of steps that were taken back, which is what is asked of it here.
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     events = EventAccumulator(os.fspath(folder), size_guidance=everything).Reload()
     curves = {name: events.Scalars(name) for name in events.Tags()["scalars"]}
     return {

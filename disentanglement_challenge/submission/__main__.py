@@ -54,7 +54,7 @@ def check(root: Path) -> bool:
     for name, finding in findings(root):
         print(f"{finding.mark} {name}: {finding.reason}", flush=True)
         for line in finding.output.splitlines()[-_OUTPUT_LINES:]:
-            print(f"    {line}")
+            print(f"    {line:.200}")
         marks.append(finding.mark)
     crosses, warnings = marks.count(CROSS), marks.count(WARNING)
     print(f"{len(marks) - crosses - warnings} {TICK}, {warnings} {WARNING}, {crosses} {CROSS}")

@@ -23,6 +23,8 @@ def push(root: Path, version: str, remote: str = "aicrowd") -> str:
         SubmissionError: uncommitted changes, a tag that exists, here or there, or of the same commit, no such remote,
             a version that makes no tag, a file that `check` refuses without a run, or git fails.
     """
+    if version.startswith(PREFIX):
+        raise SubmissionError(f"version {version!r} has the tag's prefix already; write {version.removeprefix(PREFIX)}")
     tag = PREFIX + version
     if not _VERSION.fullmatch(version) or not _git_succeeds(root, "check-ref-format", f"refs/tags/{tag}"):
         raise SubmissionError(f"version {version!r} makes no tag; use letters, digits, '.', '_' and '-', such as v0.1")
@@ -80,13 +82,22 @@ def _check_files(root: Path) -> None:
 
 def _check_tags_there(root: Path, remote: str, tag: str) -> None:
     head = git(root, "rev-parse", "HEAD").strip()
-    for line in git(root, "ls-remote", "--tags", remote, f"refs/tags/{PREFIX}*").splitlines():
+    try:
+        tags = git(root, "ls-remote", "--tags", remote, f"refs/tags/{PREFIX}*")
+    except SubmissionError as error:
+        url = git(root, "remote", "get-url", remote).strip()
+        raise SubmissionError(f"the remote {remote}, {_without_password(url)}, cannot be read: {error}") from error
+    for line in tags.splitlines():
         commit, name = line.split("\t")
         name = name.removeprefix("refs/tags/").removesuffix("^{}")
         if name == tag:
             raise SubmissionError(f"{remote} has the tag {tag} already; choose another version")
         if commit == head:
             raise SubmissionError(f"this commit is {name} already, and the evaluator looks at a commit once")
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _git_succeeds(root: Path, *arguments: str) -> bool:

@@ -11,6 +11,8 @@ MAX_FILE_BYTES = 10_000_000
 MAX_TOTAL_BYTES = 50_000_000
 DATA_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".tfrecord", ".tfrecords")
 
+_UNREADABLE = "fatal: Could not read from remote repository."
+
 
 def git(root: Path, *arguments: str) -> str:
     """What git prints, run in this folder. Raises SubmissionError with git's complaint where it fails."""
@@ -26,6 +28,9 @@ def git(root: Path, *arguments: str) -> str:
 def complaint(stderr: str) -> str:
     """The line of git's messages that says what is wrong."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    # What ssh or the server said before this line is why.
+    if _UNREADABLE in lines[1:]:
+        return lines[lines.index(_UNREADABLE) - 1]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "! [", "remote: error"))]
     return (telling or lines or ["it failed and did not say why"])[0]
 

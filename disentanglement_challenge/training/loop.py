@@ -25,7 +25,7 @@ from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.errors import ConfigError, Interrupted, TrainingError
-from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.experiment import CHECKPOINT, Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import export_model, more_formats
 from disentanglement_challenge.files import make_folder, remove, remove_torn, replacing, write_json, write_text
@@ -214,7 +214,7 @@ def train(
         state.load_state_dict(resumed.state)
         if processes.is_leader:
             tqdm.write(f"going on from step {state.done}", file=sys.stderr)
-    _prepare_folder(experiment, resume_from if resumed else None)
+    _prepare_folder(experiment, resume_from if resumed else None, state.done)
     write_text(experiment.train / "config.gin", gin.operative_config_str())
     write_json(experiment.train_provenance, provenance())
 
@@ -296,11 +296,15 @@ def _resumed(
     return checkpoint, is_at_end and resume_from != experiment and resume_from.losses.exists()
 
 
-def _prepare_folder(experiment: Experiment, continued: Experiment | None) -> None:
-    """Leaves in the folder what belongs to the run that is continued, and nothing else."""
+def _prepare_folder(experiment: Experiment, continued: Experiment | None, done: int) -> None:
+    """Leaves in the folder what belongs to the run that is continued after `done` steps, and nothing else."""
     if continued == experiment:
         remove_torn(experiment.path)
         remove(experiment.losses)
+        # What is newer could not be read, and would count as one of those that are kept.
+        kept = newest_first(experiment.checkpoints)
+        for path in kept[: kept.index(experiment.checkpoints / CHECKPOINT.format(done))]:
+            remove(path)
         return
     remove(experiment.path)
     make_folder(experiment.train)

@@ -167,9 +167,9 @@ def read_pictures(path: Path) -> Pictures:
     except (TypeError, KeyError, ValueError) as error:
         raise DataError(f"{path} does not hold the pictures of a training run; train again, or remove it") from error
     image = pictures.originals.shape[1:]
-    num_traversed, num_values = len(pictures.traversed), len(pictures.values)
+    num_traversed, num_values = pictures.traversed.size, pictures.values.size
     fits = (
-        pictures.kl.ndim == 1
+        pictures.kl.ndim == pictures.traversed.ndim == pictures.values.ndim == 1
         and pictures.variance.shape == pictures.kl.shape
         and len(image) == 3
         and image[2] in (1, 3)

@@ -159,7 +159,14 @@ def test_nothing_is_left_of_a_sandbox(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "binding", ["sandbox.time_limit = 0", "sandbox.memory_limit = 'all'", "sandbox.time_limit = True"]
+    "binding",
+    [
+        "sandbox.time_limit = 0",
+        "sandbox.time_limit = True",
+        "sandbox.time_limit = 1e12",
+        "sandbox.memory_limit = 'all'",
+        "sandbox.memory_limit = 1e30",
+    ],
 )
 def test_limits_that_are_none(tmp_path, binding):
     with gin_configuration([], [binding]), pytest.raises(ConfigError, match="must be a number above 0"):

@@ -66,10 +66,18 @@ def test_runs_that_differ_by_the_seed_alone_are_one_configuration(four):
 
 
 def test_what_only_watches_a_run_does_not_set_it_apart(small_experiment, tmp_path):
-    watched = variant(small_experiment, tmp_path / "watched", pictures__every_steps=7, model__eval_steps=9)
+    watched = variant(
+        small_experiment, tmp_path / "watched", pictures__every_steps=7, model__eval_steps=9, model__random_seed=1
+    )
     assert len(group(read_runs([small_experiment.path, watched.path]))) == 1
     longer = variant(small_experiment, tmp_path / "longer", model__training_steps=999)
     assert len(group(read_runs([small_experiment.path, longer.path]))) == 2
+
+
+def test_the_same_seed_again_is_no_spread(small_experiment, tmp_path):
+    again = variant(small_experiment, tmp_path / "again")
+    groups = group(read_runs([small_experiment.path, again.path]))
+    assert [[run.name for run in one.runs] for one in groups] == [["small"], ["again"]]
 
 
 def test_the_page_shows_them(four, tmp_path):

@@ -262,6 +262,23 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path, small_experiment, fi
     assert not copy.report.exists()
 
 
+def test_events_that_tell_nothing_are_named(tmp_path, small_experiment):
+    copy = copy_of(small_experiment, tmp_path)
+    for events in copy.train.glob("events*"):
+        events.write_bytes(bytes(range(256)) * 100)
+    assert "the TensorBoard events of training are damaged, or empty" in page_of(copy).text
+
+
+def test_matrices_that_do_not_fit_are_one_line(tmp_path, small_experiment):
+    copy = copy_of(small_experiment, tmp_path)
+    with np.load(copy.matrices) as archive:
+        matrices = dict(archive)
+    for wrong in (np.zeros((6, 0)), matrices["dci"][:, :1]):
+        np.savez(copy.matrices, **{**matrices, "dci": wrong})
+        with pytest.raises(DataError, match=r"matrices\.npz is damaged"):
+            write_report(copy)
+
+
 def test_files_of_different_models_are_not_shown_as_one(tmp_path, small_experiment):
     copy = copy_of(small_experiment, tmp_path)
     with np.load(copy.matrices) as matrices:

@@ -9,6 +9,7 @@ from repositories import commit, git, make_repository, working_tree
 
 from disentanglement_challenge.errors import SubmissionError
 from disentanglement_challenge.submission.push import push, where_to_look
+from disentanglement_challenge.submission.repository import complaint
 
 
 @pytest.fixture
@@ -67,6 +68,17 @@ def test_a_version_that_makes_no_tag(repository, remote, version):
     assert refs(repository) == {"refs/heads/main"}
 
 
+def test_a_version_with_the_prefix_of_the_tag(repository, remote):
+    with pytest.raises(SubmissionError, match=r"'submission-v0\.1' has the tag's prefix already; write v0\.1"):
+        push(repository, "submission-v0.1")
+    assert refs(remote) == set()
+
+
+def test_of_a_server_that_cannot_be_read_ssh_says_why():
+    said = "ssh: connect to host nowhere port 22: Connection refused\nfatal: Could not read from remote repository.\n\n"
+    assert complaint(said + "Please make sure") == "ssh: connect to host nowhere port 22: Connection refused"
+
+
 def change_a_file(repository):
     (repository / "apt.txt").write_text("libgl1\n")
 
@@ -107,7 +119,10 @@ def take_the_server_away(repository):
         (tag, "^the tag submission-v1 exists already; choose another version, or git tag -d submission-v1"),
         (leave_the_branch, "^HEAD is on no branch"),
         (put_the_placeholder_back, '^aicrowd.json: authors is still "your-aicrowd-username"'),
-        (take_the_server_away, "^git ls-remote: fatal: .*nowhere.git"),
+        (
+            take_the_server_away,
+            "^the remote aicrowd, .*nowhere.git, cannot be read: git ls-remote: fatal: ",
+        ),
     ],
 )
 def test_what_is_refused_leaves_no_trace(repository, remote, sabotage, message):

@@ -165,6 +165,15 @@ def test_curves_do_not_show_what_was_taken_back(tmp_path, squares):
     assert [event.step for event in events.Scalars("loss")] == [14]
 
 
+def test_a_damaged_checkpoint_is_none_of_those_that_are_kept(tmp_path, squares):
+    run(tmp_path, squares, "checkpoints.every_minutes = 0")  # leaves the last two
+    (_, good), (_, damaged) = sorted((int(path.stem[5:]), path) for path in (tmp_path / "train/checkpoints").iterdir())
+    damaged.write_bytes(b"")
+    last = int(damaged.stem[5:]) + 1
+    resumed(tmp_path, tmp_path, squares, f"model.training_steps = {last}")
+    assert {path.name for path in (tmp_path / "train/checkpoints").iterdir()} == {good.name, f"step_{last}.pt"}
+
+
 def test_what_cannot_be_gone_on_with_is_replaced_only_when_told_to(tmp_path, squares, caplog):
     run(tmp_path, squares)
     with pytest.raises(ConfigError, match=r"made with factor_vae\.gamma = 5\.0, not 6\.0"):
