@@ -295,11 +295,11 @@ def _check(representation_function: RepresentationFunction, ground_truth_data: N
 
 
 def _load_data(experiment: Experiment) -> NamedGroundTruthData:
-    bound = bound_value("dataset.name")
-    trained_on = _trained_on(experiment)
-    if bound in (None, "auto") and trained_on is not None:
-        with gin.unlock_config():
-            gin.bind_parameter("dataset.name", trained_on)
+    if bound_value("dataset.name") in (None, "auto"):
+        trained_on = _trained_on(experiment)
+        if trained_on is not None:
+            with gin.unlock_config():
+                gin.bind_parameter("dataset.name", trained_on)
     return get_named_ground_truth_data()
 
 
