@@ -83,9 +83,8 @@ def _odd_combination(
     factors: NDArray[np.int64], sizes: Sequence[int], values: Sequence[NDArray[Any]], names: Sequence[str]
 ) -> str:
     """The first combination that has no image or several, in words."""
-    combinations = (row for row in np.ndindex(*sizes))
     times = Counter(map(tuple, factors.tolist()))
-    odd = next(combination for combination in combinations if times[combination] != 1)
+    odd = next(combination for combination in np.ndindex(*sizes) if times[combination] != 1)
     levels = [np.unique(column) for column in values]
     named = ", ".join(
         f"{name} {str(level[i]).removesuffix('.0')}" for name, level, i in zip(names, levels, odd, strict=True)

@@ -34,7 +34,12 @@ _DTYPES = {
     8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
 }  # fmt: skip
 _MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
+# Arguments that are what they say, and those that `_argument` makes something of.
 _PLAIN = {"as_int", "as_ints", "as_float", "as_floats", "as_string", "as_bool", "as_bools"}
+_READ = {
+    "as_none", "as_tensor", "as_tensors", "as_optional_tensor", "as_optional_tensors", "as_sym_int", "as_sym_ints",
+    "as_scalar_type", "as_memory_format", "as_layout", "as_device",
+}  # fmt: skip
 
 
 def export_program(model: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
@@ -161,12 +166,6 @@ def _only(union: dict[str, Any]) -> tuple[str, Any]:
     if kind not in _PLAIN | _READ:
         raise ValueError(f"it uses {kind}, which is not read here")
     return kind, value
-
-
-_READ = {
-    "as_none", "as_tensor", "as_tensors", "as_optional_tensor", "as_optional_tensors", "as_sym_int", "as_sym_ints",
-    "as_scalar_type", "as_memory_format", "as_layout", "as_device",
-}  # fmt: skip
 
 
 def _argument(kind: str, value: Any, values: dict[str, Any], device: torch.device) -> Any:
