@@ -5,7 +5,6 @@ import difflib
 import importlib.util  # noqa: F401 (gin 0.4.0 uses it for includes and leaves the import to others)
 import inspect
 import logging
-import os
 import re
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
@@ -135,9 +134,9 @@ def _find(file: str) -> Path:
     for candidate in (Path(file), GIN_FOLDER / file):
         if candidate.is_file():
             return candidate.resolve()
-    folder = Path(file).parent if Path(file).parent.is_dir() else GIN_FOLDER
-    known = [os.path.join(Path(file).parent, path.name) for path in folder.glob("*.gin")]
-    known += [os.path.relpath(path) for path in GIN_FOLDER.rglob("*.gin")]
+    # Spelled as they would be given: in the folder that was, or relative to the gin folder.
+    known = [str(path) for path in Path(file).parent.glob("*.gin")]
+    known += [str(path.relative_to(GIN_FOLDER)) for path in GIN_FOLDER.rglob("*.gin")]
     raise ConfigError(f"no gin file {file!r}{_nearest(file, known)}")
 
 

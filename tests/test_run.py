@@ -175,7 +175,7 @@ def test_a_model_exported_with_the_starter_kit(tmp_path, embedded_data_path):
         ("train_pytorch.py", [], ["encoder.num_latents = 3"], "'num_latents'; did you mean 'num_latent'"),
         ("train_pytorch.py", [], ["encodr.num_latent = 3"], "'encodr' .*did you mean 'encoder'"),
         ("train_pytorch.py", [], ["encoder.encoder_fn = @conv_encode"], "'conv_encode' .*did you mean 'conv_encoder'"),
-        ("train_pytorch.py", ["--gin_config", "mpi3d_embeded.gin"], [], "did you mean '.*mpi3d_embedded.gin'"),
+        ("train_pytorch.py", ["--gin_config", "mpi3d_embeded.gin"], [], "did you mean 'mpi3d_embedded.gin'"),
         ("train_pytorch.py", ["--experiment", "a/b"], [], "plain name"),
         ("train_pytorch.py", [], ["model.training_steps = 0"], r"model\.training_steps is 0"),
         ("train_pytorch.py", [], ["model.training_steps = -1"], r"model\.training_steps is -1"),
