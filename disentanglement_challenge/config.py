@@ -1,7 +1,6 @@
 """Reading gin files and bindings, and saying what is wrong with them in one line."""
 
 import copy
-import difflib
 import importlib.util  # noqa: F401 (gin 0.4.0 uses it for includes and leaves the import to others)
 import inspect
 import logging
@@ -15,7 +14,7 @@ from typing import Any
 import gin
 from gin import config as gin_config
 
-from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.errors import ConfigError, did_you_mean
 
 ROOT = Path(__file__).resolve().parent.parent
 GIN_FOLDER = ROOT / "gin"
@@ -137,12 +136,7 @@ def _find(file: str) -> Path:
     # Spelled as they would be given: in the folder that was, or relative to the gin folder.
     known = [str(path) for path in Path(file).parent.glob("*.gin")]
     known += [str(path.relative_to(GIN_FOLDER)) for path in GIN_FOLDER.rglob("*.gin")]
-    raise ConfigError(f"no gin file {file!r}{_nearest(file, known)}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    raise ConfigError(f"no gin file {file!r}{did_you_mean(file, known)}")
 
 
 def _names() -> list[str]:
@@ -161,11 +155,11 @@ def _explain(error: Exception) -> str:
     unknown = re.search(r"No configurable matching(?: reference)? '@?([^']+?)(?:\(\))?'", message)
     if unknown:
         name = unknown.group(1)
-        return f"there is nothing called {name!r} to configure{_nearest(name.rsplit('/', 1)[-1], _names())}"
+        return f"there is nothing called {name!r} to configure{did_you_mean(name.rsplit('/', 1)[-1], _names())}"
     parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", message)
     if parameter:
         configurable, name = parameter.groups()
-        return f"{configurable!r} has no parameter {name!r}{_nearest(name, _parameters(configurable))}"
+        return f"{configurable!r} has no parameter {name!r}{did_you_mean(name, _parameters(configurable))}"
     return message.strip().splitlines()[0]
 
 
@@ -181,7 +175,8 @@ def _check_references() -> None:
     for _, parameters in gin_config._CONFIG.items():
         for value in _flattened(list(parameters.values())):
             if isinstance(value, gin_config._UnknownConfigurableReference):
-                raise ConfigError(f"there is nothing called '@{value.selector}'{_nearest(value.selector, _names())}")
+                hint = did_you_mean(value.selector, _names())
+                raise ConfigError(f"there is nothing called '@{value.selector}'{hint}")
             if isinstance(value, gin_config.ConfigurableReference) and value.selector == "gin.macro":
                 name = "/".join(value.scopes)
                 if (name, "gin.macro") not in gin_config._CONFIG:

@@ -4,6 +4,9 @@ Each is raised where the fact is known, with one sentence that names the thing, 
 Only the scripts turn one into an exit code; anything else that escapes is a bug and keeps its traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class ChallengeError(Exception):
     """Base of the family; the message is a single line meant for the user."""
@@ -39,3 +42,9 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number  # as the shell reports a process that a signal has ended
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """How a message about an unknown name goes on: "; did you mean 'nearest'?", or nothing where none is near."""
+    close = difflib.get_close_matches(str(name), list(dict.fromkeys(known)), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

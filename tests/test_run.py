@@ -170,7 +170,7 @@ def test_a_model_exported_with_the_starter_kit(tmp_path, embedded_data_path):
 @pytest.mark.parametrize(
     ("script", "arguments", "bindings", "message"),
     [
-        ("train_pytorch.py", ["--dataset", "mpi3d_embeded"], [], "did you mean 'mpi3d_embedded'.*known are"),
+        ("train_pytorch.py", ["--dataset", "mpi3d_embeded"], [], "known are.*did you mean 'mpi3d_embedded'"),
         ("train_pytorch.py", ["--dataset", "mpi3d_real"], [], r"no file .*mpi3d_real\.npz; download"),
         ("train_pytorch.py", [], ["encoder.num_latents = 3"], "'num_latents'; did you mean 'num_latent'"),
         ("train_pytorch.py", [], ["encodr.num_latent = 3"], "'encodr' .*did you mean 'encoder'"),

@@ -1,6 +1,5 @@
 """Data sets by name: the one table in which a new one is entered."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from disentanglement_challenge.data.embedded import SIZES, load_embedded
 from disentanglement_challenge.data.folder import load_folder
 from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.environment import data_path, get_dataset_name
-from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.errors import DataError, did_you_mean
 
 LOADERS: dict[str, Callable[[str, Path], NamedGroundTruthData]] = {
     **dict.fromkeys(SIZES, load_embedded),
@@ -45,6 +44,4 @@ def get_named_ground_truth_data(name: str = "auto") -> NamedGroundTruthData:
 def check_name(name: object) -> None:
     """Raises DataError for what is not a key of `LOADERS`."""
     if name not in LOADERS:
-        close = difflib.get_close_matches(str(name), LOADERS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise DataError(f"unknown data set {name!r}; {hint}known are {', '.join(LOADERS)}")
+        raise DataError(f"unknown data set {name!r}; known are {', '.join(LOADERS)}{did_you_mean(name, LOADERS)}")

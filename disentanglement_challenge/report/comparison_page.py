@@ -227,4 +227,7 @@ def _recorded_runs(path: Path) -> list[Run]:
             for run in content["runs"]
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is not what a sweep writes ({type(error).__name__}: {error})") from error
+        raise DataError(
+            f"{path} is not what a sweep writes ({type(error).__name__}: {error}); "
+            "name its results.json, or the folder of an experiment"
+        ) from error

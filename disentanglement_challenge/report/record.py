@@ -143,6 +143,11 @@ def find_experiment(name: str) -> Path:
     raise DataError(f"there is no experiment {name!r}: neither {places} is there")
 
 
+def _parts(experiment: Experiment) -> list[Path]:
+    parts = (experiment.train, experiment.model.parent, experiment.metrics, experiment.scores)
+    return [part for part in parts if part.exists()]
+
+
 def read_record(path: Path) -> Record:
     """Reads what an experiment's folder holds.
 
@@ -154,9 +159,10 @@ def read_record(path: Path) -> Record:
     if not experiment.train.exists() and experiment.unfinished.train.exists():
         missing.append("Training has not come to its end: this page shows what it has left so far.")
         experiment = experiment.unfinished
-    parts = (experiment.train, experiment.model.parent, experiment.metrics, experiment.scores)
-    if not any(part.exists() for part in parts):
-        raise DataError(f"{path} is no experiment: it holds no {', '.join(part.name for part in parts[:-1])} or scores")
+    if not _parts(experiment):
+        inside = sorted(file.name for file in path.iterdir() if _parts(Experiment(file))) if path.is_dir() else []
+        hint = f"; it holds experiments, such as {inside[0]}: name those" if inside else ""
+        raise DataError(f"{path} is no experiment: it holds no train, representation, metrics or scores{hint}")
     content: dict[str, Any] = {}
     _read_training(experiment, content, missing)
     _read_evaluation(experiment, content, missing)

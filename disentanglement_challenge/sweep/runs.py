@@ -1,6 +1,5 @@
 """The runs of a table: one for each row, which is a gin file, and each seed; and carrying one out."""
 
-import difflib
 import json
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import gin
 
 from disentanglement_challenge.config import GIN_FOLDER, bound_value, gin_configuration
 from disentanglement_challenge.environment import get_dataset_name
-from disentanglement_challenge.errors import ChallengeError, ConfigError
+from disentanglement_challenge.errors import ChallengeError, ConfigError, did_you_mean
 from disentanglement_challenge.evaluation.harness import check_settings, evaluate
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
@@ -70,9 +69,7 @@ def choose_rows(folder: Path, wanted: Sequence[str] | None) -> list[str]:
     rows = sorted((file.stem for file in folder.glob("*.gin")), key=_natural)
     for row in wanted or ():
         if row not in rows:
-            close = difflib.get_close_matches(row, rows, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(f"{folder.name} has no row {row!r}; {hint}rows are {', '.join(rows)}")
+            raise ConfigError(f"{folder.name} has no row {row!r}; rows are {', '.join(rows)}{did_you_mean(row, rows)}")
     return [row for row in rows if not wanted or row in wanted]
 
 

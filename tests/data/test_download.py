@@ -408,7 +408,7 @@ def test_the_list_says_what_is_here(tmp_path):
 def test_an_unknown_name_on_the_command_line(tmp_path):
     result = command("download", "shapes3", data_path=tmp_path)
     assert result.returncode == 1
-    assert re.match("error: unknown data set 'shapes3'; did you mean 'shapes3d'", result.stderr)
+    assert re.match("error: unknown data set 'shapes3'; known are .*; did you mean 'shapes3d'", result.stderr)
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -104,5 +104,5 @@ def test_no_room(tmp_path, tiny_sizes, images, monkeypatch):
 
 
 def test_an_unknown_name_lists_the_known(monkeypatch):
-    with pytest.raises(DataError, match=r"did you mean 'mpi3d_real'.*mpi3d_embedded.*mpi3d_toy"):
+    with pytest.raises(DataError, match=r"mpi3d_embedded.*mpi3d_toy.*did you mean 'mpi3d_real'"):
         get_named_ground_truth_data("mpi3d_rael")

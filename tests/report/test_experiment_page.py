@@ -306,6 +306,9 @@ def test_what_is_no_experiment(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     with pytest.raises(DataError, match="is no experiment: it holds no train, representation, metrics or scores"):
         read_record(find_experiment("photos"))
+    (tmp_path / "photos" / "mine" / "train").mkdir(parents=True)
+    with pytest.raises(DataError, match="or scores; it holds experiments, such as mine: name those"):
+        read_record(find_experiment("photos"))
 
 
 def test_names_are_text_and_never_markup(tmp_path, small_experiment):

@@ -165,7 +165,7 @@ def test_mistakes_are_one_line(table, tmp_path, embedded_data_path):
     table("quick")
     code, _, stderr = finish(start(table, tmp_path / "out", embedded_data_path, "--rows", "quik"))
     assert code == 1
-    assert stderr == "error: mine has no row 'quik'; did you mean 'quick'? rows are quick\n"
+    assert stderr == "error: mine has no row 'quik'; rows are quick; did you mean 'quick'?\n"
     assert not (tmp_path / "out").exists()
 
 
