@@ -42,6 +42,8 @@ def main(flags: argparse.Namespace) -> None:
             draw_report(experiment, flags.debug)
             return
     scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics, flags.sandbox)
+    if flags.evaluate_only:  # which may be TorchScript, a torch.export program or ONNX
+        print(f"representation function: {experiment.model_to_score}")
     Console().print(score_table(scores))
     print(f"scores: {experiment.scores}   (whole run: {time.monotonic() - started:.0f} s)")
     draw_report(experiment, flags.debug)
@@ -88,7 +90,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--all_metrics",
         action="store_true",
-        help="also beta-VAE score, modularity and explicitness, unsupervised scores, and how many latents are active",
+        help="also beta-VAE score, modularity and explicitness, and unsupervised scores",
     )
     parser.add_argument(
         "--sandbox",

@@ -1,6 +1,7 @@
 """What the scripts share: their flags, and turning an error the user can put right into one line and an exit code."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -59,6 +60,9 @@ def run_script(main: Callable[[], None], debug: bool) -> None:
 
     1 on an error of the ChallengeError family; after a signal 128 and the signal's number, 130 for Ctrl-C.
     """
+    # What the imports made is there to stay: no collection need go through it again, at the end of the process least of
+    # all, where that takes a second.
+    gc.freeze()
     try:
         main()
     except ChallengeError as error:

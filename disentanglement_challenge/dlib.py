@@ -4,6 +4,9 @@ The library is used as published. What this module does, it does around the impo
 
 * TensorFlow 2.16 removed `tf.estimator`, which gin's TensorFlow half subclasses a hook from: it is given one that has
   that class, from `tf.compat.v1.train` where it lives on.
+* TensorFlow loads Keras when it is imported, which takes almost as long as the rest of it, and which nothing here
+  uses. It is told to use Keras 2 for the length of the import, which is not installed, so it loads neither;
+  `tensorflow.keras` is still there for whoever asks for it.
 * Three sources of noise on a user's first screen are silenced for the length of the import, and no longer:
   TensorFlow's start-up log, gin's deprecation notice for the library's `blacklist=` (eleven times), and distutils'
   deprecation notice.
@@ -42,6 +45,18 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 @contextmanager
+def _without_keras() -> Iterator[None]:
+    before = os.environ.get("TF_USE_LEGACY_KERAS")
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("TF_USE_LEGACY_KERAS")
+        if before is not None:
+            os.environ["TF_USE_LEGACY_KERAS"] = before
+
+
+@contextmanager
 def _quiet_import() -> Iterator[None]:
     def drop_deprecation(record: logging.LogRecord) -> bool:
         return "is deprecated. Please use" not in record.getMessage()
@@ -60,7 +75,7 @@ def _quiet_import() -> Iterator[None]:
         root.handlers[:] = handlers
 
 
-with _quiet_import():
+with _quiet_import(), _without_keras():
     import tensorflow
 
     if not hasattr(tensorflow, "estimator"):

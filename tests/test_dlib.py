@@ -25,16 +25,16 @@ def run_library_tests(tmp_path, *files):
     )
 
 
-# The others are as quick to write again as to run: dci_test alone fits boosted trees for two minutes.
-@pytest.mark.parametrize("name", ["factor_vae", "mig", "irs", "utils", "beta_vae", "modularity_explicitness"])
+@pytest.mark.parametrize("name", ["factor_vae", "mig", "irs", "utils"])
 def test_the_librarys_metric_tests(tmp_path, name):
     result = run_library_tests(tmp_path, METRICS / f"{name}_test.py")
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert " passed" in result.stdout
 
 
+# dci_test alone fits boosted trees for two minutes.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dci", "sap_score", "unsupervised_metrics"])
+@pytest.mark.parametrize("name", ["dci", "sap_score", "beta_vae", "modularity_explicitness", "unsupervised_metrics"])
 def test_the_librarys_slow_metric_tests(tmp_path, name):
     result = run_library_tests(tmp_path, METRICS / f"{name}_test.py")
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
@@ -51,3 +51,13 @@ def test_what_the_import_filtered_passes_again(caplog):
     assert dlib.dci is not None
     logging.getLogger().warning("Argument x is deprecated. Please use y.")
     assert "Please use y" in caplog.text
+
+
+def test_the_import_leaves_keras_to_those_who_ask_for_it():
+    code = """
+import os, sys
+import disentanglement_challenge.dlib, tensorflow
+assert "keras" not in sys.modules and "TF_USE_LEGACY_KERAS" not in os.environ
+assert tensorflow.keras.version().startswith("3.") and "keras" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

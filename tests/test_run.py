@@ -164,6 +164,7 @@ def test_a_model_exported_with_the_starter_kit(tmp_path, embedded_data_path):
         DISENTANGLEMENT_LIB_DATA=embedded_data_path,
     )
     assert result.returncode == 0, result.stderr
+    assert f"representation function: {path}\n" in result.stdout
     assert len(json.loads((tmp_path / "theirs" / "scores.json").read_text())) == 5
 
 

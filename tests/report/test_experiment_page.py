@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -290,7 +291,7 @@ def test_files_of_different_models_are_not_shown_as_one(tmp_path, small_experime
 def test_the_command_writes_the_page_and_a_mistake_is_one_line(tmp_path, small_experiment):
     copy = copy_of(small_experiment, tmp_path)
     command = [sys.executable, "-m", "disentanglement_challenge.report"]
-    environment = {"PATH": "", "AICROWD_OUTPUT_PATH": str(tmp_path)}
+    environment = {**os.environ, "AICROWD_OUTPUT_PATH": str(tmp_path)}
     written = subprocess.run([*command, "copy"], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert written.returncode == 0, written.stderr
     assert written.stdout == f"{copy.report}\n"
