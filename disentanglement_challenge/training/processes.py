@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+
+# Functions of it keep the process group of the time when it is first imported as a default argument: were that later,
+# by PyTorch's optimisers, gloo's threads would outlive the group, and one that lets go of a tensor while the
+# interpreter ends is aborted.
+import torch.distributed.nn
 from torch import Tensor, distributed, nn
 
 T = TypeVar("T")

@@ -51,4 +51,6 @@ def losses_of_every_objective(processes):
 if __name__ == "__main__":
     with torchrun_processes(torch.device("cpu")) as processes:
         results = losses_of_every_objective(processes)
-        Path(f"{sys.argv[1]}.{processes.rank}").write_text(json.dumps({"size": processes.size, **results}))
+    threads = [Path(task, "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    content = {"size": processes.size, "threads_left": threads, **results}
+    Path(f"{sys.argv[1]}.{processes.rank}").write_text(json.dumps(content))
