@@ -1,7 +1,7 @@
 """Downloads the official files of a data set to where disentanglement_lib looks for them.
 
-The connection is requests' (with urllib3's retries for what fails before an answer comes); what is added here is going
-on in the middle of a file, which neither it nor pooch does, and which 12 GB need. Everything incomplete lies in
+The connection is requests' (with urllib3's retries for what fails between connection and answer); what is added here is
+going on in the middle of a file, which neither it nor pooch does, and which 12 GB need. Everything incomplete lies in
 DISENTANGLEMENT_LIB_DATA/downloads, with the SHA-256 of each finished download beside it; a file takes its place when it
 is whole and its check sum, where one is published, is right.
 """
