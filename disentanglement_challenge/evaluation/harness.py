@@ -178,12 +178,12 @@ def _loaded(
 
 def check_before_training() -> None:
     """Raises DataError or ConfigError where what gin describes, data set and encoder, cannot be scored once trained."""
-    _check_factors(get_named_ground_truth_data())
     if bound_parameters("encoder").get("num_latent") == 1:
         raise ConfigError(
             "encoder.num_latent is 1, which cannot be scored, as SAP and MIG are gaps between two latents; "
             "train_pytorch.py trains it"
         )
+    _check_factors(get_named_ground_truth_data())
 
 
 def _check_factors(ground_truth_data: NamedGroundTruthData) -> None:
