@@ -15,7 +15,7 @@ from rich.table import Table
 from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.evaluation.harness import Scores, check_data, check_settings, evaluate
+from disentanglement_challenge.evaluation.harness import Scores, check_before_training, check_settings, evaluate
 from disentanglement_challenge.evaluation.metrics import ACTIVITY
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.loop import train_and_export
@@ -34,7 +34,7 @@ def main(flags: argparse.Namespace) -> None:
     if not flags.evaluate_only:
         check_settings(files, bindings, flags.all_metrics)  # not after days of training
         with gin_configuration(files, bindings):
-            check_data()
+            check_before_training()
             print(train_and_export(experiment, overwrite=flags.overwrite, resume=flags.resume))
         print(f"representation function: {experiment.model}")
         if experiment.scores.exists():  # training again would have taken them away

@@ -48,7 +48,7 @@ from disentanglement_challenge.evaluation.table import sample_codes
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import export_model, import_model
 from disentanglement_challenge.export.representor import make_representor
-from disentanglement_challenge.files import write_json
+from disentanglement_challenge.files import make_folder, write_json
 from disentanglement_challenge.models import MeanEncoder, make_vae
 
 DATASET = "mpi3d_embedded_full"
@@ -80,7 +80,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 def whole(num_latent: int, engine: str) -> dict[str, Any]:
     """A real evaluation: seconds of each metric and of what is shared by them, and the scores."""
-    with TemporaryDirectory(dir="scratch") as folder:
+    with TemporaryDirectory(dir=make_folder(Path("scratch"))) as folder:
         experiment = Experiment(Path(folder) / "e")
         export_untrained(experiment, num_latent)
         bindings = [f"dataset.name = {DATASET!r}", f"evaluation.engine = {engine!r}"]
@@ -95,7 +95,7 @@ def whole(num_latent: int, engine: str) -> dict[str, Any]:
 def library_in_part(num_latent: int) -> dict[str, Any]:
     """Extrapolated seconds of each metric by disentanglement_lib's own code; see the top of this file."""
     data = get_named_ground_truth_data(DATASET)
-    with TemporaryDirectory(dir="scratch") as folder:
+    with TemporaryDirectory(dir=make_folder(Path("scratch"))) as folder:
         experiment = Experiment(Path(folder) / "e")
         export_untrained(experiment, num_latent)
         representation = make_representor(import_model(experiment.model))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
@@ -15,8 +16,11 @@ import torch
 from conftest import ROOT
 from torch import nn
 
+from benchmarks.check_scores import compare
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.evaluation.harness import Score
+from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import read_metadata
@@ -270,3 +274,19 @@ def test_check_scores_compares_the_engines_and_leaves_the_experiment_alone(finis
     assert result.returncode in (0, 1)
     assert "Traceback" not in result.stderr
     assert before == {name: (path / name).stat().st_mtime_ns for name in files_below(path)}
+
+
+@pytest.mark.parametrize(
+    ("metric", "difference", "within"),
+    [
+        ("mig", 0.0, True),
+        ("mig", 1e-9, False),
+        ("sap_score", -0.9e-3, True),
+        ("sap_score", -1.1e-3, False),
+        ("irs", math.nan, False),
+    ],
+)
+def test_check_scores_allows_what_the_exact_engine_promises(metric, difference, within):
+    library = {name: Score(math.nan if name == "dci" else 0.5, 1.0) for name in METRICS}
+    exact = {**library, metric: Score(0.5 + difference, 1.0)}
+    assert compare(exact, library)[1] == within

@@ -45,8 +45,12 @@ def main(flags: argparse.Namespace) -> None:
     for name in flags.names:
         check_name(name)
     for name in flags.names:
-        for source in CATALOGUE[name].sources if name in CATALOGUE else ():
-            download(source, data_path())
+        entry = CATALOGUE.get(name)
+        if entry is not None and entry.is_ready(data_path()):
+            print(f"{name}: converted already, nothing to download")
+        elif entry is not None:
+            for source in entry.sources:
+                download(source, data_path())
         data = get_named_ground_truth_data(name)
         print(f"{name}: ready, factor sizes {data.factors_num_values}")
 

@@ -82,7 +82,7 @@ class NpzMember:
             self._stream.seek(self._start + start * item_bytes)
             content = self._stream.read((stop - start) * item_bytes)
         if len(content) < (stop - start) * item_bytes:
-            raise DataError(f"{self._archive} is damaged (it ends early); get it again")
+            raise DataError(f"{self._archive} is damaged (it ends early); move it away and get it again")
         return np.frombuffer(content, dtype=self.dtype).reshape(stop - start, *item_shape)
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ def _reading(archive: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
-        raise DataError(f"{archive} is damaged ({error or 'it ends early'}); get it again") from error
+        raise DataError(f"{archive} is damaged ({error or 'it ends early'}); move it away and get it again") from error
     except (NotImplementedError, RuntimeError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error})") from error
     except OSError as error:

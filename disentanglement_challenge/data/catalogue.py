@@ -42,14 +42,20 @@ class Entry:
         """Whether its files are here, in a word or two."""
         if not self.converted:
             return "made as needed"
-        ready = (data_path / self.converted / "images.npy").exists()
+        if self.is_ready(data_path):
+            return "here, ready"
         if not self.sources:
-            return "here, ready" if ready else "made on first use"
+            return "made on first use"
         here = [(data_path / source.target).exists() for source in self.sources]
-        if not all(here):
-            # The loader needs no archive that it has converted, so long as there is nothing else to read.
-            return "here, ready" if ready and len(here) == 1 else "incomplete" if any(here) else "not here"
-        return "here, ready" if ready else "here, converted on first use"
+        return "here, converted on first use" if all(here) else "incomplete" if any(here) else "not here"
+
+    def is_ready(self, data_path: Path) -> bool:
+        """Whether it is converted, and its loader needs no file that is not here."""
+        folder = data_path / self.converted
+        if not (self.converted and (folder / "images.npy").exists() and (folder / "images.json").exists()):
+            return False
+        # The loader needs no archive that it has converted, so long as there is nothing else to read.
+        return len(self.sources) <= 1 or all((data_path / source.target).exists() for source in self.sources)
 
 
 def _mpi3d(name: str) -> Entry:

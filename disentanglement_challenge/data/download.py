@@ -1,7 +1,7 @@
 """Downloads the official files of a data set to where disentanglement_lib looks for them.
 
-The connection is requests' (with urllib3's retries for what fails before an answer comes); what is added here is going
-on in the middle of a file, which neither it nor pooch does, and which 12 GB need. Everything incomplete lies in
+The connection is requests' (with urllib3's retries for what fails between connection and answer); what is added here is
+going on in the middle of a file, which neither it nor pooch does, and which 12 GB need. Everything incomplete lies in
 DISENTANGLEMENT_LIB_DATA/downloads, with the SHA-256 of each finished download beside it; a file takes its place when it
 is whole and its check sum, where one is published, is right.
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 import requests
 from requests.adapters import HTTPAdapter
 from tqdm import tqdm
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from disentanglement_challenge.errors import DataError, OutputError
@@ -31,9 +32,11 @@ from disentanglement_challenge.files import make_folder, write_text
 _LOGGER = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
-_TIMEOUT = 60  # seconds without a byte
-# Broken connections in a row that brought nothing new, and the seconds before the second of them.
+_TIMEOUT = (10, 60)  # seconds to connect, and without a byte
+# Broken connections in a row that brought nothing new, where there is a part to go on from and where there is none; and
+# the seconds before the second of them.
 _ATTEMPTS = 6
+_FIRST_ATTEMPTS = 2
 _PAUSE = 1.0
 
 
@@ -121,7 +124,9 @@ def _receive(address: str, partial: Path, source: Source) -> None:
     """Downloads until the file is whole; goes on after a broken connection, and where an earlier process stopped."""
     session = requests.Session()
     session.headers["User-Agent"] = "disentanglement_challenge (data set download)"
-    retries = Retry(total=5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    retries = Retry(
+        total=5, connect=0, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False
+    )
     session.mount("http://", HTTPAdapter(max_retries=retries))
     session.mount("https://", HTTPAdapter(max_retries=retries))
     failures = 0
@@ -130,9 +135,9 @@ def _receive(address: str, partial: Path, source: Source) -> None:
             before = _size(partial)
             try:
                 return _receive_rest(session, address, partial, source)
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
                 failures = 0 if _size(partial) > before else failures + 1
-                if failures >= _ATTEMPTS or isinstance(error, requests.exceptions.RetryError):
+                if failures >= (_ATTEMPTS if _size(partial) else _FIRST_ATTEMPTS):
                     raise DataError(
                         f"{address}: the connection fails ({_reason(error)}); {_size(partial)} bytes are kept, "
                         "start again to go on"
@@ -192,7 +197,9 @@ def _receive_rest(session: requests.Session, address: str, partial: Path, source
                 mininterval=0.5,
             ) as bar,
         ):  # fmt: skip
-            for block in response.iter_content(_BLOCK):
+            # Some servers call a .gz file gzip-encoded. requests' iter_content would unpack it, and the sizes, the sums
+            # and the ranges are of the file.
+            for block in response.raw.stream(_BLOCK, decode_content=False):
                 file.write(block)
                 file.flush()
                 bar.update(len(block))

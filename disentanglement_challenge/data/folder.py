@@ -14,6 +14,7 @@ images can be trained on, and not be scored.
 import csv
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,12 +27,13 @@ from PIL import Image, UnidentifiedImageError
 
 from disentanglement_challenge.data.archive import NpzMember, load_npz_images
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, positions_of
-from disentanglement_challenge.data.store import files_recipe, load_or_make_images
+from disentanglement_challenge.data.store import file_stamp, load_or_make_images
 from disentanglement_challenge.errors import DataError
 
 TABLE = "factors.csv"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 _SIZE = 64
+_MAX_FACTORS = 63  # what numpy.ravel_multi_index takes
 
 
 class FolderData(IndexedGroundTruthData):
@@ -65,6 +67,12 @@ class FolderData(IndexedGroundTruthData):
             images = contents.load()
             super().__init__(name, images, [len(images)], ["image"], note, latent_factor_indices=[])
             return
+        if len(contents.names) > _MAX_FACTORS:
+            raise DataError(f"{path}: there are {len(contents.names)} factors; there may be at most {_MAX_FACTORS}")
+        for factor, column in zip(contents.names, contents.values, strict=True):
+            if column.dtype.kind == "f" and np.isnan(column).any():
+                image = int(np.isnan(column).argmax())
+                raise DataError(f"{path}: factor {factor!r} of image {image} is not a number; each image needs a value")
         columns = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in contents.values]
         factors = np.stack(columns, axis=1)
         sizes = [int(size) for size in factors.max(axis=0) + 1]
@@ -118,7 +126,9 @@ def _read_folder(path: Path) -> _Contents:
         values, names = None, []
     if not files:
         raise DataError(f"{path}: there are no pictures in it; they are files such as .png or .jpg")
-    recipe: dict[str, object] = {"files": hashlib.sha256(json.dumps(files_recipe(files)).encode()).hexdigest()}
+    # In the table's order, and each with its folder: pictures in several may have one name.
+    stamps = [[os.path.relpath(file, path), *file_stamp(file)] for file in files]
+    recipe: dict[str, object] = {"files": hashlib.sha256(json.dumps(stamps).encode()).hexdigest()}
     first = _read_picture(files[0])
 
     def make(start: int, stop: int) -> NDArray[np.uint8]:

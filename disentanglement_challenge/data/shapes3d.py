@@ -27,10 +27,10 @@ def unpack_h5(packed: Path, target: Path) -> None:
     """Writes the arrays of 3dshapes.h5 to the .npz that disentanglement_lib reads, where factors have an axis each."""
     num_images = int(np.prod(FACTOR_SIZES))
     with (
-        damage_in(packed),
-        h5py.File(packed, "r") as arrays,
         replacing(target) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        damage_in(packed),
+        h5py.File(packed, "r") as arrays,
     ):
         for key, item_shape in (("images", (64, 64, 3)), ("labels", (6,))):
             array = arrays.get(key)

@@ -40,7 +40,7 @@ _PUBLISHED = {
 
 def unpack_gzip(packed: Path, target: Path) -> None:
     """Unpacks a .gz of one file."""
-    with damage_in(packed), gzip.open(packed) as stream, replacing(target) as temporary, temporary.open("wb") as out:
+    with replacing(target) as temporary, temporary.open("wb") as out, damage_in(packed), gzip.open(packed) as stream:
         shutil.copyfileobj(stream, out)
 
 
@@ -138,6 +138,8 @@ def _read_matrix(name: str, path: Path) -> NDArray[Any]:
     except FileNotFoundError:
         raise missing_file(name, path) from None
     except (ValueError, KeyError, OverflowError, MemoryError) as error:
-        raise DataError(f"{path} is damaged or no binary matrix of NORB's; download it again") from error
+        raise DataError(
+            f"{path} is damaged or no binary matrix of NORB's; move it away and download it again"
+        ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -79,18 +79,20 @@ def finished_images(folder: Path) -> NDArray[Any] | None:
 
 
 def files_recipe(paths: Iterable[Path]) -> dict[str, object]:
-    """A recipe for images that are read from files: their names, sizes and times of change.
+    """A recipe for images that are read from files of one folder: their names and `file_stamp`s."""
+    return {path.name: file_stamp(path) for path in paths}
 
-    Raises DataError where one cannot be looked at.
+
+def file_stamp(path: Path) -> list[int]:
+    """What differs once the file has changed: its size in bytes and its time of change in nanoseconds.
+
+    Raises DataError where it cannot be looked at.
     """
-    recipe: dict[str, object] = {}
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        recipe[path.name] = [status.st_size, status.st_mtime_ns]
-    return recipe
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return [status.st_size, status.st_mtime_ns]
 
 
 # A file up to this size is read through its map, whose pages then count as this process's memory. Of a larger one each
@@ -103,10 +105,15 @@ def take_images(images: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any
 
     Raises DataError where the file is no longer there, or has become shorter.
     """
-    if isinstance(images, np.memmap) and images.nbytes > _MAPPED_BYTES:
+    if isinstance(images, np.memmap) and images.nbytes > _MAPPED_BYTES and _is_whole(images):
         return read_images(images, indices)
     # Indexing a numpy.memmap costs several times what indexing the same memory as a plain array does.
     return np.asarray(images)[indices]
+
+
+def _is_whole(images: np.memmap[Any, Any]) -> bool:
+    """Whether image i is where `offset` says; a view of a map, such as a slice, keeps the offset of the whole."""
+    return isinstance(images.base, mmap.mmap) and images.flags.c_contiguous
 
 
 def read_images(images: np.memmap[Any, Any], indices: NDArray[np.int64]) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from disentanglement_challenge.dlib import factor_vae as library
 from disentanglement_challenge.export.representor import RepresentationFunction
 
 _VOTES_AT_A_TIME = 100  # between two updates of the progress bar
+_ENCODED_AT_A_TIME = 64  # the library's, where it estimates the variances
 
 
 def compute_factor_vae(
@@ -43,9 +44,7 @@ def compute_factor_vae(
         train_accuracy, eval_accuracy and num_active_dims (in the library, the number of all latents, or 0 when all are
         pruned); and the training votes, int64 [num_latent, num_factors].
     """
-    variances = library._compute_variances(
-        ground_truth_data, representation_function, num_variance_estimate, random_state
-    )
+    variances = compute_variances(ground_truth_data, representation_function, num_variance_estimate, random_state)
     active = library._prune_dims(variances, threshold=prune_threshold)
     if not active.any():
         no_votes = np.zeros((len(variances), ground_truth_data.num_factors), dtype=np.int64)
@@ -73,3 +72,34 @@ def compute_factor_vae(
         "num_active_dims": len(active),
     }
     return scores, train_votes.T
+
+
+def compute_variances(
+    ground_truth_data: GroundTruthData,
+    representation_function: RepresentationFunction,
+    num_points: int,
+    random_state: RandomState,
+) -> NDArray[Any]:
+    """disentanglement_lib's `_compute_variances`, without all observations in memory at once (10,000 may be 3 GB).
+
+    The stream is the library's, since each observation draws what is its own, one after the other.
+
+    Args:
+        ground_truth_data: what to sample from.
+        representation_function: observations to representations [N, num_latent].
+        num_points: points to sample.
+        random_state: what to sample with.
+
+    Returns:
+        The unbiased variance of each latent, float [num_latent].
+    """
+    factors = ground_truth_data.sample_factors(num_points, random_state)
+    codes = [
+        representation_function(
+            ground_truth_data.sample_observations_from_factors(
+                factors[start : start + _ENCODED_AT_A_TIME], random_state
+            )
+        )
+        for start in range(0, num_points, _ENCODED_AT_A_TIME)
+    ]
+    return np.var(np.concatenate(codes), axis=0, ddof=1)

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge import dlib
 from disentanglement_challenge.allocation import keep_freed_memory
-from disentanglement_challenge.config import bound_value, gin_configuration
+from disentanglement_challenge.config import bound_parameters, bound_value, gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import use_cuda
 from disentanglement_challenge.errors import ConfigError, DataError, OutputError, RepresentationError
 from disentanglement_challenge.evaluation.exact import exact_metric
 from disentanglement_challenge.evaluation.metrics import ACTIVITY, METRICS, MORE_METRICS
+from disentanglement_challenge.evaluation.settings import check_numbers
 from disentanglement_challenge.evaluation.table import RepresentationTable
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import import_model, read_metadata
@@ -158,6 +159,7 @@ def check_settings(gin_files: Sequence[str] = (), gin_bindings: Sequence[str] = 
     """Raises ConfigError where a metric cannot be computed under these settings; reads no data and no model."""
     for files, bindings in _configurations(gin_files, gin_bindings, all_metrics).values():
         with gin_configuration(files, bindings):
+            check_numbers()
             Evaluation()
 
 
@@ -174,15 +176,24 @@ def _loaded(
         yield sandboxed
 
 
-def check_data() -> None:
-    """Raises DataError where the data set that gin names, or the environment, cannot be scored."""
+def check_before_training() -> None:
+    """Raises DataError or ConfigError where what gin describes, data set and encoder, cannot be scored once trained."""
+    if bound_parameters("encoder").get("num_latent") == 1:
+        raise ConfigError(
+            "encoder.num_latent is 1, which cannot be scored, as SAP and MIG are gaps between two latents; "
+            "train_pytorch.py trains it"
+        )
     _check_factors(get_named_ground_truth_data())
 
 
 def _check_factors(ground_truth_data: NamedGroundTruthData) -> None:
-    if ground_truth_data.num_factors == 0:
+    fault = "it has no factors" if ground_truth_data.num_factors == 0 else ""
+    for name, size in zip(ground_truth_data.factor_names, ground_truth_data.factors_num_values, strict=True):
+        if size == 1:
+            fault = f"its factor {name!r} has one value, so that there is nothing to tell apart"
+    if fault:
         raise DataError(
-            f"data set {ground_truth_data.name!r} cannot be scored, as it has no factors; train_pytorch.py trains on it"
+            f"data set {ground_truth_data.name!r} cannot be scored, as {fault}; train_pytorch.py trains on it"
         )
 
 

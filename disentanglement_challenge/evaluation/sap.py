@@ -36,6 +36,9 @@ from disentanglement_challenge.export.representor import RepresentationFunction
 _C = 0.01
 _TOLERANCE = 1e-4
 _MAX_ITERATIONS = 1000
+# A latent whose training values are all within this of 0 is left to the library. Measured at 10,000 points: for values
+# within 4e-5 a score differed by 5e-3, for those within 5e-4 an accuracy by 1.4e-3.
+_NEARLY_ZERO = 1e-3
 
 
 def compute_sap(
@@ -103,17 +106,19 @@ def svm_accuracies(
         test_classes = np.where(np.isin(y_test, values), np.searchsorted(values, y_test), -1)
         accuracies[:, j] = _accuracies(mus, order, classes, np.bincount(classes), mus_test, test_classes)
 
-    # On a constant latent, values with the same number of points have the same problem, and the rounding of the
-    # library's sums decides between them: only these give its answer. Latents that died alike are fitted once.
-    constant = np.flatnonzero(mus.min(axis=1) == mus.max(axis=1))
-    if len(constant):
-        inputs = np.column_stack([mus[constant, 0], mus_test[constant]])
+    # On a latent that is constant, or nearly zero, values with the same number of points have the same problem, or
+    # nearly so, and the rounding of the library's sums decides between them: only these give its answer. Latents that
+    # died alike are fitted once.
+    lowest, highest = mus.min(axis=1), mus.max(axis=1)
+    dead = np.flatnonzero((lowest == highest) | (np.maximum(-lowest, highest) < _NEARLY_ZERO))
+    if len(dead):
+        inputs = np.column_stack([mus[dead], mus_test[dead]])
         _, first, copy_of = np.unique(inputs, axis=0, return_index=True, return_inverse=True)
-        distinct = constant[first]
+        distinct = dead[first]
         fitted = sap_score.compute_score_matrix(
             mus[distinct], ys, mus_test[distinct], ys_test, continuous_factors=False
         )
-        accuracies[constant] = fitted[copy_of]
+        accuracies[dead] = fitted[copy_of]
     return accuracies
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ import official
 import pytest
 from PIL import Image
 
+from disentanglement_challenge.data import __main__ as command
 from disentanglement_challenge.data import cars3d, shapes3d, store
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.errors import DataError, OutputError
@@ -59,7 +61,7 @@ def test_a_truncated_archive_is_damaged(data_path, save, part):
     path = official.write_mpi3d(data_path, "mpi3d_toy", save)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
-    refused("mpi3d_toy", "damaged")
+    refused("mpi3d_toy", "damaged.*; move it away and get it again")
     path.write_bytes(content)
     np.testing.assert_array_equal(
         get_named_ground_truth_data("mpi3d_toy").images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
@@ -106,7 +108,7 @@ def test_nothing_of_a_damaged_archive_is_gone_on_from(data_path, monkeypatch):
     )
 
 
-def test_an_archive_may_go_once_it_is_converted(data_path):
+def test_an_archive_may_go_once_it_is_converted(data_path, monkeypatch, capsys):
     images = get_named_ground_truth_data
     for name, write in (
         ("mpi3d_real", lambda: official.write_mpi3d(data_path, "mpi3d_real")),
@@ -117,6 +119,10 @@ def test_an_archive_may_go_once_it_is_converted(data_path):
         before = images(name).images
         path.unlink()
         np.testing.assert_array_equal(images(name).images, before)
+        with monkeypatch.context() as context:
+            context.setattr(command, "download", lambda source, path: pytest.fail(f"{source.target} is not needed"))
+            command.main(Namespace(command="download", names=[name]))
+        assert f"{name}: converted already, nothing to download" in capsys.readouterr().out
 
 
 def test_the_pickle_in_dsprites_is_not_opened(data_path, tmp_path, monkeypatch):
@@ -232,7 +238,7 @@ def norb_with(data_path, kind, change):
 @pytest.mark.parametrize(
     ("kind", "change", "match"),
     [
-        ("dat", lambda content: content[:-100], "damaged"),
+        ("dat", lambda content: content[:-100], "damaged.*; move it away and download it again"),
         ("dat", lambda content: b"", "damaged"),
         ("dat", lambda content: b"\0" * 1000, "damaged"),
         ("cat", lambda content: official.matrix_bytes(np.zeros(7, np.int32)), r"\(7,\)"),
@@ -329,6 +335,14 @@ def test_the_published_shapes3d_becomes_the_librarys_archive(data_path):
     with np.load(target) as arrays:
         np.testing.assert_array_equal(arrays["images"], images.reshape(*official.SHAPES3D_SIZES, 64, 64, 3))
         np.testing.assert_array_equal(arrays["labels"], labels.reshape(*official.SHAPES3D_SIZES, 6))
+    target.unlink()
+    content = bytearray(packed.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 1000] = bytes(1000)
+    packed.write_bytes(content)
+    with pytest.raises(DataError, match=r"3dshapes\.h5: what was downloaded is damaged"):
+        shapes3d.unpack_h5(packed, target)
+    assert list(data_path.iterdir()) == [packed]
 
 
 def test_only_cars_come_out_of_their_archive(data_path):

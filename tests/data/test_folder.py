@@ -14,15 +14,17 @@ from disentanglement_challenge.errors import DataError
 COLORS, ANGLES = ["blue", "red"], ["9", "10", "100"]
 
 
-def write_pictures(folder, channels=3, table=True, suffix=".png"):
+def write_pictures(folder, channels=3, table=True, place="picture{}.png"):
     """Six pictures in random order; picture i has the i-th combination of COLORS and ANGLES."""
     folder.mkdir(parents=True, exist_ok=True)
     images = official.pixels(6, 64, 64, channels)
     rows = ["file,color,angle"]
     for i in RandomState(3).permutation(6):
         picture = images[i] if channels == 3 else images[i, ..., 0]
-        Image.fromarray(picture).save(folder / f"picture{i}{suffix}")
-        rows.append(f"picture{i}{suffix}, {COLORS[i // 3]}, {ANGLES[i % 3]}")
+        file = folder / place.format(i, color=COLORS[i // 3], angle=ANGLES[i % 3])
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(file)
+        rows.append(f"{file.relative_to(folder)}, {COLORS[i // 3]}, {ANGLES[i % 3]}")
     if table:
         (folder / "factors.csv").write_text("\n".join(rows) + "\n")
     return images
@@ -42,12 +44,14 @@ def test_pictures_and_their_table(tmp_path, channels):
     np.testing.assert_array_equal(data.index_to_factors(data.factors_to_index(factors)), factors)
 
 
-def test_a_changed_picture_is_read_again(tmp_path):
-    write_pictures(tmp_path)
-    before = np.array(FolderData(tmp_path).images)
-    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "picture0.png")
-    after = FolderData(tmp_path).images
-    assert (before != after).any(axis=(1, 2, 3)).sum() == 1
+@pytest.mark.parametrize("place", ["picture{}.png", "{color}/{angle}.png"])
+def test_a_changed_picture_is_read_again(tmp_path, place):
+    write_pictures(tmp_path, place=place)
+    for picture in sorted(tmp_path.rglob("*.png")):
+        before = np.array(FolderData(tmp_path).images)
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(picture)
+        after = FolderData(tmp_path).images
+        assert (before != after).any(axis=(1, 2, 3)).sum() == 1
 
 
 def test_an_npz(tmp_path):
@@ -99,6 +103,8 @@ def test_without_factors_every_image_is_drawn_and_none_is_scored(tmp_path, as_np
         ("file,a,b\npicture0.png,1,1\npicture1.png,1,2\npicture2.png,2,1\n", r"make 4 .* and a 2, b 2 has none"),
         ("file,a\npicture0.png,red\npicture1.png,red\n", r"1 a\) make 1 combinations .* 2 images.* and a red has 2"),
         (b"file,a\n\xff\xfe,1\n", "cannot be read"),
+        ("file,a\npicture0.png,1\npicture1.png,nan\n", "factor 'a' of image 1 is not a number"),
+        (f"file{',a' * 64}\npicture0.png{',1' * 64}\n", "there are 64 factors; there may be at most 63"),
         ("file,a\n", "no pictures"),
     ],
 )
@@ -150,6 +156,7 @@ def test_a_damaged_picture(tmp_path):
         ({"images": official.pixels(4, 64, 64), "factors": np.zeros(4)}, r"\(4,\); 4 images need"),
         ({"images": official.pixels(4, 64, 64), "factors": np.array([["a"]] * 4)}, "factors are <U1"),
         ({"images": official.pixels(4, 64, 64), "factors": np.zeros((4, 1))}, "make 1 combinations"),
+        ({"images": official.pixels(1, 64, 64), "factors": np.full((1, 1), np.nan)}, "'factor_0' of image 0 is not a"),
         (
             {"images": official.pixels(2, 64, 64), "factors": np.eye(2)[:, :1], "factor_names": np.array(["a", "b"])},
             "must be 1 texts",

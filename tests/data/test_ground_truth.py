@@ -86,6 +86,8 @@ def test_batches_of_a_large_file_are_the_same(tmp_path, monkeypatch, dtype):
         read = next(large)
         assert read.dtype == batch.dtype
         assert torch.equal(read, batch)
+    for part in (mapped.images[10:], mapped.images[::-2], mapped.images[:, 1:]):
+        np.testing.assert_array_equal(store.take_images(part, np.array([3, 1])), np.array(part)[[3, 1]])
     with (tmp_path / "images.npy").open("r+b") as file:
         file.truncate(1000)
     with pytest.raises(DataError, match="has become shorter"):

@@ -6,12 +6,15 @@ import numpy as np
 import official
 import pytest
 import torch
+from numpy.random import RandomState
 
+from disentanglement_challenge import dlib
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.evaluation.factor_vae import compute_variances
 from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
@@ -104,6 +107,19 @@ def test_the_exact_engine_scores_what_is_drawn_at_random_as_the_library_does(dat
     assert exact["mig"] == pytest.approx(library["mig"], abs=1e-9)
     assert exact["irs"] == pytest.approx(library["irs"], abs=1e-6)
     assert exact["sap_score"] == pytest.approx(library["sap_score"], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", [*sorted(RANDOM), "dsprites_noshape", "smallnorb"])
+def test_the_variances_are_the_librarys_and_so_is_the_stream_after_them(data_path, name):
+    """Observed in batches, where the library observes all at once."""
+    WRITE[name](data_path)
+    data = get_named_ground_truth_data(name)
+    ours, theirs = RandomState(0), RandomState(0)
+    arguments = data, lambda observations: observations[:, 30:34, 20].reshape(len(observations), -1), 150
+    variances = compute_variances(*arguments, ours)
+    np.testing.assert_array_equal(variances, dlib.factor_vae._compute_variances(*arguments, theirs))
+    assert variances.any()
+    assert ours.uniform() == theirs.uniform()
 
 
 @pytest.mark.parametrize("name", sorted(RANDOM))

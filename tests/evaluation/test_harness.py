@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import disentanglement_challenge.models.vae  # noqa: F401 (what gin calls encoder)
 from disentanglement_challenge import dlib
 from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
 from disentanglement_challenge.data import named
@@ -308,6 +309,24 @@ def test_a_wrong_binding(experiment, tiny, binding, message):
         evaluate(experiment, [], [*SMALL, binding])
 
 
+@pytest.mark.parametrize("bindings", [SMALL, LIBRARY])
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("dci.num_train = 0", r"dci\.num_train is 0"),
+        ("discretizer.num_bins = 0", r"discretizer\.num_bins is 0"),
+        ("irs.diff_quantile = 99", r"irs\.diff_quantile is 99; it must be a number from 0 to 1"),
+        ("prune_dims.threshold = 'low'", r"prune_dims\.threshold is 'low'; it must be a number$"),
+        ("activity.threshold = None", r"activity\.threshold is None"),
+        ("representation_table.memory_limit = 0", r"memory_limit is 0; it must be a number of at least 1"),
+        ("sandbox.time_limit = -1", r"sandbox\.time_limit is -1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_said_before_any_work(bindings, binding, message):
+    with pytest.raises(ConfigError, match=message):
+        check_settings([], [*bindings, binding])
+
+
 def test_the_matrices_behind_the_scores_give_the_scores(experiment, tiny):
     """By disentanglement_lib's own functions, where it has one that takes the matrix."""
     scores = {metric: score.value for metric, score in evaluate(experiment, [], SMALL).items()}
@@ -378,6 +397,19 @@ def test_all_metrics_come_from_the_same_table_and_leave_scores_json_alone(experi
     assert scores["activity"].value == (codes.var(axis=0) > 0.01).sum()
     saved = json.loads((experiment.metrics / "activity" / "results" / "aggregate" / "evaluation.json").read_text())
     assert len(saved["evaluation_results.activity"]) == 4
+
+
+def test_what_cannot_be_scored_is_said_before_training(tiny, monkeypatch):
+    flat = IndexedGroundTruthData("flat", tiny.images, [3, 1, 8], ["a", "b", "c"])
+    monkeypatch.setitem(named.LOADERS, "flat", lambda name, path: flat)
+    for bindings, error, message in (
+        (["dataset.name = 'flat'"], DataError, "'flat' cannot be scored, as its factor 'b' has one value"),
+        (["dataset.name = 'tiny'", "N = 1", "encoder.num_latent = %N"], ConfigError, r"encoder\.num_latent is 1"),
+    ):
+        with gin_configuration([], bindings), pytest.raises(error, match=rf"{message}.*train_pytorch\.py trains"):
+            harness.check_before_training()
+    with gin_configuration([], ["dataset.name = 'tiny'", "encoder.num_latent = 2"]):
+        harness.check_before_training()
 
 
 def test_settings_are_checked_without_a_model_or_data():

@@ -61,6 +61,17 @@ def test_each_pair_is_classified_as_by_its_own_linear_svc(num_values):
     np.testing.assert_allclose(svm_accuracies(*arrays), expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [1e-5, 1e-7])
+def test_latents_that_are_nearly_zero_have_the_librarys_accuracies(scale):
+    random_state = RandomState(0)
+    ys = np.stack([random_state.randint(num_values, size=3000) for num_values in (2, 3, 6)])
+    mus = (scale * random_state.normal(size=(4, 3000))).astype(np.float32)
+    train, test = slice(0, 2000), slice(2000, None)
+    arrays = mus[:, train], ys[:, train], mus[:, test], ys[:, test]
+    expected = dlib.sap_score.compute_score_matrix(*arrays, continuous_factors=False)
+    np.testing.assert_allclose(svm_accuracies(*arrays), expected, atol=1e-3, rtol=0)
+
+
 def test_a_value_that_is_only_in_the_test_points_is_never_predicted():
     random_state = RandomState(0)
     y, y_test = random_state.choice([0, 1, 3], size=(1, 400)), random_state.randint(5, size=(1, 300))
