@@ -8,18 +8,22 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from rich.console import Console
 from torch import nn
 
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.evaluation.harness import Scores
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import read_metadata
+from run import score_table
 
 TINY = [
     "model.training_steps = 3",
@@ -270,3 +274,10 @@ def test_check_scores_compares_the_engines_and_leaves_the_experiment_alone(finis
     assert result.returncode in (0, 1)
     assert "Traceback" not in result.stderr
     assert before == {name: (path / name).stat().st_mtime_ns for name in files_below(path)}
+
+
+def test_a_data_sets_note_is_text_and_never_markup():
+    data = SimpleNamespace(name="mine", note="of [lab] origin, see [/data]")
+    console = Console(width=100, record=True)
+    console.print(score_table(Scores(data, "exact", 0.0, {})))
+    assert "of [lab] origin, see [/data]" in console.export_text()

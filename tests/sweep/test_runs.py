@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import gin
@@ -5,6 +6,7 @@ import pytest
 
 from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
 from disentanglement_challenge.errors import ConfigError, OutputError
+from disentanglement_challenge.sweep.__main__ import main
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import choose_rows, make_runs, table_folder
 
@@ -59,6 +61,14 @@ def test_a_broken_row_among_good_ones(tmp_path):
     assert [run.row for run in runs] == ["good", "good"]
     assert list(broken) == ["bad"]
     assert "'encoder' has no parameter 'num_latents'; did you mean 'num_latent'" in broken["bad"]
+
+
+def test_what_is_wrong_with_a_row_is_text_and_never_markup(tmp_path, capsys):
+    (tmp_path / "[row].gin").write_text('include "table1/beta_vae.gin"\n')
+    flags = {"rows": None, "seeds": 1, "divide_steps": 1, "output": tmp_path / "out", "gin_config": []}
+    with pytest.raises(SystemExit):
+        main(argparse.Namespace(table=str(tmp_path), gin_bindings=["folder.pth = '[/data]'"], **flags))
+    assert capsys.readouterr().out.startswith("""[row] cannot be run: --gin_bindings "folder.pth = '[/data]'": """)
 
 
 def test_finished_runs_are_found_again(tmp_path):
