@@ -32,10 +32,13 @@ def main(flags: argparse.Namespace) -> None:
     folder = table_folder(flags.table)
     rows = choose_rows(folder, flags.rows)
     output = flags.output or Path(get_config().base_path) / folder.name
-    runs, broken = make_runs(folder, rows, flags.seeds, flags.gin_config, flags.gin_bindings, flags.divide_steps)
+    overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps)
+    runs, broken = make_runs(folder, rows, flags.seeds, *overrides)
     for row, message in broken.items():
         console.print(Text.assemble((row, "red"), f" cannot be run: {message}"))
     results = Results(output.resolve(), folder.name)
+    # Rows and seeds that are kept and not asked for go into the same table, so they must be of this configuration too.
+    results.finished(make_runs(folder, *results.kept(), *overrides)[0])
     finished = results.finished(runs)
     if finished:
         console.print(f"{len(finished)} of {len(runs)} runs are finished already")
