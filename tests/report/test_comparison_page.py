@@ -126,7 +126,7 @@ def test_the_same_row_of_two_sweeps_is_told_apart(tmp_path):
 
 @pytest.mark.filterwarnings("error")
 def test_names_that_a_font_or_a_page_has_no_room_for_are_no_noise(tmp_path):
-    runs = [run_called("日本", 0, a="1"), run_called("W" * 400, 0, a="2"), run_called("x" * 24, 0, a="3")]
+    runs = [run_called("日本", 0, a="1"), run_called("⟿" * 400, 0, a="2"), run_called("x" * 24, 0, a="3")]
     assert "日本" in comparison_page(runs, tmp_path)
 
 
