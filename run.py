@@ -10,6 +10,7 @@ import sys
 import time
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
@@ -67,7 +68,10 @@ def draw_report(experiment: Experiment, debug: bool) -> None:
 def score_table(scores: Scores) -> Table:
     data = scores.ground_truth_data
     table = Table(
-        title=f"{data.name}, {scores.engine} engine", caption=data.note, title_justify="left", caption_justify="left"
+        title=f"{data.name}, {scores.engine} engine",
+        caption=escape(data.note),
+        title_justify="left",
+        caption_justify="left",
     )
     table.add_column("metric")
     table.add_column("score", justify="right")

@@ -5,7 +5,7 @@
 set -euo pipefail
 NDC_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
 export NDC_ROOT
-if [ -z "${AICROWD_IS_GRADING+set}" ]; then
+if [ -z "${AICROWD_IS_GRADING:-}" ]; then
   # shellcheck source=environ.sh
   source "${NDC_ROOT}/environ.sh"
 fi
@@ -13,7 +13,7 @@ case " $* " in
   *" --gin_config"*) ;;
   *) set -- --gin_config "${NDC_ROOT}/gin/stage1.gin" "$@" ;;
 esac
-if [ -n "${AICROWD_IS_GRADING+set}" ]; then
+if [ -n "${AICROWD_IS_GRADING:-}" ]; then
   # Nobody is there to be asked: a run that was stopped goes on, anything else is replaced. On a machine of one's own,
   # an earlier experiment is kept.
   set -- --overwrite --resume "$@"

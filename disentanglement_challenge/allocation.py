@@ -6,7 +6,7 @@ from contextlib import suppress
 # glibc's numbers (malloc.h), and bytes. A batch of 64 makes activations of up to 8 MB, of 33 MB in networks four times
 # as wide; what is larger than the threshold goes back to the system when it is freed, as arrays of all images should.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_IN_ALL, _KEPT_EACH = 512 << 20, 256 << 20
+_KEPT_IN_ALL, _KEPT_EACH = 512 << 20, (256 << 20, 32 << 20)  # an older glibc takes no more than the latter
 
 
 def keep_freed_memory() -> None:
@@ -17,5 +17,6 @@ def keep_freed_memory() -> None:
     """
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_IN_ALL)
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_EACH)
+        # Either setting ends glibc's own adaptation of the other, so the second without the first is worse than none.
+        if any(mallopt(_M_MMAP_THRESHOLD, kept) for kept in _KEPT_EACH):
+            mallopt(_M_TRIM_THRESHOLD, _KEPT_IN_ALL)

@@ -1,7 +1,12 @@
+import ctypes
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import pytest
 from conftest import ROOT
+
+from disentanglement_challenge.allocation import keep_freed_memory
 
 # Pages that are made while 20 arrays of 16 MB are filled and freed, one after the other, before and after.
 PROGRAM = """
@@ -27,3 +32,26 @@ def test_memory_that_is_asked_for_again_is_not_made_again():
     result = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True)
     before, after = map(int, result.stdout.split())
     assert after < before / 10
+
+
+@pytest.mark.parametrize(
+    ("largest", "taken"),
+    [
+        (1 << 40, [(-3, 256 << 20), (-1, 512 << 20)]),
+        (32 << 20, [(-3, 32 << 20), (-1, 512 << 20)]),
+        (0, []),
+    ],
+)
+def test_an_older_glibc_refuses_a_large_threshold(monkeypatch, largest, taken):
+    """Which this one may not be: the limit is malloc.c's HEAP_MAX_SIZE / 2, of M_MMAP_THRESHOLD alone."""
+    settings = []
+
+    def mallopt(parameter, value):
+        if parameter == -3 and value > largest:
+            return 0
+        settings.append((parameter, value))
+        return 1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    keep_freed_memory()
+    assert settings == taken

@@ -9,21 +9,24 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from rich.console import Console
 from torch import nn
 
 from benchmarks.check_scores import compare
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.errors import RepresentationError
-from disentanglement_challenge.evaluation.harness import Score
+from disentanglement_challenge.evaluation.harness import Score, Scores
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import read_metadata
+from run import score_table
 
 TINY = [
     "model.training_steps = 3",
@@ -290,3 +293,10 @@ def test_check_scores_allows_what_the_exact_engine_promises(metric, difference, 
     library = {name: Score(math.nan if name == "dci" else 0.5, 1.0) for name in METRICS}
     exact = {**library, metric: Score(0.5 + difference, 1.0)}
     assert compare(exact, library)[1] == within
+
+
+def test_a_data_sets_note_is_text_and_never_markup():
+    data = SimpleNamespace(name="mine", note="of [lab] origin, see [/data]")
+    console = Console(width=100, record=True)
+    console.print(score_table(Scores(data, "exact", 0.0, {})))
+    assert "of [lab] origin, see [/data]" in console.export_text()

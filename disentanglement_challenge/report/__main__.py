@@ -15,17 +15,19 @@ from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.report.comparison_page import read_runs, write_comparison
 from disentanglement_challenge.report.experiment_page import write_report
 from disentanglement_challenge.report.record import find_experiment
+from disentanglement_challenge.report.templates import encodable
 
 
 def main(flags: argparse.Namespace) -> None:
     paths = [find_experiment(name) for name in flags.experiments]
     runs = read_runs(paths)
     if runs is None:
-        print(write_report(Experiment(paths[0]), flags.output))
+        written = write_report(Experiment(paths[0]), flags.output)
     else:
         is_sweep = len(paths) == 1 and paths[0].is_dir()
         folder = paths[0] if is_sweep else paths[0].parent
-        print(write_comparison(runs, flags.output or folder / "comparison.html"))
+        written = write_comparison(runs, flags.output or folder / "comparison.html")
+    print(encodable(str(written)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.files import read_json, write_text
 from disentanglement_challenge.report.experiment_page import duration
 from disentanglement_challenge.report.figures import scores_of_groups, svg
-from disentanglement_challenge.report.record import Record, config_bindings, read_record
+from disentanglement_challenge.report.record import Record, config_bindings, is_experiment, read_record
 from disentanglement_challenge.report.tables import LABELS, average_ranks
 from disentanglement_challenge.report.templates import render
 from disentanglement_challenge.training.checkpoints import FREE
@@ -39,15 +39,19 @@ class Run:
         name: the experiment's; in a sweep row/seed_N.
         scores: float64 [5], in the order of METRICS; NaN where there is none.
         bindings: of training's configuration, by name; empty where the model was not trained here.
+        settings: of the metrics, as far as they are known and not among the bindings.
         dataset: that it was scored on, or else trained.
         steps, num_latent, num_active, seconds: as far as they are known.
         folder: the experiment's, if it is there.
+        source: the path that the run was found by, of an experiment or a sweep.
     """
 
     name: str
     scores: NDArray[np.float64]
     bindings: dict[str, str]
     dataset: str
+    source: Path
+    settings: dict[str, str] = field(default_factory=dict)
     steps: int | None = None
     num_latent: int | None = None
     num_active: int | None = None
@@ -64,7 +68,7 @@ class Run:
         """What runs that differ by the seed alone have in common; a run without a configuration has none in common."""
         kept = {
             name: value
-            for name, value in self.bindings.items()
+            for name, value in {**self.bindings, **self.settings}.items()
             if name != _SEED and not name.startswith(_IRRELEVANT) and name != "dataset.name"
         }
         return (*sorted(kept.items()), ("data set", self.dataset), *(() if self.bindings else ((_NAME, self.name),)))
@@ -75,15 +79,8 @@ class Group:
     """The runs of one configuration."""
 
     runs: list[Run]
+    label: str
     rank: float | None = None
-
-    @property
-    def label(self) -> str:
-        """The row of a sweep; else the runs' common name without the seed, or the first one's."""
-        if len(self.runs) == 1 and "/" not in self.runs[0].name:
-            return self.runs[0].name
-        names = [re.sub(r"[-_./ ]*(seed|s)?[-_. ]*\d+$", "", run.name) for run in self.runs]
-        return names[0] if names[0] and len(set(names)) == 1 else self.runs[0].name
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -100,6 +97,14 @@ class Group:
         return found
 
 
+def _label(runs: Sequence[Run]) -> str:
+    """The row of a sweep; else the runs' common name without the seed, or the first one's."""
+    if len(runs) == 1 and "/" not in runs[0].name:
+        return runs[0].name
+    names = [re.sub(r"((^|[-_./ ]+)(seed|s))?[-_./ ]*\d+$", "", run.name) for run in runs]
+    return names[0] if names[0] and len(set(names)) == 1 else runs[0].name
+
+
 def read_runs(paths: Sequence[Path]) -> list[Run] | None:
     """The runs of these experiments and sweeps; None where the paths are one experiment.
 
@@ -112,12 +117,14 @@ def read_runs(paths: Sequence[Path]) -> list[Run] | None:
         finished = sorted(path.glob("*/seed_*/run.json")) if (path / "table.json").is_file() else []
         if path.is_file():
             runs += _recorded_runs(path)
-        elif finished:
-            runs += [_run(read_record(file.parent)) for file in finished]
+        elif finished and all(is_experiment(file.parent) for file in finished):
+            runs += [_run(read_record(file.parent), path) for file in finished]
+        elif finished:  # and left on other machines, but for its record
+            runs += [_recorded_run(read_json(file), file, path) for file in finished]
         elif is_one:
             return None
         else:
-            runs.append(_run(read_record(path)))
+            runs.append(_run(read_record(path), path))
     return runs
 
 
@@ -138,7 +145,13 @@ def group(runs: Sequence[Run]) -> list[Group]:
         earlier = times[run.configuration, run.seed]
         times[run.configuration, run.seed] += 1
         by_configuration.setdefault((run.configuration, earlier), []).append(run)
-    groups = [Group(members) for members in by_configuration.values()]
+    groups = [Group(members, _label(members)) for members in by_configuration.values()]
+    labels = Counter(one.label for one in groups)
+    sources = {run.source.resolve() for run in runs}
+    for one in groups:
+        if labels[one.label] > 1 and len(sources) > 1:  # rows of two sweeps of a table
+            source = os.path.relpath(one.runs[0].source.resolve(), os.path.commonpath(sources))
+            one.label = f"{one.label} ({source})"
     ranked = [one for one in groups if all(one.statistics())]
     if len(ranked) > 1:
         means = np.array([[statistic[0] for statistic in one.statistics() if statistic] for one in ranked])
@@ -191,17 +204,19 @@ def _row(run: Run, folder: Path) -> dict[str, Any]:
         "run": run,
         "scores": [float(score) if np.isfinite(score) else None for score in run.scores],
         "took": duration(run.seconds) if run.seconds is not None else None,
-        "link": quote(os.path.relpath(report, folder)) if report is not None and report.exists() else None,
+        "link": quote(os.fsencode(os.path.relpath(report, folder))) if report is not None and report.exists() else None,
     }
 
 
-def _run(record: Record) -> Run:
+def _run(record: Record, source: Path) -> Run:
     scores = [record.scores[metric] if record.scores else np.nan for metric in METRICS]
     return Run(
         name=record.name,
         scores=np.array(scores, dtype=np.float64),
         bindings=record.bindings,
         dataset=record.dataset,
+        source=source,
+        settings=record.settings,
         steps=record.steps,
         num_latent=record.num_latent,
         num_active=record.num_active,
@@ -213,20 +228,28 @@ def _run(record: Record) -> Run:
 def _recorded_runs(path: Path) -> list[Run]:
     """The runs of a sweep's results.json, whose experiments may be elsewhere."""
     content = read_json(path)
+    records = content.get("runs") if isinstance(content, dict) else None
+    if not isinstance(records, list):
+        raise DataError(f"{path} is not what a sweep writes; name its results.json, or the folder of an experiment")
+    if not records:
+        raise DataError(f"{path} has no finished run")
+    return [_recorded_run(record, path, path) for record in records]
+
+
+def _recorded_run(record: Any, path: Path, source: Path) -> Run:
+    """A run as the sweep has recorded it in this file."""
     try:
-        return [
-            Run(
-                name=f"{run['row']}/seed_{run['seed']}",
-                scores=np.array([run["scores"][metric] for metric in METRICS], dtype=np.float64),
-                bindings=config_bindings(run["config"]),
-                dataset=run["dataset"],
-                steps=run["training_steps"],
-                num_latent=run["num_latent"],
-                seconds=run["losses"].get("seconds"),
-            )
-            for run in content["runs"]
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Run(
+            name=f"{record['row']}/seed_{record['seed']}",
+            scores=np.array([record["scores"][metric] for metric in METRICS], dtype=np.float64),
+            bindings=config_bindings(record["config"]),
+            dataset=str(record["dataset"]),
+            source=source,
+            steps=int(record["training_steps"]),
+            num_latent=int(record["num_latent"]),
+            seconds=float(record["losses"]["seconds"]) if "seconds" in record["losses"] else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{path} is not what a sweep writes ({type(error).__name__}: {error}); "
             "name its results.json, or the folder of an experiment"

@@ -90,7 +90,7 @@ def experiment_page(record: Record) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in the units that people use."""
-    if seconds < 100:
+    if seconds < 100 or not np.isfinite(seconds):
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -127,7 +127,7 @@ def _scores(record: Record) -> list[dict[str, Any]]:
             "metric": metric,
             "label": LABELS[metric],
             "value": value,
-            "standing": standing(metric, value),
+            "standing": standing(metric, value) if np.isfinite(value) else None,
             "seconds": seconds.get(metric),
         }
         for metric, value in (record.scores or {}).items()

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from disentanglement_challenge.report.tables import LABELS
+from disentanglement_challenge.report.templates import encodable
 
 # matplotlib draws in these, and each becomes a colour of the page's style sheet.
 INK, MUTED, LINE, ACCENT, SECOND = "#010203", "#020304", "#030405", "#040506", "#050607"
@@ -50,7 +52,10 @@ def svg(figure: Figure, name: str, description: str) -> str:
         description: what the picture shows, for whoever does not see it.
     """
     drawn = io.StringIO()
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        # Text stays text, so the fonts are the reader's; and a picture without room for its axes shows that by itself.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = drawn.getvalue()
     text = text[text.index("<svg") :]
@@ -141,7 +146,8 @@ def scores_of_groups(labels: Sequence[str], scores: Sequence[NDArray[np.float64]
             axes.plot(known, np.full(len(known), row), "o", color=ACCENT, alpha=0.55, markersize=5, markeredgewidth=0)
             if len(known) > 1:
                 axes.plot([known.mean()], [row], "|", color=INK, markersize=11, markeredgewidth=1.6)
-        axes.set_yticks(range(len(labels)), [label if len(label) <= 24 else f"{label[:23]}…" for label in labels])
+        shown = [encodable(label if len(label) <= 24 else f"{label[:23]}…") for label in labels]
+        axes.set_yticks(range(len(labels)), shown)
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_title(LABELS[metric])
         axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -22,6 +22,10 @@ from disentanglement_challenge.training.pictures import Pictures, read_pictures
 # Burda et al., "Importance Weighted Autoencoders", section 5.3.
 ACTIVE_ABOVE = 0.01
 
+_EVALUATION_CONFIG = Path("results") / "gin" / "evaluation.gin"
+# What a metric's own configuration says of the metric and the data, and not of how it was computed.
+_NO_SETTINGS = ("dataset.name", "evaluation.name", "evaluation.evaluation_fn")
+
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Steps and the values after them."""
 
@@ -34,6 +38,7 @@ class Record:
         path: the experiment's folder.
         scores: the five by metric.
         evaluation: what metrics/provenance.json holds.
+        settings: of the metrics, the engine among them, by their gin names.
         matrices: latent by factor, float64 [num_latent, num_factors], by metric.
         variance: of each latent's mean over images, float64 [num_latent].
         threshold: that an active latent's variance exceeds.
@@ -48,6 +53,7 @@ class Record:
     path: Path
     scores: dict[str, float] | None = None
     evaluation: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
     matrices: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     variance: NDArray[np.float64] | None = None
     threshold: float = ACTIVE_ABOVE
@@ -137,10 +143,15 @@ def find_experiment(name: str) -> Path:
     """
     candidates = (Path(name), Path(get_config().base_path) / name)
     for candidate in candidates:
-        if candidate.exists():
+        if os.path.exists(candidate):  # which a name that is too long for a file is no error for
             return candidate
     places = " nor ".join(dict.fromkeys(os.fspath(candidate) for candidate in candidates))
     raise DataError(f"there is no experiment {name!r}: neither {places} is there")
+
+
+def is_experiment(path: Path) -> bool:
+    """Whether a stage has left anything in this folder."""
+    return bool(_parts(Experiment(path)))
 
 
 def _parts(experiment: Experiment) -> list[Path]:
@@ -160,7 +171,7 @@ def read_record(path: Path) -> Record:
         missing.append("Training has not come to its end: this page shows what it has left so far.")
         experiment = experiment.unfinished
     if not _parts(experiment):
-        inside = sorted(file.name for file in path.iterdir() if _parts(Experiment(file))) if path.is_dir() else []
+        inside = sorted(file.name for file in path.iterdir() if is_experiment(file)) if path.is_dir() else []
         hint = f"; it holds experiments, such as {inside[0]}: name those" if inside else ""
         raise DataError(f"{path} is no experiment: it holds no train, representation, metrics or scores{hint}")
     content: dict[str, Any] = {}
@@ -222,6 +233,12 @@ def _read_evaluation(experiment: Experiment, content: dict[str, Any], missing: l
     if set(scores) != set(METRICS):
         raise DataError(f"{experiment.scores} is damaged: it holds {', '.join(scores)}, not {', '.join(METRICS)}")
     content["scores"] = {metric: scores[metric] for metric in METRICS}
+    content["settings"] = {
+        name: value
+        for metric in METRICS
+        for name, value in config_bindings(_text(experiment.metrics / metric / _EVALUATION_CONFIG)).items()
+        if name not in _NO_SETTINGS
+    }
     if experiment.metrics_provenance.exists():
         content["evaluation"] = _provenance(experiment.metrics_provenance)
         content["dataset"] = content["evaluation"].get("ground_truth_data", {}).get("name") or content["dataset"]

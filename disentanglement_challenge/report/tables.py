@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from scipy.stats import rankdata
 
@@ -53,13 +54,19 @@ class Results:
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """Over seeds: [num_rows, 5]."""
-        return np.nanmean(self.scores, axis=1)
+        """Over the seeds that there are: [num_rows, 5]; NaN where there is none."""
+        # Numpy's own mean and deviation warn about a score that no seed has, or one alone.
+        count = np.isfinite(self.scores).sum(axis=1)
+        return np.nansum(self.scores, axis=1) / np.where(count > 0, count, np.nan)
+
+    @property
+    def num_seeds(self) -> list[int]:
+        """Of each row's runs."""
+        return [int(count) for count in np.isfinite(self.scores).any(axis=2).sum(axis=1)]
 
     @property
     def spreads(self) -> NDArray[np.float64]:
         """Sample standard deviation over seeds: [num_rows, 5]; NaN where there is one seed."""
-        # Centred by hand: numpy's own warns about a single seed.
         count = np.isfinite(self.scores).sum(axis=1)
         squares = np.nansum((self.scores - self.means[:, None]) ** 2, axis=1)
         return np.sqrt(squares / np.where(count > 1, count - 1, np.nan))
@@ -78,9 +85,12 @@ def average_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
         scores: [num_rows, num_metrics].
 
     Returns:
-        [num_rows], the smallest first; equal scores share the average of their ranks.
+        [num_rows]; equal scores share the average of their ranks. A row that lacks a score is not ranked, and has NaN.
     """
-    return rankdata(-scores, axis=0).mean(axis=1)
+    complete = np.isfinite(scores).all(axis=1)
+    ranks = np.full(len(scores), np.nan)
+    ranks[complete] = rankdata(-scores[complete], axis=0).mean(axis=1)
+    return ranks
 
 
 def published_tables() -> dict[str, Any]:
@@ -129,32 +139,51 @@ def read_results(path: Path) -> Results:
 
 def table_of(results: Results) -> Table:
     """The table as a terminal shows it: each row's mean and spread over seeds, and below them what the report has."""
-    here, published = average_ranks(results.means), average_ranks(results.published)
+    here, published = average_ranks(results.means), _published_ranks(results)
     table = Table(
-        title=_title(results), caption="\n".join(_captions(results)), title_justify="left", caption_justify="left"
+        title=escape(_title(results)),
+        caption=escape("\n".join(_captions(results))),
+        title_justify="left",
+        caption_justify="left",
     )
     table.add_column("")
     for heading in (*LABELS.values(), "mean rank"):
         table.add_column(heading, justify="right")
-    for label, mean, spread, theirs, rank, their_rank in zip(
-        results.labels, results.means, results.spreads, results.published, here, published, strict=True
-    ):
+    for index, (row, label) in enumerate(zip(results.rows, results.labels, strict=True)):
+        count, rank = results.num_seeds[index], here[index]
+        short = f" ({count} of {len(results.seeds)} seeds)" if count < len(results.seeds) else ""
+        is_first = rank == np.fmin.reduce(here)
         table.add_row(
-            label, *(f"{score:.4f}" for score in mean), _rank(rank, here), style="bold" if rank == here.min() else None
+            escape(label + short),
+            *_scores(results.means[index]),
+            _rank(rank, is_first),
+            style="bold" if is_first else None,
         )
-        if np.isfinite(spread).all():
-            table.add_row("  ±", *(f"{deviation:.4f}" for deviation in spread))
-        # A rank among some of the report's rows would not be the report's.
-        if np.isfinite(results.published).all():
-            table.add_row(
-                "  published", *(f"{score:.4f}" for score in theirs), _rank(their_rank, published), style="dim"
-            )
+        if np.isfinite(results.spreads[index]).any():
+            table.add_row("  ±", *_scores(results.spreads[index]))
+        if row in published:
+            rank = published[row]
+            is_first = rank == min(published.values())
+            table.add_row("  published", *_scores(results.published[index]), _rank(rank, is_first), style="dim")
         table.add_section()
     return table
 
 
-def _rank(rank: float, ranks: NDArray[np.float64]) -> str:
-    return f"{rank:.1f}" + (" *" if rank == ranks.min() else "  ")
+def _published_ranks(results: Results) -> dict[str, float]:
+    """Of all the report's rows of this table, as a rank among those that were run here would not be the report's."""
+    rows = published_tables().get(results.table, {"rows": {}})["rows"]
+    scores = np.array([[row["scores"][metric] for metric in METRICS] for row in rows.values()]).reshape(
+        -1, len(METRICS)
+    )
+    return dict(zip(rows, average_ranks(scores).tolist(), strict=True))
+
+
+def _scores(values: NDArray[np.float64]) -> list[str]:
+    return [f"{value:.4f}" if np.isfinite(value) else "-" for value in values]
+
+
+def _rank(rank: float, is_first: bool) -> str:
+    return f"{rank:.1f} {'*' if is_first else ' '}" if np.isfinite(rank) else "-  "
 
 
 def _title(results: Results) -> str:
@@ -166,6 +195,8 @@ def _title(results: Results) -> str:
 
 def _captions(results: Results) -> list[str]:
     lines = ["mean rank: rank in each metric, averaged over the five (the challenge's rule); * comes first"]
+    if not published_tables().get(results.table, {"rows": {}})["rows"].keys() <= set(results.rows):
+        lines.append("published mean ranks are among all of the report's rows")
     by_seed = results.ranks_by_seed()
     if len(by_seed) > 1:
         counts = {
@@ -173,6 +204,8 @@ def _captions(results: Results) -> list[str]:
         }
         firsts = [f"{label} in {count}" for label, count in counts.items() if count]
         lines.append(f"first by this rule, seed by seed (a tie counts for each): {', '.join(firsts)} of {len(by_seed)}")
+    elif len(results.seeds) > 1:
+        lines.append(f"scores are missing: {len(by_seed)} of {len(results.seeds)} seeds have every row's")
     else:
         lines.append("one seed: without a spread over seeds this is not a result")
     return lines + published_tables().get(results.table, {"notes": []})["notes"]

@@ -16,4 +16,9 @@ _ENVIRONMENT = Environment(
 
 def render(template: str, **content: Any) -> str:
     """The template filled in."""
-    return _ENVIRONMENT.get_template(template).render(**content)
+    return encodable(_ENVIRONMENT.get_template(template).render(**content))
+
+
+def encodable(text: str) -> str:
+    """The text with a question mark for what UTF-8 has nothing for, which the name of a file may hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -2,13 +2,14 @@
 
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from disentanglement_challenge.errors import SubmissionError
 from disentanglement_challenge.submission.findings import TICK
 from disentanglement_challenge.submission.manifests import STATIC_CHECKS
-from disentanglement_challenge.submission.repository import check_root, complaint, git, listed, uncommitted
+from disentanglement_challenge.submission.repository import check_root, clone, complaint, git, listed, uncommitted
 
 PREFIX = "submission-"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]*")
@@ -74,10 +75,14 @@ def where_to_look(url: str) -> str:
 
 
 def _check_files(root: Path) -> None:
-    for name, check in STATIC_CHECKS.items():
-        finding = check(root)
-        if finding.mark != TICK:
-            raise SubmissionError(f"{name}: {finding.reason}")
+    # What is committed: git may be told to overlook that the file here is another, or to ignore it.
+    with tempfile.TemporaryDirectory(prefix="submission_push_") as folder:
+        copy = Path(folder) / "repository"
+        clone(root, copy)
+        for name, check in STATIC_CHECKS.items():
+            finding = check(copy)
+            if finding.mark != TICK:
+                raise SubmissionError(f"{name}: {finding.reason}")
 
 
 def _check_tags_there(root: Path, remote: str, tag: str) -> None:

@@ -42,6 +42,11 @@ def check_root(root: Path) -> None:
     git(root, "rev-parse", "--verify", "HEAD^{commit}")
 
 
+def clone(root: Path, copy: Path) -> None:
+    """Makes a copy of what is committed; raises SubmissionError where git cannot."""
+    git(root, "clone", "--quiet", "--no-local", "--depth", "1", str(root), str(copy))
+
+
 def uncommitted(root: Path) -> list[str]:
     """Files that differ from HEAD or are new and not ignored."""
     return [line[3:] for line in git(root, "status", "--porcelain").splitlines()]

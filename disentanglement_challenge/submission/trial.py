@@ -22,7 +22,7 @@ from disentanglement_challenge.errors import SubmissionError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.submission import score_alone
 from disentanglement_challenge.submission.findings import Finding, failed, passed
-from disentanglement_challenge.submission.repository import git
+from disentanglement_challenge.submission.repository import clone
 
 DATA_SET = "mpi3d_embedded"
 # On top of what run.sh trains, whose networks stay as they are.
@@ -70,7 +70,7 @@ class Trial:
         self.folder = folder
         self.copy = folder / "repository"
         folder.chmod(0o755)
-        git(root, "clone", "--quiet", "--no-local", "--depth", "1", str(root), str(self.copy))
+        clone(root, self.copy)
         # Whatever the umask: the evaluator's user can read everything here, and nobody write.
         subprocess.run(["chmod", "-R", "a+rX,a-w", self.copy], check=True)
 

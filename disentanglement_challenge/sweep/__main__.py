@@ -32,10 +32,13 @@ def main(flags: argparse.Namespace) -> None:
     folder = table_folder(flags.table)
     rows = choose_rows(folder, flags.rows)
     output = flags.output or Path(get_config().base_path) / folder.name
-    runs, broken = make_runs(folder, rows, flags.seeds, flags.gin_config, flags.gin_bindings, flags.divide_steps)
+    overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps)
+    runs, broken = make_runs(folder, rows, flags.seeds, *overrides)
     for row, message in broken.items():
-        console.print(f"[red]{row}[/red] cannot be run: {message}", highlight=False)
+        console.print(Text.assemble((row, "red"), f" cannot be run: {message}"))
     results = Results(output.resolve(), folder.name)
+    # Rows and seeds that are kept and not asked for go into the same table, so they must be of this configuration too.
+    results.finished(make_runs(folder, *results.kept(), *overrides)[0])
     finished = results.finished(runs)
     if finished:
         console.print(f"{len(finished)} of {len(runs)} runs are finished already")
@@ -47,9 +50,9 @@ def main(flags: argparse.Namespace) -> None:
     if results.finished(runs):
         results.write()
         console.print(table_of(read_results(results.path)))
-        console.print(f"every score: {results.path}", highlight=False)
+        console.print(Text(f"every score: {results.path}"))
     for ended in failed:
-        console.print(f"[red]{ended.run.name}[/red] failed: {ended.error}", highlight=False)
+        console.print(_failure(ended))
     if failed or broken:
         sys.exit(1)
 
@@ -66,10 +69,10 @@ def _sweep(
                 for ended in sweep.wait(1):
                     if ended.record is None:
                         failed.append(ended)
-                        live.console.print(f"[red]{ended.run.name}[/red] failed: {ended.error}", highlight=False)
+                        live.console.print(_failure(ended))
                     else:
                         results.keep(ended.run, ended.record)
-                        live.console.print(f"{ended.run.name} finished in {ended.record['seconds']:.0f} s")
+                        live.console.print(Text(f"{ended.run.name} finished in {ended.record['seconds']:.0f} s"))
                 if console.is_terminal:
                     live.update(_progress(sweep, len(missing)))
     except KeyboardInterrupt:
@@ -78,6 +81,10 @@ def _sweep(
         console.print(f"{kept} of {len(runs)} runs are finished and kept; the same command goes on with the others")
         raise
     return failed
+
+
+def _failure(ended: Finished) -> Text:
+    return Text.assemble((ended.run.name, "red"), f" failed: {ended.error}")
 
 
 def _progress(sweep: Sweep, total: int) -> Group:

@@ -28,8 +28,18 @@ from disentanglement_challenge.sweep.runs import Record, Run, carry_out
 # How often a run starts again after its process or machine died under it.
 MAX_RETRIES = 3
 
-# Seconds a cluster has to answer; a healthy one takes about two.
-ANSWER_WITHIN = 10
+# Seconds that an address has to take a connection, and a process that starts Python, imports Ray and asks the cluster;
+# for a healthy one that is about two.
+CONNECT_WITHIN = 10
+ANSWER_WITHIN = 60
+
+
+_DEATHS = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def _check_answers(address: str) -> None:
     if not host or not port.isdigit():
         raise ConfigError(f"--address {address!r} is neither HOST:PORT of a Ray cluster nor auto; {advice}")
     try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN).close()
     except (OSError, OverflowError) as error:
         raise ConfigError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
@@ -151,7 +161,15 @@ class Sweep:
         try:
             return ray.get(task)
         except ray.exceptions.RayError as error:
-            return Finished(run, error=f"its process died {MAX_RETRIES + 1} times: {str(error).splitlines()[0]}")
+            return Finished(run, error=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """What ended a run that has come to no end of its own, in one line."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        error = error.cause
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"its process died {MAX_RETRIES + 1} times: {reason}" if isinstance(error, _DEATHS) else reason
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
@@ -171,18 +189,22 @@ class _Board:
 @ray.remote(max_retries=MAX_RETRIES)
 def _carry_out(run: Run, folder: Path, board: Any) -> Finished:
     log_path = folder / f"{run.name}.log"
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with log_path.open("w") as log:
-        output = _Output(log)
-        with redirect_stdout(output), redirect_stderr(output), _reporting(output, run.name, board):
-            try:
-                return Finished(run, record=carry_out(run, folder))
-            except ChallengeError as error:
-                print(f"error: {error}")
-                return Finished(run, error=str(error).splitlines()[0])
-            except Exception as error:  # One run's bug must not end the others; its traceback is in its log.
-                traceback.print_exc()
-                return Finished(run, error=f"{type(error).__name__}: {error} (see {log_path})")
+    try:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        # After what a process that died at this run has left there, which may say why.
+        with log_path.open("a") as log:
+            output = _Output(log)
+            with redirect_stdout(output), redirect_stderr(output), _reporting(output, run.name, board):
+                try:
+                    return Finished(run, record=carry_out(run, folder))
+                except ChallengeError as error:
+                    print(f"error: {error}")
+                    return Finished(run, error=str(error).splitlines()[0])
+                except Exception as error:  # One run's bug must not end the others; its traceback is in its log.
+                    traceback.print_exc()
+                    return Finished(run, error=f"{_reason(error)} (see {log_path})")
+    except OSError as error:
+        return Finished(run, error=f"cannot write {log_path} on {socket.gethostname()}: {error.strerror or error}")
 
 
 class _Output(io.TextIOBase):

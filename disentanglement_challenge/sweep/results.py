@@ -50,6 +50,12 @@ class Results:
                 found[run] = record
         return found
 
+    def kept(self) -> tuple[list[str], int]:
+        """The rows of which there is a record, and one more than the largest seed."""
+        runs = [path.parent for path in self._records()]
+        seeds = [int(seed) for run in runs if (seed := run.name.removeprefix("seed_")).isdecimal()]
+        return sorted({run.parent.name for run in runs}), max(seeds, default=-1) + 1
+
     def keep(self, run: Run, record: Record) -> None:
         """Writes the record of a run that has just finished, and `results.json` anew."""
         make_folder(self.folder / run.name)
@@ -58,8 +64,10 @@ class Results:
 
     def write(self) -> None:
         """Writes `results.json` from the records, of which one may be newer where a sweep was killed."""
-        records = [_read(path) for path in sorted(self.folder.glob("*/seed_*/run.json"))]
-        write_json(self.path, {"table": self.table, "runs": records})
+        write_json(self.path, {"table": self.table, "runs": [_read(path) for path in self._records()]})
+
+    def _records(self) -> list[Path]:
+        return sorted(self.folder.glob("*/seed_*/run.json"))
 
     @property
     def path(self) -> Path:

@@ -1,8 +1,11 @@
 """The page of several experiments: what is one configuration, their scores, spread and ranks."""
 
+import argparse
 import json
+import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from test_experiment_page import Page
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.report.__main__ import main
 from disentanglement_challenge.report.comparison_page import (
+    Run,
     comparison_page,
     differences,
     group,
@@ -72,6 +77,70 @@ def test_what_only_watches_a_run_does_not_set_it_apart(small_experiment, tmp_pat
     assert len(group(read_runs([small_experiment.path, watched.path]))) == 1
     longer = variant(small_experiment, tmp_path / "longer", model__training_steps=999)
     assert len(group(read_runs([small_experiment.path, longer.path]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "here", "there"), [("dci.num_train", "200", "100"), ("evaluation.engine", "'exact'", "'library'")]
+)
+def test_runs_that_were_scored_otherwise_are_another_configuration(small_experiment, tmp_path, setting, here, there):
+    other = variant(small_experiment, tmp_path / "other", model__random_seed=1)
+    for metric in METRICS:
+        config = other.metrics / metric / "results" / "gin" / "evaluation.gin"
+        config.write_text(config.read_text().replace(f"{setting} = {here}", f"{setting} = {there}"))
+    assert differences(group(read_runs([small_experiment.path, other.path]))) == {setting: [here, there]}
+
+
+def run_called(name, seed, **bindings):
+    bindings = {"model.random_seed": str(seed), **bindings}
+    return Run(name, np.ones(5), bindings, dataset="d", source=Path("experiments", name))
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (["class1", "class2"], "class"),
+        (["losses0", "losses1"], "losses"),
+        (["plain_s0", "plain_s1"], "plain"),
+        (["big-seed-10", "big-seed-11"], "big"),
+        (["seed_0", "seed_1"], "seed_0"),
+        (["row/seed_0"], "row"),
+    ],
+)
+def test_what_a_configuration_is_called(names, label):
+    (one,) = group([run_called(name, seed) for seed, name in enumerate(names)])
+    assert one.label == label
+
+
+def test_the_same_row_of_two_sweeps_is_told_apart(tmp_path):
+    for name, rate in (("slow", 0.001), ("fast", 0.01)):
+        (tmp_path / name).mkdir()
+        content = TABLE1.read_text().replace(
+            "AdamOptimizer.learning_rate = 0.001", f"AdamOptimizer.learning_rate = {rate}"
+        )
+        (tmp_path / name / "results.json").write_text(content)
+    groups = group(read_runs([tmp_path / "slow" / "results.json", tmp_path / "fast" / "results.json"]))
+    labels = [one.label for one in groups]
+    assert len(set(labels)) == 12
+    assert {"beta_vae (slow/results.json)", "beta_vae (fast/results.json)"} <= set(labels)
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_a_font_or_a_page_has_no_room_for_are_no_noise(tmp_path):
+    runs = [run_called("日本", 0, a="1"), run_called("⟿" * 400, 0, a="2"), run_called("x" * 24, 0, a="3")]
+    assert "日本" in comparison_page(runs, tmp_path)
+
+
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path, capsys):
+    odd = tmp_path / os.fsdecode(b"odd\xff")
+    odd.mkdir()
+    (odd / "scores.json").write_text(json.dumps(dict.fromkeys(METRICS, 0.5)))
+    shutil.copytree(odd, tmp_path / "plain")
+    main(argparse.Namespace(experiments=[str(odd)], output=None))
+    main(argparse.Namespace(experiments=[str(odd), str(tmp_path / "plain")], output=None))
+    assert capsys.readouterr().out == f"{tmp_path}/odd?/report.html\n{tmp_path}/comparison.html\n"
+    page = Page((tmp_path / "comparison.html").read_text())
+    assert "odd?" in page.text
+    assert [link["href"] for link in page.all("a")] == ["odd%FF/report.html"]
 
 
 def test_the_same_seed_again_is_no_spread(small_experiment, tmp_path):
@@ -135,10 +204,41 @@ def test_a_sweeps_folder_stands_for_its_finished_runs(small_experiment, tmp_path
     assert (one.label, [run.name for run in one.runs]) == ("a", ["a/seed_0", "a/seed_1"])
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"runs": [{"row": "a"}]}', '{"runs": [3]}'])
+def test_a_sweeps_folder_whose_experiments_lie_elsewhere_has_their_records(tmp_path):
+    for record in json.loads(TABLE1.read_text())["runs"]:
+        folder = tmp_path / record["row"] / f"seed_{record['seed']}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps(record))
+    (tmp_path / "table.json").write_text('{"table": "table1"}')
+    here, there = ({one.label: one for one in group(read_runs([path]))} for path in (tmp_path, TABLE1))
+    assert here.keys() == there.keys()
+    for label, one in here.items():
+        assert one.statistics() == there[label].statistics()
+
+
+def recorded(**changed):
+    record = json.loads(TABLE1.read_text())["runs"][0]
+    return json.dumps({"table": "table1", "runs": [{**record, **changed}]})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"runs": []}',
+        '{"runs": {}}',
+        '{"runs": [{"row": "a"}]}',
+        '{"runs": [3]}',
+        recorded(training_steps="many"),
+        recorded(num_latent=float("inf")),
+        recorded(losses={"seconds": "long"}),
+    ],
+)
 def test_a_file_that_is_no_sweeps(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
-    with pytest.raises(DataError, match=r"results\.json is (damaged, or no JSON|not what a sweep writes)"):
+    message = r"results\.json (is damaged, or no JSON|is not what a sweep writes|has no finished run)"
+    with pytest.raises(DataError, match=message):
         read_runs([tmp_path / "results.json"])
 
 

@@ -16,6 +16,7 @@ from squares import squares
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.report.experiment_page import duration, experiment_page, write_report
 from disentanglement_challenge.report.pictures import cell_style, overview
@@ -226,6 +227,14 @@ def test_an_earlier_versions_run(tmp_path, small_experiment):
         assert sentence in page.text
 
 
+def test_a_score_that_is_no_number_stands_nowhere(tmp_path):
+    (tmp_path / "scores.json").write_text(json.dumps({**dict.fromkeys(METRICS, 0.5), "mig": float("nan")}))
+    page = page_of(Experiment(tmp_path))
+    assert re.search(r"MIG \S no number", page.text)
+    assert "MIG \N{EN DASH} \N{EN DASH} \N{EN DASH} \N{EN DASH}" in page.text
+    assert len(page.all("svg")) == 4
+
+
 def test_the_library_engine_says_why_there_are_no_matrices(tmp_path, small_experiment):
     copy = copy_of(small_experiment, tmp_path)
     np.savez(copy.matrices)
@@ -310,6 +319,8 @@ def test_what_is_no_experiment(tmp_path, monkeypatch):
     (tmp_path / "photos" / "mine" / "train").mkdir(parents=True)
     with pytest.raises(DataError, match="or scores; it holds experiments, such as mine: name those"):
         read_record(find_experiment("photos"))
+    with pytest.raises(DataError, match="there is no experiment 'xxx"):
+        find_experiment("x" * 300)
 
 
 def test_names_are_text_and_never_markup(tmp_path, small_experiment):

@@ -1,3 +1,4 @@
+import argparse
 import json
 from pathlib import Path
 
@@ -11,7 +12,14 @@ import disentanglement_challenge.training.loop  # noqa: F401 (what the gin files
 from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.evaluation.metrics import METRICS
-from disentanglement_challenge.report.tables import average_ranks, plot, published_tables, read_results, table_of
+from disentanglement_challenge.report.tables import (
+    average_ranks,
+    main,
+    plot,
+    published_tables,
+    read_results,
+    table_of,
+)
 
 RUN = {"row": "a", "seed": 0, "training_steps": 7, "dataset": "d"}
 
@@ -100,6 +108,41 @@ def test_the_table_says_which_row_comes_first_and_how_surely(tmp_path):
 def test_one_seed_is_not_a_result(tmp_path):
     text = printed(read_results(write_results(tmp_path / "r.json", "table2", {("30k", 0): [0.1] * 5})))
     assert "without a spread over seeds this is not a result" in text
+
+
+def test_published_ranks_are_among_all_of_the_reports_rows(tmp_path):
+    rows = published_tables()["table3"]["rows"]
+    ranks = average_ranks(np.array([list(row["scores"].values()) for row in rows.values()]))
+    text = printed(read_results(write_results(tmp_path / "r.json", "table3", {("256", 0): [0.2] * 5})))
+    (line,) = [line for line in text.splitlines() if "published " in line and "│" in line]
+    assert line.split("│")[-2].strip() == f"{ranks[list(rows).index('256')]:.1f}"  # and no star
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_missing_is_said_and_only_whole_rows_are_ranked(tmp_path):
+    high, low = [0.3] * 5, [0.2] * 5
+    no_mig = [float("nan") if metric == "mig" else 0.4 for metric in METRICS]
+    scores = {("a", 0): high, ("b", 0): low, ("b", 1): low, ("c", 0): no_mig, ("c", 1): no_mig}
+    text = printed(read_results(write_results(tmp_path / "r.json", "mine", scores)))
+    cells = {
+        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]]
+        for line in text.splitlines()
+        if "│" in line
+    }
+    assert cells["a (1 of 2 seeds)"][-1] == "1.0 *"
+    assert cells["b"][-1] == "2.0"
+    assert cells["c"] == ["0.4000", "0.4000", "0.4000", "0.4000", "-", "-"]
+    assert "nan" not in text
+    assert "scores are missing: 0 of 2 seeds have every row's" in text
+    assert "one seed" not in text
+
+
+def test_names_are_text_and_never_markup(tmp_path, capsys):
+    path = write_results(tmp_path / "r.json", "[/t]", {("[alpha] x[/red]", 0): [0.1] * 5, ("[b]", 0): [0.2] * 5})
+    main(argparse.Namespace(results=path, plot=None))
+    text = capsys.readouterr().out
+    assert "[/t]" in text
+    assert "[alpha] x[/red]" in text
 
 
 def test_the_plot_is_a_picture_of_every_score(tmp_path):

@@ -273,8 +273,9 @@ def run_sh(tmp_path, *arguments, **environment):
     return result.stdout.strip().split("|")
 
 
-def test_run_sh_sources_a_local_environment_off_the_evaluator(tmp_path):
-    dataset, root, arguments = run_sh(tmp_path)
+@pytest.mark.parametrize("environment", [{}, {"AICROWD_IS_GRADING": ""}])
+def test_run_sh_sources_a_local_environment_off_the_evaluator(tmp_path, environment):
+    dataset, root, arguments = run_sh(tmp_path, **environment)
     assert dataset == "mpi3d_embedded"
     assert root == str(ROOT)
     assert arguments == f"{ROOT}/train_pytorch.py --gin_config {ROOT}/gin/stage1.gin"

@@ -106,6 +106,20 @@ def put_the_placeholder_back(repository):
     commit(repository)
 
 
+def hide_that_the_placeholder_is_committed(repository):
+    path = repository / "aicrowd.json"
+    content = path.read_text()
+    put_the_placeholder_back(repository)
+    git(repository, "update-index", "--skip-worktree", "aicrowd.json")
+    path.write_text(content)
+
+
+def ignore_run_sh(repository):
+    git(repository, "rm", "--quiet", "--cached", "run.sh")
+    (repository / ".gitignore").write_text("run.sh\n")
+    commit(repository)
+
+
 def take_the_server_away(repository):
     git(repository, "remote", "set-url", "aicrowd", str(repository / "nowhere.git"))
 
@@ -119,6 +133,8 @@ def take_the_server_away(repository):
         (tag, "^the tag submission-v1 exists already; choose another version, or git tag -d submission-v1"),
         (leave_the_branch, "^HEAD is on no branch"),
         (put_the_placeholder_back, '^aicrowd.json: authors is still "your-aicrowd-username"'),
+        (hide_that_the_placeholder_is_committed, '^aicrowd.json: authors is still "your-aicrowd-username"'),
+        (ignore_run_sh, "^no run.sh is committed; the evaluator needs one"),
         (
             take_the_server_away,
             "^the remote aicrowd, .*nowhere.git, cannot be read: git ls-remote: fatal: ",

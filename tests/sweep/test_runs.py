@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import gin
@@ -5,6 +6,8 @@ import pytest
 
 from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
 from disentanglement_challenge.errors import ConfigError, OutputError
+from disentanglement_challenge.evaluation.metrics import METRICS
+from disentanglement_challenge.sweep.__main__ import main
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import choose_rows, make_runs, table_folder
 
@@ -12,6 +15,12 @@ from disentanglement_challenge.sweep.runs import choose_rows, make_runs, table_f
 def bound(run, *names):
     with gin_configuration(run.gin_files, run.gin_bindings):
         return [gin.query_parameter(name) for name in names]
+
+
+def flags(table, output, **others):
+    """Of a sweep of one seed."""
+    given = {"rows": None, "seeds": 1, "divide_steps": 1, "gin_config": [], "gin_bindings": [], **others}
+    return argparse.Namespace(table=str(table), output=output, **given)
 
 
 def test_a_table_s_rows_are_its_gin_files_in_order():
@@ -61,6 +70,13 @@ def test_a_broken_row_among_good_ones(tmp_path):
     assert "'encoder' has no parameter 'num_latents'; did you mean 'num_latent'" in broken["bad"]
 
 
+def test_what_is_wrong_with_a_row_is_text_and_never_markup(tmp_path, capsys):
+    (tmp_path / "[row].gin").write_text('include "table1/beta_vae.gin"\n')
+    with pytest.raises(SystemExit):
+        main(flags(tmp_path, tmp_path / "out", gin_bindings=["folder.pth = '[/data]'"]))
+    assert capsys.readouterr().out.startswith("""[row] cannot be run: --gin_bindings "folder.pth = '[/data]'": """)
+
+
 def test_finished_runs_are_found_again(tmp_path):
     runs, _ = make_runs(table_folder("table2"), ["30k", "500k"], seeds=1)
     results = Results(tmp_path / "out", "table2")
@@ -99,6 +115,20 @@ def test_a_run_of_another_configuration_is_not_taken_for_this_one(tmp_path):
     with pytest.raises(OutputError, match=r"30k/seed_0 was made under another configuration.*gamma = 7\.0"):
         results.finished([other])
     assert results.finished([run])
+
+
+def test_runs_of_another_configuration_get_into_no_table_though_they_are_not_asked_for(tmp_path, capsys):
+    results = Results(tmp_path, "table2")
+    scores = dict.fromkeys(METRICS, 0.1)
+    for row, steps in (("30k", 10), ("500k", 1)):
+        (run,), _ = make_runs(table_folder("table2"), [row], 1, divide_steps=steps)
+        record = {"row": row, "seed": 0, "training_steps": 1, "dataset": "d", "scores": scores, "config": run.config}
+        results.keep(run, record)
+    with pytest.raises(OutputError, match=r"30k/seed_0 was made under another .*steps = 30000.* another --output"):
+        main(flags("table2", tmp_path, rows=["500k"]))
+    (tmp_path / "30k" / "seed_0" / "run.json").unlink()
+    main(flags("table2", tmp_path, rows=["500k"]))
+    assert "1 of 1 runs are finished already" in capsys.readouterr().out
 
 
 def test_the_folder_of_another_table(tmp_path):

@@ -1,0 +1,50 @@
+"""What becomes of runs that fail, as far as it takes no cluster; test_sweep has the rest."""
+
+import pytest
+import ray
+
+from disentanglement_challenge.sweep.cluster import _carry_out, _reason
+from disentanglement_challenge.sweep.runs import Run
+
+
+class Board:
+    """Takes lines of progress as a cluster's does."""
+
+    class update:
+        remote = staticmethod(lambda name, line: None)
+
+
+def carry_out(folder):
+    return _carry_out._function(Run("row", 0, ("nowhere.gin",), (), ""), folder, Board)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    error = carry_out(tmp_path / "file").error
+    assert error.startswith(f"cannot write {tmp_path}/file/row/seed_0.log on ")
+    assert error.endswith(": Not a directory")
+
+
+def test_a_log_keeps_what_an_earlier_process_left(tmp_path):
+    log = tmp_path / "row" / "seed_0.log"
+    log.parent.mkdir()
+    log.write_text("Fatal Python error: Segmentation fault\n")
+    assert "nowhere.gin" in carry_out(tmp_path).error
+    assert log.read_text().startswith("Fatal Python error: Segmentation fault\nerror: ")
+
+
+def failed(cause):
+    return ray.exceptions.RayTaskError("_carry_out", "Traceback ...", cause, ip="127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (failed(PermissionError(13, "Permission denied")), "PermissionError: [Errno 13] Permission denied"),
+        (failed(ValueError("one\ntwo")).as_instanceof_cause(), "ValueError: one"),
+        (ray.exceptions.NodeDiedError("node 3 is gone"), "its process died 4 times: NodeDiedError: node 3 is gone"),
+        (ray.exceptions.RuntimeEnvSetupError("no pip"), "RuntimeEnvSetupError: Failed to set up runtime environment."),
+    ],
+)
+def test_why_a_run_ended_is_one_line_and_only_a_death_is_one(error, reason):
+    assert _reason(error) == reason
