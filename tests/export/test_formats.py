@@ -207,6 +207,21 @@ def test_a_damaged_archive_is_told_by_its_sums(tmp_path, suffix):
         import_model(path)
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_a_damaged_archive_that_is_compressed_is_one_line(tmp_path, suffix, compression):
+    path = tmp_path / f"model{suffix}"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("m/data.pkl", os.urandom(1000))
+    content = bytearray(path.read_bytes())
+    start = content.find(b"data.pkl") + len("data.pkl")
+    content[start + 4 : start + 60] = b"\xff" * 56
+    path.write_bytes(content)
+    with pytest.raises(RepresentationError, match=r"is no archive, or damaged|is damaged in") as raised:
+        import_model(path)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".pt2"])
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, suffix, monkeypatch):
     path = tmp_path / f"model{suffix}"
