@@ -119,7 +119,7 @@ def _export(
     write_text(configs / "train.gin", gin_config)
     # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
     write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
-    if trained.signal is not None and experiment.model.exists() and not experiment.is_interrupted:
+    if trained.signal is not None and experiment.representation_files and not experiment.is_interrupted:
         return unfinished.model
     experiment.take_training()
     return experiment.model
@@ -285,13 +285,16 @@ def _resumed(
         return None, False
     try:
         checkpoint = load_newest(resume_from.checkpoints, configuration)
+        if checkpoint is not None and checkpoint.done > training_steps:
+            raise ConfigError(
+                f"model.training_steps is {training_steps}; the run has made {checkpoint.done} already; "
+                "ask for more, or pass --overwrite to start anew"
+            )
     except (ConfigError, TrainingError) as error:
         if not overwrite:
             raise
         _LOGGER.warning("%s; starting anew", error)
         return None, False
-    if checkpoint is not None and checkpoint.done > training_steps:
-        raise ConfigError(f"model.training_steps is {training_steps}; the run has made {checkpoint.done} already")
     is_at_end = checkpoint is not None and checkpoint.done == training_steps
     return checkpoint, is_at_end and resume_from != experiment and resume_from.losses.exists()
 

@@ -185,6 +185,16 @@ def test_what_cannot_be_gone_on_with_is_replaced_only_when_told_to(tmp_path, squ
     assert torch.equal(anew, run(tmp_path / "other", squares, "factor_vae.gamma = 6.0"))
 
 
+def test_a_run_that_has_made_more_steps_is_replaced_only_when_told_to(tmp_path, squares, caplog):
+    run(tmp_path, squares)
+    with pytest.raises(ConfigError, match=r"training_steps is 7; the run has made 12 already"):
+        resumed(tmp_path, tmp_path, squares, "model.training_steps = 7")
+    anew = resumed(tmp_path, tmp_path, squares, "model.training_steps = 7", overwrite=True)
+    assert "made 12 already" in caplog.text
+    assert "starting anew" in caplog.text
+    assert torch.equal(anew, run(tmp_path / "other", squares, "model.training_steps = 7"))
+
+
 def test_another_data_set_is_another_run(tmp_path, squares):
     run(tmp_path, squares)
     fewer = IndexedGroundTruthData("squares", squares.images[:16], [4, 4], ["row", "column"])
