@@ -14,7 +14,7 @@ from typing import Any
 import gin
 from gin import config as gin_config
 
-from disentanglement_challenge.errors import ConfigError, did_you_mean
+from disentanglement_challenge.errors import ConfigError, did_you_mean, lines_of
 
 ROOT = Path(__file__).resolve().parent.parent
 GIN_FOLDER = ROOT / "gin"
@@ -63,7 +63,7 @@ def gin_configuration(
         # gin adds to an error which configurable it passed through: one was given what it cannot use.
         called = re.search(r"In call to configurable '([^']+)'", str(error))
         if called and not isinstance(error, RuntimeError):
-            raise ConfigError(f"a binding of {called.group(1)!r} does not fit: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"a binding of {called.group(1)!r} does not fit: {lines_of(error)[0]}") from error
         raise
     finally:
         gin.clear_config()
@@ -160,7 +160,7 @@ def _explain(error: Exception) -> str:
     if parameter:
         configurable, name = parameter.groups()
         return f"{configurable!r} has no parameter {name!r}{did_you_mean(name, _parameters(configurable))}"
-    return message.strip().splitlines()[0]
+    return lines_of(error)[0]
 
 
 def _parameters(selector: str) -> list[str]:
