@@ -45,8 +45,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 def lines_of(error: BaseException) -> list[str]:
-    """The lines of what an error says, at least one: its type's name where it says nothing."""
-    return str(error).strip().splitlines() or [type(error).__name__]
+    """The lines of what an error says, at least one: its type's name where it says nothing.
+
+    Without those that gin adds to an error, of the configurables that it passes through.
+    """
+    said, _, _ = str(error).partition("\n  In call to configurable ")
+    return said.strip().splitlines() or [type(error).__name__]
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

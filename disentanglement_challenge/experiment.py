@@ -124,7 +124,7 @@ class Experiment:
     @property
     def has_checkpoints(self) -> bool:
         """Whether there is something that a training run can go on from."""
-        return any(self.checkpoints.glob(CHECKPOINT.format("*")))
+        return os.path.isdir(self.checkpoints) and any(self.checkpoints.glob(CHECKPOINT.format("*")))
 
     def check_room(self, overwrite: bool) -> None:
         """Raises OutputError where there is a run already and `overwrite` is not set, or there is no way to write."""

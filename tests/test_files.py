@@ -62,6 +62,9 @@ def test_a_folder_where_a_file_stands(tmp_path):
 def test_a_name_that_is_too_long(tmp_path):
     with pytest.raises(OutputError, match=r"cannot create the folder .*: File name too long"):
         check_writable(tmp_path / ("x" * 300))
+    experiment = Experiment(tmp_path / ("x" * 300))
+    assert not experiment.has_checkpoints
+    assert experiment.model_to_score == experiment.model
 
 
 def test_a_check_leaves_no_folder(tmp_path):

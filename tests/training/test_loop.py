@@ -74,6 +74,7 @@ def test_the_saved_configuration_trains_the_same_weights_again(tmp_path, squares
         ("model.training_steps = 1.5", r"model\.training_steps is 1\.5"),
         ("model.batch_size = 0", r"model\.batch_size is 0"),
         ("model.random_seed = -1", r"model\.random_seed is -1"),
+        ("model.random_seed = 4294967296", r"model\.random_seed is 4294967296; it must be at most 4294967295"),
         ("model.model = 'factor_vae'", "bind it to an objective"),
         ("model.model = @factor_vae", "bind it to an objective"),
         ("encoder.num_latent = 0", "num_latent"),
@@ -128,6 +129,15 @@ def test_weights_that_are_no_numbers_are_never_kept(tmp_path, squares, monkeypat
     with pytest.raises(TrainingError, match=r"weight of the VAE is no longer finite after step 1; .*none"):
         run(tmp_path, squares, "checkpoints.every_minutes = 0")
     assert not (tmp_path / "train" / "checkpoints").exists()
+
+
+def test_a_bug_is_no_mistake_of_the_configuration(tmp_path, squares, monkeypatch):
+    def fail(step, loss, losses):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(TrainingStep, "update", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        run(tmp_path, squares)
 
 
 def resumed(path, source, data, *bindings, overwrite=False):
