@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from disentanglement_challenge.environment import is_grading
+from disentanglement_challenge.errors import lines_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ def reported_execution(to_evaluator: bool = True) -> Iterator[Callable[[float], 
     try:
         yield events.register_progress
     except BaseException as error:
-        lines = str(error).splitlines()
-        events.execution_error(lines[0] if lines else type(error).__name__)
+        events.execution_error(lines_of(error)[0])
         raise
     else:
         events.submit()

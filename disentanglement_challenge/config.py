@@ -1,9 +1,10 @@
 """Reading gin files and bindings, and saying what is wrong with them in one line."""
 
 import copy
-import importlib.util  # noqa: F401 (gin 0.4.0 uses it for includes and leaves the import to others)
+import importlib.util  # gin 0.4.0 uses it for includes and leaves the import to others
 import inspect
 import logging
+import os
 import re
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import gin
 from gin import config as gin_config
 
-from disentanglement_challenge.errors import ConfigError, did_you_mean
+from disentanglement_challenge.errors import ConfigError, did_you_mean, lines_of
 
 ROOT = Path(__file__).resolve().parent.parent
 GIN_FOLDER = ROOT / "gin"
@@ -29,7 +30,11 @@ EVALUATION_CONFIGURABLES = (
 
 
 # What gin raises for a file or line that it cannot bind.
-_GIN_ERRORS = (ValueError, SyntaxError, OSError, ImportError, tokenize.TokenError, RecursionError)
+_GIN_ERRORS = (ValueError, TypeError, SyntaxError, OSError, ImportError, tokenize.TokenError, RecursionError)
+# How PyTorch says, on the CPU and on a GPU, what Python says by a MemoryError.
+_NO_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
+# What disentanglement_lib's random generators take for a seed, and more than enough of anything else.
+_LARGEST_COUNT = 2**32 - 1
 
 
 @contextmanager
@@ -45,7 +50,8 @@ def gin_configuration(
         skip_unknown: names of configurables whose bindings are passed over when they are not registered.
 
     Raises:
-        ConfigError: a file that is not there, or a name, parameter or value that gin cannot bind.
+        ConfigError: a file that is not there, or a name, parameter or value that gin cannot bind; in the block, a value
+            that a configurable cannot use, or more memory than there is.
     """
     gin.clear_config()
     try:
@@ -56,14 +62,17 @@ def gin_configuration(
         finally:
             logging.disable(logging.NOTSET)
         yield
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except (RuntimeError, MemoryError, TypeError, ValueError, AttributeError) as error:
         # gin says so at the call, by the only exception type it has for it.
         if "Required bindings" in str(error):
             raise ConfigError(_required(str(error))) from error
-        # gin adds to an error which configurable it passed through: one was given what it cannot use.
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            raise ConfigError(f"there is not enough memory for this configuration: {lines_of(error)[0]}") from error
+        # gin adds to an error which configurables it passed through. The first was given what it cannot use; `model`,
+        # which checks its own values, is the whole of training, and what goes wrong in it is none of the user's doing.
         called = re.search(r"In call to configurable '([^']+)'", str(error))
-        if called and not isinstance(error, RuntimeError):
-            raise ConfigError(f"a binding of {called.group(1)!r} does not fit: {str(error).splitlines()[0]}") from error
+        if called and called.group(1) != "model" and not isinstance(error, RuntimeError):
+            raise ConfigError(f"a binding of {called.group(1)!r} does not fit: {lines_of(error)[0]}") from error
         raise
     finally:
         gin.clear_config()
@@ -103,9 +112,11 @@ def bound_value(name: str) -> Any:
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> None:
-    """Raises ConfigError, with this name in it, for anything but an integer of at least the minimum."""
+    """Raises ConfigError, with this name in it, for anything but an integer of at least the minimum, in 32 bits."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}")
+    if value > _LARGEST_COUNT:
+        raise ConfigError(f"{name} is {value}; it must be at most {_LARGEST_COUNT}")
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence[str]) -> None:
@@ -113,15 +124,25 @@ def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence
         path = _find(file)
         _set_search_path([path.parent, GIN_FOLDER])
         try:
-            gin.parse_config_file(str(path), skip_unknown=list(skip_unknown))
+            parsed = gin.parse_config_file(str(path), skip_unknown=list(skip_unknown))
+            _check_imports(parsed.imports, parsed.includes)
         except _GIN_ERRORS as error:
             raise ConfigError(f"{file}: {_explain(error)}") from error
     for binding in bindings:
         try:
-            gin.parse_config(binding, skip_unknown=list(skip_unknown))
+            includes, imports = gin.parse_config(binding, skip_unknown=list(skip_unknown))
+            _check_imports(imports, includes)
         except _GIN_ERRORS as error:
             raise ConfigError(f"--gin_bindings {binding!r}: {_explain(error)}") from error
     _check_references()
+
+
+def _check_imports(modules: Iterable[str], includes: Iterable[Any]) -> None:
+    """Raises ImportError for a module that is not there, which gin passes over if it may pass over anything."""
+    for module in modules:
+        importlib.import_module(module)
+    for included in includes:
+        _check_imports(included.imports, included.includes)
 
 
 def _set_search_path(folders: Iterable[Path]) -> None:
@@ -131,10 +152,11 @@ def _set_search_path(folders: Iterable[Path]) -> None:
 
 def _find(file: str) -> Path:
     for candidate in (Path(file), GIN_FOLDER / file):
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate.resolve()
     # Spelled as they would be given: in the folder that was, or relative to the gin folder.
-    known = [str(path) for path in Path(file).parent.glob("*.gin")]
+    folder = Path(file).parent
+    known = [str(path) for path in folder.glob("*.gin")] if os.path.isdir(folder) else []
     known += [str(path.relative_to(GIN_FOLDER)) for path in GIN_FOLDER.rglob("*.gin")]
     raise ConfigError(f"no gin file {file!r}{did_you_mean(file, known)}")
 
@@ -160,7 +182,7 @@ def _explain(error: Exception) -> str:
     if parameter:
         configurable, name = parameter.groups()
         return f"{configurable!r} has no parameter {name!r}{did_you_mean(name, _parameters(configurable))}"
-    return message.strip().splitlines()[0]
+    return lines_of(error)[0]
 
 
 def _parameters(selector: str) -> list[str]:

@@ -44,6 +44,15 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + signal_number  # as the shell reports a process that a signal has ended
 
 
+def lines_of(error: BaseException) -> list[str]:
+    """The lines of what an error says, at least one: its type's name where it says nothing.
+
+    Without those that gin adds to an error, of the configurables that it passes through.
+    """
+    said, _, _ = str(error).partition("\n  In call to configurable ")
+    return said.strip().splitlines() or [type(error).__name__]
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """How a message about an unknown name goes on: "; did you mean 'nearest'?", or nothing where none is near."""
     close = difflib.get_close_matches(str(name), list(dict.fromkeys(known)), n=1)

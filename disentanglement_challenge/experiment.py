@@ -43,8 +43,13 @@ class Experiment:
     @property
     def model_to_score(self) -> Path:
         """The TorchScript representation function; where there is none, a torch.export program or an ONNX model."""
-        others = (self.model.with_suffix(suffix) for suffix in (".pt2", ".onnx"))
-        return self.model if self.model.exists() else next(filter(Path.exists, others), self.model)
+        paths = (self.model.with_suffix(suffix) for suffix in (".pt", ".pt2", ".onnx"))
+        return next(filter(os.path.exists, paths), self.model)
+
+    @property
+    def representation_files(self) -> list[Path]:
+        """Models in any format, and whatever else was put beside them: a training run replaces it all."""
+        return sorted(path for path in self.model.parent.rglob("*") if not path.is_dir())
 
     @property
     def representation_results(self) -> Path:
@@ -119,7 +124,7 @@ class Experiment:
     @property
     def has_checkpoints(self) -> bool:
         """Whether there is something that a training run can go on from."""
-        return any(self.checkpoints.glob(CHECKPOINT.format("*")))
+        return os.path.isdir(self.checkpoints) and any(self.checkpoints.glob(CHECKPOINT.format("*")))
 
     def check_room(self, overwrite: bool) -> None:
         """Raises OutputError where there is a run already and `overwrite` is not set, or there is no way to write."""
@@ -129,7 +134,7 @@ class Experiment:
                 f"{self.path} holds a training run that was interrupted; "
                 "pass --resume to go on with it, or --overwrite to start anew"
             )
-        self._check([self.scores, self.metrics, self.model, self.train], overwrite)
+        self._check([self.scores, self.metrics, *self.representation_files, self.train], overwrite)
 
     def check_scores(self, overwrite: bool) -> None:
         """Raises OutputError where there are scores already and `overwrite` is not set, or there is no way to write."""

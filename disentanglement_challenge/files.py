@@ -2,8 +2,10 @@
 
 import fcntl
 import json
+import lzma
 import os
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -16,6 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disentanglement_challenge.errors import DataError, OutputError
+
+# What zipfile raises for a damaged archive: a bit that flips in its directory may name another compression, or no text.
+DAMAGED_ZIP = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
+    struct.error, OSError,
+)  # fmt: skip
 
 
 def make_folder(path: Path) -> Path:
@@ -31,7 +39,7 @@ def make_folder(path: Path) -> Path:
 
 def check_writable(path: Path) -> None:
     """Raises OutputError where the folder cannot be created or written to; leaves no folder that was not there."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    missing = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
     make_folder(path)
     for folder in missing:
         folder.rmdir()
@@ -132,7 +140,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*DAMAGED_ZIP, KeyError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged, or no .npz"
         raise DataError(f"{path} cannot be read: {reason}") from error
 

@@ -1,5 +1,7 @@
 import gin
+import numpy as np
 import pytest
+import torch
 
 from disentanglement_challenge.config import bound_parameters, gin_configuration
 from disentanglement_challenge.errors import ConfigError
@@ -13,6 +15,11 @@ def sized(size=1, other_fn=None):
 @gin.configurable("sized_required")
 def sized_required(size=gin.REQUIRED):
     return size
+
+
+@gin.configurable("filled")
+def filled(make, size):
+    return make(size)
 
 
 def test_bindings_override_files_and_leave_nothing_behind(tmp_path):
@@ -55,12 +62,29 @@ def test_one_files_folder_does_not_serve_the_next(tmp_path):
         ("sized.size = ", "gin_bindings 'sized.size = '"),
         ("sized.size = [1, 2", "gin_bindings"),
         ("sized", "gin_bindings"),
+        ("sized.size = {[]: 1}", "gin_bindings .*unhashable"),
+        ("import nothing_here", "gin_bindings 'import nothing_here': No module named 'nothing_here'"),
     ],
 )
 def test_a_wrong_binding_is_one_line_with_the_nearest_right_one(binding, message):
-    with pytest.raises(ConfigError, match=message) as raised, gin_configuration([], [binding]):
+    for skip_unknown in ([], ["mig"]):
+        with pytest.raises(ConfigError, match=message) as raised, gin_configuration([], [binding], skip_unknown):
+            pass
+        assert "\n" not in str(raised.value)
+
+
+def test_what_an_included_file_imports_is_looked_for(tmp_path):
+    (tmp_path / "base.gin").write_text("import nothing_here\n")
+    (tmp_path / "row.gin").write_text("include 'base.gin'\n")
+    file = str(tmp_path / "row.gin")
+    with pytest.raises(ConfigError, match="'nothing_here'"), gin_configuration([file], skip_unknown=["mig"]):
         pass
-    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("file", ["x" * 300 + ".gin", "x" * 300 + "/a.gin", "/proc/1/mem/a.gin", "a\0.gin"])
+def test_a_path_that_nothing_can_have(file):
+    with pytest.raises(ConfigError, match="no gin file"), gin_configuration([file]):
+        pass
 
 
 def test_a_file_that_includes_itself(tmp_path):
@@ -90,6 +114,14 @@ def test_a_missing_file_names_the_nearest(tmp_path):
 def test_a_required_binding_that_is_missing_is_named():
     with pytest.raises(ConfigError, match=r"does not set sized_required\.size"), gin_configuration():
         sized_required()
+
+
+@pytest.mark.parametrize("make", [np.empty, torch.empty])
+def test_more_memory_than_there_is_is_one_line(make):
+    message = "not enough memory for this configuration: .*allocate"
+    with pytest.raises(ConfigError, match=message) as raised, gin_configuration([], [f"filled.size = {1 << 58}"]):
+        filled(make)
+    assert "\n" not in str(raised.value)
 
 
 def test_named_configurables_may_be_unknown():

@@ -59,6 +59,14 @@ def test_a_folder_where_a_file_stands(tmp_path):
         make_folder(tmp_path / "file" / "below")
 
 
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(OutputError, match=r"cannot create the folder .*: File name too long"):
+        check_writable(tmp_path / ("x" * 300))
+    experiment = Experiment(tmp_path / ("x" * 300))
+    assert not experiment.has_checkpoints
+    assert experiment.model_to_score == experiment.model
+
+
 def test_a_check_leaves_no_folder(tmp_path):
     check_writable(tmp_path / "a" / "b")
     assert os.listdir(tmp_path) == []
@@ -95,6 +103,17 @@ def test_an_experiment_is_replaced_only_when_told_to_and_when_the_new_one_is_who
     assert experiment.model.read_text() == "new model"
     assert not experiment.scores.exists()
     assert sorted(os.listdir(experiment.path)) == ["representation", "train"]
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.onnx", "pytorch_model.pt2", "results/gin/mine.gin"])
+def test_a_representation_in_any_format_is_not_replaced_unasked(tmp_path, name):
+    experiment = Experiment(tmp_path)
+    experiment.representation_results.mkdir(parents=True)  # as the kit's get_model_path leaves them
+    experiment.check_room(overwrite=False)
+    write_text(experiment.model.parent / name, "somebody's")
+    with pytest.raises(OutputError, match=rf"already holds {os.path.basename(name)};.*--overwrite"):
+        experiment.check_room(overwrite=False)
+    experiment.check_room(overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../escape"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from disentanglement_challenge.errors import RepresentationError
 from disentanglement_challenge.export.metadata import METADATA, Metadata
+from disentanglement_challenge.files import DAMAGED_ZIP
 
 # The widest of the report's models is a hundredth of this; an archive that says it is more does not fill the memory.
 MAX_BYTES = 4 << 30
@@ -28,7 +29,7 @@ def read_names(path: Path) -> list[str]:
             if damaged is not None:
                 raise RepresentationError(f"{path} is damaged in {damaged!r}; write it again")
             return archive.namelist()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+    except DAMAGED_ZIP as error:
         raise RepresentationError(f"{path} is no archive, or damaged: {' '.join(str(error).split())}") from error
 
 

@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from disentanglement_challenge.environment import get_config
-from disentanglement_challenge.errors import ConfigError, RepresentationError
+from disentanglement_challenge.errors import ConfigError, RepresentationError, lines_of
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.archive import read_archive_metadata
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.program import load_program, program_bytes
+from disentanglement_challenge.export.representor import check_representation
 from disentanglement_challenge.export.torchscript import load_torchscript, torchscript_bytes
 from disentanglement_challenge.files import make_folder, replacing
 
@@ -68,7 +69,8 @@ def export_model(
         metadata: written into the file; `read_metadata` reads it.
 
     Raises:
-        RepresentationError: the model cannot be exported, or the file does not compute what the model does.
+        RepresentationError: the model gives something else or cannot be exported, or the file does not compute what it
+            does.
         OutputError: the file cannot be written.
     """
     if not use_script_module:
@@ -79,10 +81,11 @@ def export_model(
     model = copy.deepcopy(model).cpu().eval()
     if images is None:
         images = torch.rand(3, *input_shape[1:], generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), replacing(target) as temporary:
-        content = _format(target).to_bytes(model, images.new_zeros(*input_shape), metadata)
-        temporary.write_bytes(content)
-        _check(_format(target).load(temporary), model, images)
+    with torch.no_grad():
+        expected = _representation(model, images)
+        with replacing(target) as temporary:
+            temporary.write_bytes(_format(target).to_bytes(model, images.new_zeros(*input_shape), metadata))
+            _check(_format(target).load(temporary), model, images, expected)
     return str(target)
 
 
@@ -141,19 +144,28 @@ def _format(path: Path) -> _Format:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
-        if os.path.lexists(path):
-            raise RepresentationError(f"{path} is no file, but a folder or a link to nowhere; a model is a file")
-        raise RepresentationError(f"no model at {path}; train one first, or name the experiment that has one")
-    return path
+    try:
+        if path.is_file():
+            path.open("rb").close()
+            return path
+    except OSError as error:
+        raise RepresentationError(f"{path} cannot be read: {error.strerror}") from error
+    if os.path.lexists(path):
+        raise RepresentationError(f"{path} is no file, but a folder or a link to nowhere; a model is a file")
+    raise RepresentationError(f"no model at {path}; train one first, or name the experiment that has one")
 
 
-def _check(loaded: nn.Module, model: nn.Module, images: torch.Tensor) -> None:
-    expected = model(images)
-    if expected.ndim != 2 or len(expected) != len(images):
-        raise RepresentationError(
-            f"{type(model).__name__} maps {tuple(images.shape)} to {tuple(expected.shape)}; it must be (N, num_latent)"
-        )
+def _representation(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    try:
+        representation = model(images)
+    except Exception as error:  # It is the caller's own code, which may raise anything.
+        reason = lines_of(error)[-1]
+        raise RepresentationError(f"{type(model).__name__} fails on images {tuple(images.shape)}: {reason}") from error
+    check_representation(representation, len(images))
+    return representation
+
+
+def _check(loaded: nn.Module, model: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> None:
     at_once = loaded(images)
     one_by_one = torch.cat([loaded(images[i : i + 1]) for i in range(len(images))])
     for computed in (at_once, one_by_one):

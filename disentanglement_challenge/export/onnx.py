@@ -2,14 +2,16 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.errors import RepresentationError, lines_of
 from disentanglement_challenge.export.metadata import METADATA, Metadata
 from disentanglement_challenge.export.program import export_program
 
@@ -39,8 +41,7 @@ def onnx_bytes(model: nn.Module, images: Tensor, metadata: Metadata | None) -> b
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        message = str(error).strip().splitlines()[0]
-        raise RepresentationError(f"{type(model).__name__} cannot be exported to ONNX: {message}") from error
+        raise RepresentationError(f"{type(model).__name__} cannot be exported to ONNX: {lines_of(error)[0]}") from error
     finally:
         registry.setLevel(before)
     assert exported is not None  # PyTorch returns None where it is given a file to write
@@ -58,12 +59,16 @@ def load_onnx(path: Path) -> nn.Module:
     Raises:
         RepresentationError: it is damaged, needs other files, or takes anything but one tensor of float32 images.
     """
+    content = path.read_bytes()
+    tensors = (part for part in _parts(_parsed(path, content)) if isinstance(part, onnx.TensorProto))
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+        raise RepresentationError(f"{path} keeps tensors in other files, which are not read; write them into the model")
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was parsed, and nothing else
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what it would print is in the error too
     try:
-        # From its bytes: a model that is read from a path may name other files beside it, and read them.
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a dozen types of error, of no other common kind
         reason = " ".join(str(error).split())
         raise RepresentationError(f"{path} is no ONNX model that can be run: {reason:.200}") from error
@@ -76,12 +81,25 @@ def load_onnx(path: Path) -> nn.Module:
 
 def read_onnx_metadata(path: Path) -> Metadata | None:
     """What `onnx_bytes` wrote, or None; raises RepresentationError for a damaged file, ValueError for a wrong one."""
-    try:
-        proto = onnx.load_model_from_string(path.read_bytes())
-    except Exception as error:  # protobuf's
-        raise RepresentationError(f"{path} is no ONNX model: {' '.join(str(error).split()):.200}") from error
+    proto = _parsed(path, path.read_bytes())
     texts = [entry.value for entry in proto.metadata_props if entry.key == METADATA]
     return Metadata.from_json(texts[0]) if texts else None
+
+
+def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's
+        raise RepresentationError(f"{path} is no ONNX model: {' '.join(str(error).split()):.200}") from error
+
+
+def _parts(message: Any) -> Iterator[Any]:
+    """The message and all that it holds: tensors also lie in attributes, and in the graphs of loops and functions."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if field.is_repeated else [value]:
+                yield from _parts(part)
 
 
 class _Session(nn.Module):

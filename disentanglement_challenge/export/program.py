@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.errors import RepresentationError, lines_of
 from disentanglement_challenge.export.archive import read_entry, read_names
 from disentanglement_challenge.export.metadata import METADATA, Metadata
 
 _SCHEMA_MAJOR = 8
 _OPERATOR = re.compile(r"torch\.ops\.aten\.([a-zA-Z0-9_]+)\.([a-zA-Z0-9_]+)")
 # An operator of ATen that reads and makes files.
-_REFUSED = {"from_file"}
+_REFUSED = {"aten::from_file"}
 _PYTHON_OPERATORS = {
     f"_operator.{function.__name__}": function
     for function in (operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.neg)
@@ -56,8 +56,9 @@ def export_program(model: nn.Module, images: Tensor) -> torch.export.ExportedPro
         example = images[:1].expand(2, *images.shape[1:]).contiguous()
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},))
     except Exception as error:  # Capturing runs the caller's own code, which may raise anything.
-        message = str(error).strip().splitlines()[0]
-        raise RepresentationError(f"{type(model).__name__} cannot be exported by torch.export: {message}") from error
+        raise RepresentationError(
+            f"{type(model).__name__} cannot be exported by torch.export: {lines_of(error)[0]}"
+        ) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # which names the files of the machine that it was made on
     return program
@@ -192,7 +193,13 @@ def _function(target: str) -> Any:
         return _PYTHON_OPERATORS[target]
     match = _OPERATOR.fullmatch(target)
     function = match and getattr(getattr(torch.ops.aten, match.group(1), None), match.group(2), None)
-    if not isinstance(function, torch._ops.OpOverload) or match is None or match.group(1) in _REFUSED:
+    is_run = (
+        isinstance(function, torch._ops.OpOverload)
+        # What has none is TorchScript's alone, such as `save`, which writes files.
+        and torch._C._dispatch_has_kernel(function.name())
+        and function.name().partition(".")[0] not in _REFUSED
+    )
+    if not is_run:
         raise ValueError(f"it calls {target!r:.100}; only operators of torch.ops.aten are run")
     return function
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from disentanglement_challenge.environment import use_cuda
-from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.errors import RepresentationError, lines_of
 
 RepresentationFunction = Callable[[NDArray[Any]], NDArray[Any]]
 """Observations [N, ...] to representations [N, num_latent]."""
@@ -41,8 +41,8 @@ def make_representor(model: nn.Module, cuda: bool | None = None) -> Representati
                 del layouts[0]
                 return compute(inputs)
             # TorchScript reports the failing operation in its last line and its own trace in the others.
-            message = str(error).strip().splitlines()[-1]
-            raise RepresentationError(f"the model fails on images {tuple(inputs.shape)}: {message:.300}") from error
+            reason = lines_of(error)[-1]
+            raise RepresentationError(f"the model fails on images {tuple(inputs.shape)}: {reason:.300}") from error
 
     def representation_function(images: NDArray[Any]) -> NDArray[Any]:
         inputs = torch.from_numpy(np.moveaxis(check_images(images), 3, 1)).to(device, torch.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.errors import RepresentationError, lines_of
 from disentanglement_challenge.export.archive import read_names
 from disentanglement_challenge.export.metadata import METADATA, Metadata
 
@@ -56,9 +56,8 @@ def _trace(model: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
     try:
         return torch.jit.trace(model, images)
     except Exception as error:  # Tracing runs the caller's own code, which may raise anything.
-        message = str(error).strip().splitlines()[0]
         raise RepresentationError(
-            f"{type(model).__name__} cannot be traced on {tuple(images.shape)}: {message}"
+            f"{type(model).__name__} cannot be traced on {tuple(images.shape)}: {lines_of(error)[0]}"
         ) from error
 
 

@@ -1,12 +1,13 @@
 """The variational autoencoder and the gin-configured builders of its parts, under disentanglement_lib's names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import gin
 import torch
 from torch import Tensor, nn
 
-from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.errors import ConfigError, lines_of
 from disentanglement_challenge.models.initialisation import initialise
 from disentanglement_challenge.models.layers import check_positive_integer
 
@@ -128,9 +129,26 @@ def make_vae(observation_shape: ObservationShape, generator: torch.Generator) ->
         check_positive_integer(f"a side of observation_shape {tuple(observation_shape)}", size)
     encoder = make_gaussian_encoder(observation_shape)
     # num_latent belongs to gin's `encoder` alone, so the decoder's is read off the codes, as in disentanglement_lib.
-    with torch.no_grad():
+    with _tried("encoder.encoder_fn", encoder):
         z_mean, _ = encoder(torch.zeros(1, *observation_shape))
-    num_latent = z_mean.shape[1]
-    vae = VAE(encoder, make_decoder(observation_shape, num_latent), num_latent)
+        num_latent = z_mean.shape[1]
+    decoder = make_decoder(observation_shape, num_latent)
+    with _tried("decoder.decoder_fn", decoder):
+        shape = tuple(decoder(z_mean).shape)
+    if shape != (1, *observation_shape):
+        raise ConfigError(f"decoder.decoder_fn makes a network that gives {shape}, not {(1, *observation_shape)}")
+    vae = VAE(encoder, decoder, num_latent)
     initialise(vae, generator)
     return vae
+
+
+@contextmanager
+def _tried(name: str, network: nn.Module) -> Iterator[None]:
+    """A block that computes a new network; raises ConfigError, with this name in it, where that cannot be done."""
+    try:
+        network.eval()
+        with torch.no_grad():
+            yield
+        network.train()
+    except Exception as error:  # It may be somebody's own code, and raise anything.
+        raise ConfigError(f"{name} makes a network that does not fit its place: {lines_of(error)[0]}") from error

@@ -17,7 +17,7 @@ import torch
 from disentanglement_challenge.config import check_count
 from disentanglement_challenge.errors import ConfigError, OutputError, TrainingError
 from disentanglement_challenge.experiment import CHECKPOINT
-from disentanglement_challenge.files import remove, replacing
+from disentanglement_challenge.files import DAMAGED_ZIP, remove, replacing
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -155,11 +155,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         checkpoint = Checkpoint(**content)
         if not isinstance(checkpoint.done, int) or not isinstance(checkpoint.configuration, dict):
             raise TypeError("its step or configuration is something else")
-    except (zipfile.BadZipFile, EOFError, pickle.UnpicklingError, RuntimeError, TypeError, LookupError) as error:
-        reason = "not a whole zip archive" if isinstance(error, zipfile.BadZipFile) else "its content is something else"
-        raise TrainingError(f"{path} is damaged or no checkpoint of this program ({reason})") from error
     except OSError as error:
         raise TrainingError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (*DAMAGED_ZIP, pickle.UnpicklingError, TypeError, LookupError, AttributeError) as error:
+        reason = "not a whole zip archive" if isinstance(error, zipfile.BadZipFile) else "its content is something else"
+        raise TrainingError(f"{path} is damaged or no checkpoint of this program ({reason})") from error
     return checkpoint
 
 

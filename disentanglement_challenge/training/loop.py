@@ -5,12 +5,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from signal import Signals
-from tempfile import TemporaryDirectory
 
 import gin
 import numpy as np
@@ -86,13 +85,10 @@ def train_and_export(
         if processes.is_leader:
             if not resumable:
                 experiment.check_room(overwrite)
-            unfinished = stack.enter_context(experiment.training())
-        else:
-            # What the other processes write is what the leader writes, and nobody reads it.
-            unfinished = Experiment(Path(stack.enter_context(TemporaryDirectory())))
+            stack.enter_context(experiment.training())
         ground_truth_data = get_named_ground_truth_data()
         resume_from = resumable[0] if resumable else None
-        trained = train(unfinished, ground_truth_data, resume_from, overwrite, processes, on_progress)
+        trained = train(experiment.unfinished, ground_truth_data, resume_from, overwrite, processes, on_progress)
         if trained is None:
             return f"{experiment.path} is trained to its end already; a larger model.training_steps goes on from there"
         model = experiment.model
@@ -119,7 +115,7 @@ def _export(
     write_text(configs / "train.gin", gin_config)
     # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
     write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
-    if trained.signal is not None and experiment.model.exists() and not experiment.is_interrupted:
+    if trained.signal is not None and experiment.representation_files and not experiment.is_interrupted:
         return unfinished.model
     experiment.take_training()
     return experiment.model
@@ -156,7 +152,7 @@ def train(
     """Trains a VAE (disentanglement_lib, methods/unsupervised/train.py).
 
     Args:
-        experiment: where to write. Emptied before the first step, unless it is the run that is resumed.
+        experiment: where the leader writes. Emptied before the first step, unless it is the run that is resumed.
         ground_truth_data: the images to train on.
         resume_from: whose newest checkpoint to start from: `experiment`, or a run that is left as it is.
         overwrite: whether to start anew where `resume_from` cannot be gone on with.
@@ -214,9 +210,10 @@ def train(
         state.load_state_dict(resumed.state)
         if processes.is_leader:
             tqdm.write(f"going on from step {state.done}", file=sys.stderr)
-    _prepare_folder(experiment, resume_from if resumed else None, state.done)
-    write_text(experiment.train / "config.gin", gin.operative_config_str())
-    write_json(experiment.train_provenance, provenance())
+    if processes.is_leader:
+        _prepare_folder(experiment, resume_from if resumed else None, state.done)
+        write_text(experiment.train / "config.gin", gin.operative_config_str())
+        write_json(experiment.train_provenance, provenance())
 
     batches = training_batches(ground_truth_data, batch_size * model.num_batches, state.random, device, processes)
     watch = LossWatch(LOG_EVERY, height * width * channels)
@@ -226,7 +223,7 @@ def train(
     with (
         stopping,
         checkpoints.named_in_errors(),
-        EventLog(experiment.train, state.done) as events,
+        EventLog(experiment.train, state.done) if processes.is_leader else nullcontext() as events,
         tqdm(
             total=training_steps,
             initial=state.done,
@@ -244,20 +241,23 @@ def train(
             stop = processes.largest(stopping.verdict)
             is_last = state.done == training_steps or stop != GO_ON
             is_logged = state.done % LOG_EVERY == 0 or is_last
-            is_kept = checkpoints.due or is_last
+            is_kept = is_last or (processes.is_leader and checkpoints.due)
             if is_logged or is_kept:
                 values = watch.read(state.done)
             if is_logged:
                 bar.set_postfix({key: f"{value:.4g}" for key, value in values.items() if key in _SHOWN})
-                events.scalars(values, state.done)
+                if events is not None:
+                    events.scalars(values, state.done)
                 on_progress(state.done / training_steps)
             if is_kept:
                 state.seconds = time.monotonic() - started
-                checkpoints.save(Checkpoint(configuration, state.state_dict()))
-            if state.done % every_steps == 0 and not is_last and processes.is_leader:
+                checkpoint = Checkpoint(configuration, state.state_dict())
+                if processes.is_leader:
+                    checkpoints.save(checkpoint)
+            if state.done % every_steps == 0 and not is_last and events is not None:
                 events.images(draw(state.done, **IN_PASSING).grids(), state.done)
 
-        if processes.is_leader:
+        if events is not None:
             pictures = draw(state.done)
             write_pictures(experiment.pictures, pictures)
             events.images(pictures.grids(), state.done)
@@ -266,7 +266,8 @@ def train(
     if stop <= GO_ON:
         losses = _mean_losses(step, batches, eval_steps, state.done)
         timing = {"seconds": state.seconds, "steps_per_second": state.done / state.seconds}
-        write_json(experiment.losses, {"step": state.done, **losses, **timing})
+        if processes.is_leader:
+            write_json(experiment.losses, {"step": state.done, **losses, **timing})
     summary = f"trained to step {state.done} of {training_steps}"
     if stop > GO_ON or state.done < training_steps:
         summary += f" and stopped {stopping.explain(stop)}; --resume goes on from there"
@@ -285,13 +286,16 @@ def _resumed(
         return None, False
     try:
         checkpoint = load_newest(resume_from.checkpoints, configuration)
+        if checkpoint is not None and checkpoint.done > training_steps:
+            raise ConfigError(
+                f"model.training_steps is {training_steps}; the run has made {checkpoint.done} already; "
+                "ask for more, or pass --overwrite to start anew"
+            )
     except (ConfigError, TrainingError) as error:
         if not overwrite:
             raise
         _LOGGER.warning("%s; starting anew", error)
         return None, False
-    if checkpoint is not None and checkpoint.done > training_steps:
-        raise ConfigError(f"model.training_steps is {training_steps}; the run has made {checkpoint.done} already")
     is_at_end = checkpoint is not None and checkpoint.done == training_steps
     return checkpoint, is_at_end and resume_from != experiment and resume_from.losses.exists()
 

@@ -131,6 +131,7 @@ def first_node(program):
     [
         "torch.os.system",
         "torch.ops.aten.from_file.default",
+        "torch.ops.aten.save.default",
         "torch.ops.aten.__class__.mro",
         "torch.ops.aten.conv2d",
         "_operator.methodcaller",
@@ -207,6 +208,21 @@ def test_a_damaged_archive_is_told_by_its_sums(tmp_path, suffix):
         import_model(path)
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_a_damaged_archive_that_is_compressed_is_one_line(tmp_path, suffix, compression):
+    path = tmp_path / f"model{suffix}"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("m/data.pkl", os.urandom(1000))
+    content = bytearray(path.read_bytes())
+    start = content.find(b"data.pkl") + len("data.pkl")
+    content[start + 4 : start + 60] = b"\xff" * 56
+    path.write_bytes(content)
+    with pytest.raises(RepresentationError, match=r"is no archive, or damaged|is damaged in") as raised:
+        import_model(path)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".pt2"])
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, suffix, monkeypatch):
     path = tmp_path / f"model{suffix}"
@@ -227,15 +243,34 @@ def onnx_model(tmp_path, inputs, nodes, initializers=()):
     return path
 
 
-def test_an_onnx_model_reads_no_other_file(tmp_path):
+def as_initializer(weights):
+    return [onnx.helper.make_node("Add", ["x", "w"], ["y"])], [weights]
+
+
+def in_an_attribute(weights):
+    constant = onnx.helper.make_node("Constant", [], ["w"], value=weights)
+    return [constant, onnx.helper.make_node("Add", ["x", "w"], ["y"])], []
+
+
+def in_a_branch(weights):
+    output = onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [12])
+    nodes, initializers = [onnx.helper.make_node("Add", ["x", "w"], ["z"])], [weights]
+    branch = onnx.helper.make_graph(nodes, "branch", [], [output], initializers)
+    condition = onnx.helper.make_tensor("c", onnx.TensorProto.BOOL, [], [True])
+    return [onnx.helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)], [condition]
+
+
+@pytest.mark.parametrize("place", [as_initializer, in_an_attribute, in_a_branch])
+def test_an_onnx_model_reads_no_other_file(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)  # below which ONNX Runtime would read
     (tmp_path / "weights").write_bytes(bytes(4 * 12))
     weights = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [12], np.zeros(12, np.float32))
     del weights.float_data[:]
     weights.data_location = onnx.TensorProto.EXTERNAL
     weights.external_data.add(key="location", value="weights")
     images = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [12])
-    path = onnx_model(tmp_path, [images], [onnx.helper.make_node("Add", ["x", "w"], ["y"])], [weights])
-    with pytest.raises(RepresentationError, match="no ONNX model that can be run") as raised:
+    path = onnx_model(tmp_path, [images], *place(weights))
+    with pytest.raises(RepresentationError, match="keeps tensors in other files") as raised:
         import_model(path)
     assert "\n" not in str(raised.value)
 
@@ -268,6 +303,36 @@ def test_a_format_under_anothers_suffix_is_named(tmp_path):
         import_model(path)
 
 
+class MeansAndVariances(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)[:, :4], images.flatten(1)[:, 4:8]
+
+
+class Argmax(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)[:, :4].argmax(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [(MeansAndVariances(), "returns tuple; it must be one tensor"), (Argmax(), r"int64; it must be a float tensor")],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".pt2", ".onnx"])
+def test_what_is_no_representation_is_one_line_and_leaves_no_file(tmp_path, suffix, model, message):
+    with pytest.raises(RepresentationError, match=message):
+        export_model(model, tmp_path / f"model{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+class FailsWhenCaptured(nn.Module):
+    """As a layer with an assertion may, without a word."""
+
+    def forward(self, images):
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            raise AssertionError
+        return images.flatten(1)[:, :4]
+
+
 class NeedsItsWeights(nn.Module):
     """Whose control flow depends on the images, which cannot be captured."""
 
@@ -275,10 +340,18 @@ class NeedsItsWeights(nn.Module):
         return images.flatten(1)[:, :4] if images.sum() > 0 else images.flatten(1)[:, 4:8]
 
 
-@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
-def test_what_cannot_be_captured_is_one_line_and_leaves_no_file(tmp_path, suffix):
-    with pytest.raises(RepresentationError, match="cannot be exported") as raised:
-        export_model(NeedsItsWeights(), tmp_path / f"model{suffix}")
+@pytest.mark.parametrize(
+    ("model", "suffix"),
+    [
+        (NeedsItsWeights(), ".pt2"),
+        (NeedsItsWeights(), ".onnx"),
+        (FailsWhenCaptured(), ".pt"),
+        (FailsWhenCaptured(), ".pt2"),
+    ],
+)
+def test_what_cannot_be_captured_is_one_line_and_leaves_no_file(tmp_path, model, suffix):
+    with pytest.raises(RepresentationError, match=r"cannot be (exported|traced)") as raised:
+        export_model(model, tmp_path / f"model{suffix}")
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.iterdir())
 

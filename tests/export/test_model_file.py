@@ -82,8 +82,8 @@ def test_a_file_that_computes_something_else_never_takes_its_place(tmp_path, mod
     assert os.listdir(tmp_path) == ["model.pt"]
 
 
-def test_an_untraceable_model_is_one_line(tmp_path):
-    with pytest.raises(RepresentationError, match="cannot be traced") as raised:
+def test_a_model_that_takes_no_images_is_one_line(tmp_path):
+    with pytest.raises(RepresentationError, match=r"Linear fails on images \(3, 3, 64, 64\)") as raised:
         export_model(nn.Linear(7, 7), tmp_path / "model.pt")
     assert "\n" not in str(raised.value)
 
@@ -141,6 +141,16 @@ def test_a_representor_refuses_what_is_not_images(images, message):
     assert "\n" not in str(raised.value)
 
 
+class Silent(nn.Module):
+    def forward(self, images):
+        raise AssertionError
+
+
+def test_an_error_that_says_nothing_is_named():
+    with pytest.raises(RepresentationError, match=r"fails on images .*: AssertionError"):
+        make_representor(Silent(), cuda=False)(np.zeros((2, 64, 64, 3)))
+
+
 class Answer(nn.Module):
     def __init__(self, answer):
         super().__init__()
@@ -164,6 +174,11 @@ class Answer(nn.Module):
 def test_a_representor_refuses_a_wrong_answer(answer, message):
     with pytest.raises(RepresentationError, match=message):
         make_representor(Answer(answer), cuda=False)(np.zeros((2, 64, 64, 3)))
+
+
+def test_a_path_that_cannot_be_looked_at_is_one_line(tmp_path):
+    with pytest.raises(RepresentationError, match="cannot be read: File name too long"):
+        import_model(tmp_path / ("x" * 300))
 
 
 def test_utils_pytorch_has_the_kits_names():

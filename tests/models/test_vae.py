@@ -1,3 +1,4 @@
+import gin
 import pytest
 import torch
 
@@ -5,6 +6,7 @@ from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.models import (
     MeanEncoder,
+    decoders,
     make_decoder,
     make_discriminator,
     make_vae,
@@ -38,6 +40,31 @@ def test_the_same_seed_gives_the_same_vae():
 def test_impossible_numbers_of_latents(num_latent):
     with pytest.raises(ConfigError, match=r"encoder\.num_latent is .*; it is a positive integer"):
         build(num_latent=num_latent)
+
+
+@gin.configurable
+def one_channel_decoder(observation_shape, num_latent):
+    return decoders.deconv_decoder((1, *observation_shape[1:]), num_latent)
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("encoder.encoder_fn = @deconv_decoder", r"encoder\.encoder_fn makes a network that does not fit its place"),
+        ("decoder.decoder_fn = @conv_encoder", r"decoder\.decoder_fn makes a network that does not fit its place"),
+        ("decoder.decoder_fn = @one_channel_decoder", r"gives \(1, 1, 64, 64\), not \(1, 3, 64, 64\)"),
+        ("encoder.num_latent = 1000000000000000", "not enough memory"),
+        ("conv_encoder.width = 1e14", "not enough memory"),
+    ],
+)
+def test_networks_that_cannot_be_built_are_one_line(binding, message):
+    bindings = ["encoder.num_latent = 3", binding]
+    with (
+        pytest.raises(ConfigError, match=message) as raised,
+        gin_configuration(["shared.gin"], bindings, skip_unknown=["dataset", "model"]),
+    ):
+        make_vae((3, 64, 64), torch.Generator())
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("observation_shape", [(64, 64), (0, 64, 64), (1, 64, 64, 1), (1.0, 64, 64)])

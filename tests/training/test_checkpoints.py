@@ -70,6 +70,18 @@ def flip_a_bit_of_a_weight(path):
     path.write_bytes(content)
 
 
+def flip_a_bit_of_a_name(path):
+    content = bytearray(path.read_bytes())
+    content[content.find(b"data.pkl", content.find(b"PK\1\2"))] ^= 0x80  # of the archive's directory: no text any more
+    path.write_bytes(content)
+
+
+def flip_a_bit_of_a_compression(path):
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\1\2") + 10] ^= 8  # an entry that was stored reads as one that was deflated
+    path.write_bytes(content)
+
+
 def put_other_tensors(path):
     torch.save({"weights": torch.zeros(3)}, path)
 
@@ -83,7 +95,16 @@ def put_text(path):
     path.write_text("not a checkpoint")
 
 
-DAMAGES = [cut, empty, flip_a_bit_of_a_weight, put_other_tensors, put_an_archive, put_text]
+DAMAGES = [
+    cut,
+    empty,
+    flip_a_bit_of_a_weight,
+    flip_a_bit_of_a_name,
+    flip_a_bit_of_a_compression,
+    put_other_tensors,
+    put_an_archive,
+    put_text,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -74,6 +74,7 @@ def test_the_saved_configuration_trains_the_same_weights_again(tmp_path, squares
         ("model.training_steps = 1.5", r"model\.training_steps is 1\.5"),
         ("model.batch_size = 0", r"model\.batch_size is 0"),
         ("model.random_seed = -1", r"model\.random_seed is -1"),
+        ("model.random_seed = 4294967296", r"model\.random_seed is 4294967296; it must be at most 4294967295"),
         ("model.model = 'factor_vae'", "bind it to an objective"),
         ("model.model = @factor_vae", "bind it to an objective"),
         ("encoder.num_latent = 0", "num_latent"),
@@ -130,6 +131,15 @@ def test_weights_that_are_no_numbers_are_never_kept(tmp_path, squares, monkeypat
     assert not (tmp_path / "train" / "checkpoints").exists()
 
 
+def test_a_bug_is_no_mistake_of_the_configuration(tmp_path, squares, monkeypatch):
+    def fail(step, loss, losses):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(TrainingStep, "update", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        run(tmp_path, squares)
+
+
 def resumed(path, source, data, *bindings, overwrite=False):
     with gin_configuration(["shared.gin"], [*SMALL, *bindings]):
         trained = train(Experiment(path), data, Experiment(source), overwrite)
@@ -183,6 +193,16 @@ def test_what_cannot_be_gone_on_with_is_replaced_only_when_told_to(tmp_path, squ
     assert "gamma = 5.0, not 6.0" in caplog.text
     assert "starting anew" in caplog.text
     assert torch.equal(anew, run(tmp_path / "other", squares, "factor_vae.gamma = 6.0"))
+
+
+def test_a_run_that_has_made_more_steps_is_replaced_only_when_told_to(tmp_path, squares, caplog):
+    run(tmp_path, squares)
+    with pytest.raises(ConfigError, match=r"training_steps is 7; the run has made 12 already"):
+        resumed(tmp_path, tmp_path, squares, "model.training_steps = 7")
+    anew = resumed(tmp_path, tmp_path, squares, "model.training_steps = 7", overwrite=True)
+    assert "made 12 already" in caplog.text
+    assert "starting anew" in caplog.text
+    assert torch.equal(anew, run(tmp_path / "other", squares, "model.training_steps = 7"))
 
 
 def test_another_data_set_is_another_run(tmp_path, squares):

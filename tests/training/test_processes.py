@@ -90,11 +90,17 @@ def losses_and_weights(experiment):
 @pytest.mark.slow
 def test_a_run_of_two_processes_can_be_stopped_and_finished_by_one(tmp_path, embedded_data_path):
     data = {"DISENTANGLEMENT_LIB_DATA": embedded_data_path}
-    one, two = tmp_path / "one", tmp_path / "two"
-    stopped = train(bindings=[*TRAINING, "model.training_steps = 1000000"], AICROWD_OUTPUT_PATH=two, **data)
+    one, two, temporary = tmp_path / "one", tmp_path / "two", tmp_path / "temporary"
+    temporary.mkdir()
+    stopped = train(
+        bindings=[*TRAINING, "model.training_steps = 1000000"],
+        **{"AICROWD_OUTPUT_PATH": two, "TMPDIR": temporary, **data},
+    )
     folder = Experiment(two / "experiment_name").unfinished.checkpoints
     while len(newest_first(folder)) < 2:
         assert stopped.poll() is None, stopped.communicate()
+    # The leader alone writes: a full /tmp stops nobody.
+    assert not [*temporary.rglob("*.gin"), *temporary.rglob("*.pt"), *temporary.rglob("events*")]
     stopped.send_signal(signal.SIGTERM)
     _, stderr = stopped.communicate(timeout=60)
     # The leader alone drew them, while the other waited for it in the next step.
