@@ -19,7 +19,7 @@ from disentanglement_challenge.files import read_json, write_text
 from disentanglement_challenge.report.experiment_page import duration
 from disentanglement_challenge.report.figures import scores_of_groups, svg
 from disentanglement_challenge.report.record import Record, config_bindings, is_experiment, read_record
-from disentanglement_challenge.report.tables import LABELS, average_ranks
+from disentanglement_challenge.report.tables import LABELS, average_ranks, natural_order
 from disentanglement_challenge.report.templates import render
 from disentanglement_challenge.training.checkpoints import FREE
 
@@ -114,7 +114,8 @@ def read_runs(paths: Sequence[Path]) -> list[Run] | None:
     runs: list[Run] = []
     is_one = len(paths) == 1
     for path in {path.resolve(): path for path in paths}.values():  # given twice, it is still one run
-        finished = sorted(path.glob("*/seed_*/run.json")) if (path / "table.json").is_file() else []
+        finished = list(path.glob("*/seed_*/run.json")) if (path / "table.json").is_file() else []
+        finished.sort(key=lambda file: natural_order(f"{file.parent.parent.name}/{file.parent.name}"))
         if path.is_file():
             runs += _recorded_runs(path)
         elif finished and all(is_experiment(file.parent) for file in finished):
@@ -233,7 +234,7 @@ def _recorded_runs(path: Path) -> list[Run]:
         raise DataError(f"{path} is not what a sweep writes; name its results.json, or the folder of an experiment")
     if not records:
         raise DataError(f"{path} has no finished run")
-    return [_recorded_run(record, path, path) for record in records]
+    return sorted((_recorded_run(record, path, path) for record in records), key=lambda run: natural_order(run.name))
 
 
 def _recorded_run(record: Any, path: Path, source: Path) -> Run:

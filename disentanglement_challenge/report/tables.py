@@ -7,6 +7,7 @@ prints what a sweep wrote (its results.json) beside the published rows, and draw
 
 import argparse
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,11 @@ def average_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     ranks = np.full(len(scores), np.nan)
     ranks[complete] = rankdata(-scores[complete], axis=0).mean(axis=1)
     return ranks
+
+
+def natural_order(name: str) -> list[str | int]:
+    """A key to sort rows and runs by, numbers in them by their values: 30k before 1000k, seed_2 before seed_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def published_tables() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from disentanglement_challenge.errors import ChallengeError, ConfigError, did_yo
 from disentanglement_challenge.evaluation.harness import check_settings, evaluate
 from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.report.tables import natural_order
 from disentanglement_challenge.training.loop import train_and_export
 
 # What is counted in training steps, and so divided with them.
@@ -66,16 +67,11 @@ def choose_rows(folder: Path, wanted: Sequence[str] | None) -> list[str]:
 
     Raises ConfigError for one that the table does not have.
     """
-    rows = sorted((file.stem for file in folder.glob("*.gin")), key=_natural)
+    rows = sorted((file.stem for file in folder.glob("*.gin")), key=natural_order)
     for row in wanted or ():
         if row not in rows:
             raise ConfigError(f"{folder.name} has no row {row!r}; rows are {', '.join(rows)}{did_you_mean(row, rows)}")
     return [row for row in rows if not wanted or row in wanted]
-
-
-def _natural(row: str) -> tuple[int, str]:
-    digits = row.rstrip("abcdefghijklmnopqrstuvwxyz")
-    return (int(digits) if digits.isdigit() else 0, row)
 
 
 def make_runs(

@@ -193,6 +193,14 @@ def test_a_sweeps_results_get_the_means_and_ranks_of_their_table(tmp_path):
     assert Page(comparison_page(runs, tmp_path)).headings[0] == (1, "6 configurations, 18 runs")
 
 
+def test_rows_and_seeds_come_in_the_order_of_their_numbers(tmp_path):
+    content = json.loads(TABLE1.with_name("table2.json").read_text())
+    content["runs"] += [{**run, "seed": 10} for run in content["runs"] if run["seed"] == 0]
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    names = [run.name for run in read_runs([tmp_path / "results.json"])]
+    assert names == [f"{row}/seed_{seed}" for row in ("30k", "500k", "1000k") for seed in (0, 1, 2, 10)]
+
+
 def test_a_sweeps_folder_stands_for_its_finished_runs(small_experiment, tmp_path):
     sweep = tmp_path / "table9"
     for seed in range(2):
