@@ -90,7 +90,8 @@ def average_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     complete = np.isfinite(scores).all(axis=1)
     ranks = np.full(len(scores), np.nan)
-    ranks[complete] = rankdata(-scores[complete], axis=0).mean(axis=1)
+    # Equal scores may differ in their last digit, by the order in which they were summed.
+    ranks[complete] = rankdata(-scores[complete].round(12), axis=0).mean(axis=1)
     return ranks
 
 

@@ -34,8 +34,8 @@ def main(flags: argparse.Namespace) -> None:
     output = flags.output or Path(get_config().base_path) / folder.name
     overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps)
     runs, broken = make_runs(folder, rows, flags.seeds, *overrides)
-    for row, message in broken.items():
-        console.print(Text.assemble((row, "red"), f" cannot be run: {message}"))
+    unusable = [Text.assemble((row, "red"), f" cannot be run: {message}") for row, message in broken.items()]
+    console.print(*unusable, sep="\n", end="\n" if unusable else "")
     results = Results(output.resolve(), folder.name)
     # Rows and seeds that are kept and not asked for go into the same table, so they must be of this configuration too.
     results.finished(make_runs(folder, *results.kept(), *overrides)[0])
@@ -51,8 +51,9 @@ def main(flags: argparse.Namespace) -> None:
         results.write()
         console.print(table_of(read_results(results.path)))
         console.print(Text(f"every score: {results.path}"))
-    for ended in failed:
-        console.print(_failure(ended))
+    # All together, as hours of other rows may have passed since each was told.
+    for line in (*map(_failure, failed), *(unusable if missing else ())):
+        console.print(line)
     if failed or broken:
         sys.exit(1)
 

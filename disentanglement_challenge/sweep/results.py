@@ -86,6 +86,10 @@ def _read(path: Path) -> Record:
 
 
 def _difference(record: Record, run: Run) -> str:
-    before, now = str(record.get("config")).splitlines(), run.config.splitlines()
-    lines = [line for line in now if line not in before] or [line for line in before if line not in now]
-    return f"now {lines[0]}" if lines else "in another order"
+    before, now = _bindings(str(record.get("config"))), _bindings(run.config)
+    added, gone = [line for line in now if line not in before], [line for line in before if line not in now]
+    return f"now {added[0]}" if added else f"without {gone[0]} now" if gone else "in another order"
+
+
+def _bindings(config: str) -> list[str]:
+    return [line for line in config.splitlines() if line and not line.startswith("#")]

@@ -46,6 +46,10 @@ def test_average_ranks_by_hand():
     np.testing.assert_allclose(average_ranks(scores), [5.5 / 3, 4.5 / 3, 8 / 3])
 
 
+def test_scores_that_rounding_alone_sets_apart_share_their_rank():
+    assert average_ranks(np.array([[0.1 + 0.2], [0.3], [0.1]])).tolist() == [1.5, 1.5, 3.0]
+
+
 def test_the_published_winner_of_stage_2_is_the_gin_file_s():
     rows = published_tables()["table3"]["rows"]
     scores = np.array([list(row["scores"].values()) for row in rows.values()])

@@ -114,6 +114,14 @@ def test_a_run_of_another_configuration_is_not_taken_for_this_one(tmp_path):
     results.keep(run, {"config": run.config})
     with pytest.raises(OutputError, match=r"30k/seed_0 was made under another configuration.*gamma = 7\.0"):
         results.finished([other])
+    # A configurable that nothing set before brings a heading of gin's along.
+    (more,), _ = make_runs(table_folder("table2"), ["30k"], 1, [], ["export.formats = ['pt2']"])
+    with pytest.raises(OutputError, match=r"\(now export\.formats = \['pt2'\]\)"):
+        results.finished([more])
+    results.keep(more, {"config": more.config})
+    with pytest.raises(OutputError, match=r"\(without export\.formats = \['pt2'\] now\)"):
+        results.finished([run])
+    results.keep(run, {"config": run.config})
     assert results.finished([run])
 
 
