@@ -105,6 +105,11 @@ def published_tables() -> dict[str, Any]:
     return json.loads(PUBLISHED.read_text())["tables"]
 
 
+def _published_rows(table: str) -> dict[str, Any]:
+    """The report's rows of a table by name; none of a table that is not the report's."""
+    return published_tables().get(table, {"rows": {}})["rows"]
+
+
 def read_results(path: Path) -> Results:
     """Reads a sweep's results.json.
 
@@ -118,7 +123,7 @@ def read_results(path: Path) -> Results:
         steps = {run["row"]: run["training_steps"] for run in runs}
         datasets = sorted({run["dataset"] for run in runs})
         table = content["table"]
-        published = published_tables().get(table, {"rows": {}})["rows"]
+        published = _published_rows(table)
         present = list(dict.fromkeys(row for row, _ in scores))
         rows = [row for row in published if row in present] + [row for row in present if row not in published]
         seeds = sorted({seed for _, seed in scores})
@@ -178,7 +183,7 @@ def table_of(results: Results) -> Table:
 
 def _published_ranks(results: Results) -> dict[str, float]:
     """Of all the report's rows of this table, as a rank among those that were run here would not be the report's."""
-    rows = published_tables().get(results.table, {"rows": {}})["rows"]
+    rows = _published_rows(results.table)
     scores = np.array([[row["scores"][metric] for metric in METRICS] for row in rows.values()]).reshape(
         -1, len(METRICS)
     )
@@ -202,7 +207,7 @@ def _title(results: Results) -> str:
 
 def _captions(results: Results) -> list[str]:
     lines = ["mean rank: rank in each metric, averaged over the five (the challenge's rule); * comes first"]
-    if not published_tables().get(results.table, {"rows": {}})["rows"].keys() <= set(results.rows):
+    if not _published_rows(results.table).keys() <= set(results.rows):
         lines.append("published mean ranks are among all of the report's rows")
     by_seed = results.ranks_by_seed()
     if len(by_seed) > 1:
