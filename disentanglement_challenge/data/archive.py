@@ -4,9 +4,7 @@ An .npz is a zip of .npy files, so any of its arrays can be read on its own, fro
 deflated or stored; its check sum is compared at the end.
 """
 
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.data.store import files_recipe, finished_images, load_or_make_images
 from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.files import DAMAGED_ZIP
 
 
 def missing_file(name: str, path: Path) -> DataError:
@@ -102,12 +101,13 @@ class NpzMember:
 def _reading(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
-        raise DataError(f"{archive} is damaged ({error or 'it ends early'}); move it away and get it again") from error
     except (NotImplementedError, RuntimeError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error})") from error
     except OSError as error:
         raise DataError(f"{archive}: cannot be read ({error.strerror or error})") from error
+    except DAMAGED_ZIP as error:
+        reason = str(error) or "it ends early"
+        raise DataError(f"{archive} is damaged ({reason}); move it away and get it again") from error
 
 
 def load_npz_images(

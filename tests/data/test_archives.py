@@ -81,6 +81,16 @@ def cut_member(path, cut):
     path.write_bytes(fixed)
 
 
+def test_a_name_in_an_archives_directory_that_is_no_text_is_damage(data_path):
+    path = official.write_mpi3d(data_path, "mpi3d_toy")
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\1\2")
+    content[entry + 9] |= 8  # the name is UTF-8
+    content[entry + 46] = 0xFF  # and begins with what no UTF-8 has
+    path.write_bytes(content)
+    refused("mpi3d_toy", "damaged.*utf-8.*; move it away and get it again")
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_member_that_ends_early_is_damaged(data_path, save):
     """numpy itself cannot be asked: what it would find is the next member's bytes, and a wrong check sum."""
