@@ -17,8 +17,8 @@ from disentanglement_challenge.cli import add_common_flags, add_resume_flag, app
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.harness import Scores, check_before_training, check_settings, evaluate
-from disentanglement_challenge.evaluation.metrics import ACTIVITY
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.metrics import ACTIVITY
 from disentanglement_challenge.training.loop import train_and_export
 from disentanglement_challenge.training.processes import is_torchrun
 
@@ -40,29 +40,29 @@ def main(flags: argparse.Namespace) -> None:
         print(f"representation function: {experiment.model}")
         if experiment.scores.exists():  # training again would have taken them away
             print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
-            draw_report(experiment, flags.debug)
+            draw_page(experiment, flags.debug)
             return
     scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics, flags.sandbox)
     if flags.evaluate_only:  # which may be TorchScript, a torch.export program or ONNX
         print(f"representation function: {experiment.model_to_score}")
     Console().print(score_table(scores))
     print(f"scores: {experiment.scores}   (whole run: {time.monotonic() - started:.0f} s)")
-    draw_report(experiment, flags.debug)
+    draw_page(experiment, flags.debug)
 
 
-def draw_report(experiment: Experiment, debug: bool) -> None:
+def draw_page(experiment: Experiment, debug: bool) -> None:
     """Draws the experiment's page; the run has its scores, and has not failed because they cannot be drawn."""
     try:
         # matplotlib is not waited for by who only wants to see a mistake.
-        from disentanglement_challenge.report.experiment_page import write_report
+        from disentanglement_challenge.pages.experiment_page import write_page
 
-        print(f"report: {write_report(experiment)}")
+        print(f"page: {write_page(experiment)}")
     except Exception as error:
         if debug:
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        again = f"python -m disentanglement_challenge.report {shlex.quote(str(experiment.path))} tries again"
-        print(f"the report could not be drawn ({reason:.300}); the scores are kept, and {again}", file=sys.stderr)
+        again = f"python -m disentanglement_challenge.pages {shlex.quote(str(experiment.path))} tries again"
+        print(f"the page could not be drawn ({reason:.300}); the scores are kept, and {again}", file=sys.stderr)
 
 
 def score_table(scores: Scores) -> Table:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from disentanglement_challenge import dlib
+from disentanglement_challenge import library
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
@@ -55,11 +55,11 @@ class LibraryDataset(DLIBDataset):
 
     def load_dataset(self) -> Any:
         # The constructor would look for MPI3D's files; everything else is the library's.
-        data = object.__new__(dlib.mpi3d.MPI3D)
+        data = object.__new__(library.mpi3d.MPI3D)
         data.images = np.array(self._ours.images)
         data.factor_sizes = self._ours.factor_sizes
         data.latent_factor_indices = self._ours.latent_factor_indices
-        data.state_space = dlib.mpi3d.util.SplitDiscreteStateSpace(data.factor_sizes, data.latent_factor_indices)
+        data.state_space = library.mpi3d.util.SplitDiscreteStateSpace(data.factor_sizes, data.latent_factor_indices)
         data.factor_bases = np.prod(data.factor_sizes) / np.cumprod(data.factor_sizes)
         return data
 

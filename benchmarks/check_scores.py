@@ -22,9 +22,9 @@ from rich.table import Table
 import disentanglement_challenge.training.loop  # noqa: F401 (its bindings may stand in the same gin files)
 from disentanglement_challenge.cli import add_common_flags, apply_common_flags, run_script
 from disentanglement_challenge.evaluation.harness import Score, evaluate
-from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import import_model
+from disentanglement_challenge.metrics import METRICS
 
 TOLERANCES = {"factor_vae_metric": 0.0, "sap_score": 1e-3, "dci": 2e-3, "irs": 1e-6, "mig": 0.0}
 

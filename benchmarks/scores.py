@@ -38,17 +38,17 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.ensemble import GradientBoostingClassifier
 
-from disentanglement_challenge import dlib
+from disentanglement_challenge import library
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.evaluation.harness import evaluate
-from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.evaluation.table import sample_codes
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import export_model, import_model
 from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.files import make_folder, write_json
+from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.models import MeanEncoder, make_vae
 
 DATASET = "mpi3d_embedded_full"
@@ -103,7 +103,7 @@ def library_in_part(num_latent: int) -> dict[str, Any]:
     def sampling(num_points: int) -> float:
         state = np.random.RandomState(0)
         part = num_points // PART
-        return PART * timed(lambda: dlib.utils.generate_batch_factor_code(data, representation, part, state, 16))[0]
+        return PART * timed(lambda: library.utils.generate_batch_factor_code(data, representation, part, state, 16))[0]
 
     settings = [
         "discretizer.discretizer_fn = @histogram_discretizer",
@@ -112,7 +112,7 @@ def library_in_part(num_latent: int) -> dict[str, Any]:
     ]
     with gin_configuration([], settings):
         factor_vae, _ = timed(
-            lambda: dlib.factor_vae.compute_factor_vae(
+            lambda: library.factor_vae.compute_factor_vae(
                 data,
                 representation,
                 np.random.RandomState(0),
@@ -127,9 +127,9 @@ def library_in_part(num_latent: int) -> dict[str, Any]:
         stage = GradientBoostingClassifier(n_estimators=1)
         dci, _ = timed(lambda: stage.fit(mus.T, ys[THREE_VALUED]))
         few, few_test = mus[:NUM_LATENTS], mus_test[:NUM_LATENTS]
-        sap, _ = timed(lambda: dlib.sap_score.compute_score_matrix(few, ys, few_test, ys_test, False))
-        mig, _ = timed(lambda: dlib.utils.discrete_mutual_info(dlib.utils.make_discretizer(few), ys))
-        irs, _ = timed(lambda: dlib.irs.scalable_disentanglement_score(ys.T, mus.T, 0.99))
+        sap, _ = timed(lambda: library.sap_score.compute_score_matrix(few, ys, few_test, ys_test, False))
+        mig, _ = timed(lambda: library.utils.discrete_mutual_info(library.utils.make_discretizer(few), ys))
+        irs, _ = timed(lambda: library.irs.scalable_disentanglement_score(ys.T, mus.T, 0.99))
     seconds = {
         "factor_vae_metric": PART * factor_vae,
         "sap_score": sampling(15000) + sap * num_latent / NUM_LATENTS,
@@ -175,7 +175,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 def show(row: dict[str, Any], library_side: str) -> None:
-    exact, library = row["runs"]["exact"], row["runs"][library_side]
+    exact, theirs = row["runs"]["exact"], row["runs"][library_side]
     note = "" if library_side == "library" else " (library extrapolated)"
     table = Table(title=f"{row['num_latent']} latents, median seconds of {len(exact)} run(s){note}")
     for column in ("", "exact", "library", "ratio"):
@@ -185,17 +185,17 @@ def show(row: dict[str, Any], library_side: str) -> None:
         return statistics.median(run["seconds"].get(name, 0.0) for run in runs)
 
     for name in ("encoding and set-up", *METRICS):
-        table.add_row(name, f"{median(exact, name):.1f}", f"{median(library, name):.1f}", "")
-    totals = [[sum(run["seconds"].values()) for run in runs] for runs in (exact, library)]
+        table.add_row(name, f"{median(exact, name):.1f}", f"{median(theirs, name):.1f}", "")
+    totals = [[sum(run["seconds"].values()) for run in runs] for runs in (exact, theirs)]
     ours, theirs = (statistics.median(total) for total in totals)
     table.add_row("all", f"{ours:.1f}", f"{theirs:.1f}", f"{theirs / ours:.1f}x")
     spread = "  ".join(f"{min(total):.1f}-{max(total):.1f}" for total in totals)
-    peak = "  ".join(f"{max(run['peak_gb'] for run in runs):.2f}" for runs in (exact, library))
+    peak = "  ".join(f"{max(run['peak_gb'] for run in runs):.2f}" for runs in (exact, theirs))
     Console().print(table)
     print(f"spread of the totals (s): {spread}   peak memory (GB): {peak}", flush=True)
-    if "scores" in library[0]:
+    if "scores" in theirs[0]:
         differences = (
-            f"{metric} {exact[0]['scores'][metric] - library[0]['scores'][metric]:+.1e}" for metric in METRICS
+            f"{metric} {exact[0]['scores'][metric] - theirs[0]['scores'][metric]:+.1e}" for metric in METRICS
         )
         print(f"exact minus library: {', '.join(differences)}")
     print()

@@ -102,9 +102,9 @@ class Experiment:
         return self.path / "scores.json"
 
     @property
-    def report(self) -> Path:
+    def page(self) -> Path:
         """All of this on a page to look at."""
-        return self.path / "report.html"
+        return self.path / "page.html"
 
     @property
     def unfinished(self) -> "Experiment":
@@ -169,14 +169,14 @@ class Experiment:
         The checkpoints move last: whenever this is cut short, the unfinished run can still be resumed, and is then
         exported and put here again.
         """
-        for path in (self.report, self.scores, self.metrics, self.model.parent, self.train):
+        for path in (self.page, self.scores, self.metrics, self.model.parent, self.train):
             remove(path)
         self.unfinished.model.parent.rename(self.model.parent)
         self.unfinished.train.rename(self.train)
 
     def take_scores(self) -> None:
         """Puts the unfinished scores in the place of those that are here."""
-        for path in (self.report, self.scores, self.metrics):
+        for path in (self.page, self.scores, self.metrics):
             remove(path)
         self.unfinished_scores.metrics.rename(self.metrics)
         self.unfinished_scores.scores.rename(self.scores)

@@ -22,10 +22,10 @@ from benchmarks.check_scores import compare
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.errors import RepresentationError
 from disentanglement_challenge.evaluation.harness import Score, Scores
-from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import read_metadata
+from disentanglement_challenge.metrics import METRICS
 from run import score_table
 
 TINY = [
@@ -108,26 +108,26 @@ def test_a_whole_run(finished):
     for suffix in ("pt", "pt2", "onnx"):
         metadata = read_metadata(experiment / "representation" / f"pytorch_model.{suffix}")
         assert metadata == Metadata("mpi3d_embedded", 4, hashlib.sha256(gin_config).hexdigest())
-    assert f"report: {experiment / 'report.html'}\n" in result.stdout
-    assert f"{scores['dci']:.4f}" in (experiment / "report.html").read_text()
+    assert f"page: {experiment / 'page.html'}\n" in result.stdout
+    assert f"{scores['dci']:.4f}" in (experiment / "page.html").read_text()
     for noise in ("Warning", "deprecated", "oneDNN", "Traceback"):
         assert noise not in result.stdout + result.stderr
 
 
 def test_a_report_that_cannot_be_drawn_leaves_the_scores(tmp_path, finished, capsys):
-    from run import draw_report
+    from run import draw_page
 
     experiment = Experiment(shutil.copytree(finished[0] / "experiment_name", tmp_path / "copy"))
     before = experiment.scores.read_text()
-    experiment.report.unlink()
+    experiment.page.unlink()
     experiment.pictures.write_text("damaged")
-    draw_report(experiment, debug=False)
+    draw_page(experiment, debug=False)
     assert re.fullmatch(
-        r"the report could not be drawn \(DataError: .*pictures\.npz .*\); the scores are kept, and python -m .*\n",
+        r"the page could not be drawn \(DataError: .*pictures\.npz .*\); the scores are kept, and python -m .*\n",
         capsys.readouterr().err,
     )
     assert experiment.scores.read_text() == before
-    assert not experiment.report.exists()
+    assert not experiment.page.exists()
 
 
 def test_a_second_run_is_refused_and_changes_nothing(finished, embedded_data_path):

@@ -1,7 +1,7 @@
 """Cars3D (Reed et al., "Deep Visual Analogy-Making", 2015) from its .mat files, one a car.
 
 Cars are numbered in the order of their files' names. disentanglement_lib takes them as the file system lists them,
-which differs from disk to disk; with that mended (`dlib`), its observations are these.
+which differs from disk to disk; with that mended (`library`), its observations are these.
 """
 
 import shutil

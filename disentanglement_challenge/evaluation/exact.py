@@ -12,17 +12,17 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from disentanglement_challenge import dlib
+from disentanglement_challenge import library
 from disentanglement_challenge.config import bound_parameters
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.evaluation.activity import compute_activity
-from disentanglement_challenge.evaluation.dci import compute_dci
-from disentanglement_challenge.evaluation.factor_vae import compute_factor_vae
-from disentanglement_challenge.evaluation.irs import compute_irs
-from disentanglement_challenge.evaluation.mig import compute_mig
-from disentanglement_challenge.evaluation.sap import compute_sap
 from disentanglement_challenge.evaluation.table import sample_codes, sampled_indices
+from disentanglement_challenge.metrics.activity import compute_activity
+from disentanglement_challenge.metrics.dci import compute_dci
+from disentanglement_challenge.metrics.factor_vae import compute_factor_vae
+from disentanglement_challenge.metrics.irs import compute_irs
+from disentanglement_challenge.metrics.mig import compute_mig
+from disentanglement_challenge.metrics.sap import compute_sap
 
 Settings = dict[str, Any]
 Results = tuple[dict[str, Any], NDArray[Any] | None]
@@ -100,7 +100,7 @@ def _sample_beta_vae(
     num_eval: int,
 ) -> None:
     for num_points in (num_train, num_eval):
-        dlib.beta_vae._generate_training_batch(data, representation_function, batch_size, num_points, random_state)
+        library.beta_vae._generate_training_batch(data, representation_function, batch_size, num_points, random_state)
 
 
 def _without_matrix(compute: Callable[..., dict[str, Any]]) -> Callable[..., Results]:
@@ -120,15 +120,15 @@ EXACT_METRICS = {
     "compute_mig": ExactMetric(compute_mig, _sample, _discretized("mig")),
     "compute_irs": ExactMetric(compute_irs, _sample, _discretized("irs")),
     "compute_beta_vae_sklearn": ExactMetric(
-        _without_matrix(dlib.beta_vae.compute_beta_vae_sklearn), _sample_beta_vae, _bound("beta_vae_sklearn")
+        _without_matrix(library.beta_vae.compute_beta_vae_sklearn), _sample_beta_vae, _bound("beta_vae_sklearn")
     ),
     "compute_modularity_explicitness": ExactMetric(
-        _without_matrix(dlib.modularity_explicitness.compute_modularity_explicitness),
+        _without_matrix(library.modularity_explicitness.compute_modularity_explicitness),
         _sample,
         _bound("modularity_explicitness"),
     ),
     "unsupervised_metrics": ExactMetric(
-        _without_matrix(dlib.unsupervised_metrics.unsupervised_metrics), _sample, _bound("unsupervised_metrics")
+        _without_matrix(library.unsupervised_metrics.unsupervised_metrics), _sample, _bound("unsupervised_metrics")
     ),
     "compute_activity": ExactMetric(_without_matrix(compute_activity), _sample, _bound("activity")),
 }

@@ -17,7 +17,7 @@ import numpy as np
 from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
 from numpy.typing import NDArray
 
-from disentanglement_challenge import dlib
+from disentanglement_challenge import library
 from disentanglement_challenge.allocation import keep_freed_memory
 from disentanglement_challenge.config import bound_parameters, bound_value, gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
@@ -25,7 +25,6 @@ from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import use_cuda
 from disentanglement_challenge.errors import ConfigError, DataError, OutputError, RepresentationError
 from disentanglement_challenge.evaluation.exact import exact_metric
-from disentanglement_challenge.evaluation.metrics import ACTIVITY, METRICS, MORE_METRICS
 from disentanglement_challenge.evaluation.settings import check_numbers
 from disentanglement_challenge.evaluation.table import RepresentationTable
 from disentanglement_challenge.experiment import Experiment
@@ -33,6 +32,7 @@ from disentanglement_challenge.export.model_file import import_model, read_metad
 from disentanglement_challenge.export.representor import RepresentationFunction, make_representor
 from disentanglement_challenge.export.sandbox import Sandbox
 from disentanglement_challenge.files import make_folder, write_arrays, write_json
+from disentanglement_challenge.metrics import ACTIVITY, METRICS, MORE_METRICS
 from disentanglement_challenge.provenance import provenance
 
 METRIC_FILE = "metrics/{}.gin"
@@ -327,7 +327,7 @@ def _trained_on(experiment: Experiment) -> str | None:
 def _write_results(experiment: Experiment, unfinished: Experiment, metric: str, results: dict[str, Any]) -> None:
     earlier = experiment.representation_results
     try:
-        dlib.results.update_result_directory(
+        library.results.update_result_directory(
             str(unfinished.metrics / metric / "results"),
             "evaluation",
             results,

@@ -19,7 +19,7 @@ from rich.text import Text
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.config import check_count
 from disentanglement_challenge.environment import get_config
-from disentanglement_challenge.report.tables import read_results, table_of
+from disentanglement_challenge.pages.tables import read_results, table_of
 from disentanglement_challenge.sweep.cluster import Finished, Sweep, cluster
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder

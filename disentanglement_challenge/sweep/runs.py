@@ -13,9 +13,9 @@ from disentanglement_challenge.config import GIN_FOLDER, bound_value, gin_config
 from disentanglement_challenge.environment import get_dataset_name
 from disentanglement_challenge.errors import ChallengeError, ConfigError, did_you_mean
 from disentanglement_challenge.evaluation.harness import check_settings, evaluate
-from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.report.tables import natural_order
+from disentanglement_challenge.metrics import METRICS
+from disentanglement_challenge.pages.tables import natural_order
 from disentanglement_challenge.training.loop import train_and_export
 
 # What is counted in training steps, and so divided with them.

@@ -3,7 +3,7 @@ import pytest
 import torch
 from disentanglement_lib.data.ground_truth.util import SplitDiscreteStateSpace, StateSpaceAtomIndex
 
-from disentanglement_challenge import dlib  # noqa: F401 (lets the library's TensorFlow half be imported)
+from disentanglement_challenge import library  # noqa: F401 (lets the library's TensorFlow half be imported)
 from disentanglement_challenge.data import store
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
@@ -30,8 +30,8 @@ def test_factors_are_drawn_from_the_librarys_stream(data):
 
 def test_the_index_is_the_librarys(data):
     factors = data.index_to_factors(np.arange(24))
-    library = StateSpaceAtomIndex(SIZES, factors)
-    np.testing.assert_array_equal(data.factors_to_index(factors), library.features_to_index(factors))
+    theirs = StateSpaceAtomIndex(SIZES, factors)
+    np.testing.assert_array_equal(data.factors_to_index(factors), theirs.features_to_index(factors))
     np.testing.assert_array_equal(data.factors_to_index(factors), np.arange(24))
 
 

@@ -13,7 +13,7 @@ import pytest
 from disentanglement_lib.data.ground_truth import dummy_data, util
 from numpy.random import RandomState
 
-from disentanglement_challenge import dlib
+from disentanglement_challenge import library
 from disentanglement_challenge.data import cars3d, dsprites, mpi3d, shapes3d, smallnorb
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
@@ -27,15 +27,15 @@ def data_path(tmp_path, monkeypatch):
 
 
 def library_dsprites(monkeypatch, data_path, name):
-    monkeypatch.setattr(dlib.dsprites, "DSPRITES_PATH", str(official.write_dsprites(data_path)))
-    monkeypatch.setattr(dlib.dsprites, "SCREAM_PATH", str(official.write_scream(data_path)))
+    monkeypatch.setattr(library.dsprites, "DSPRITES_PATH", str(official.write_dsprites(data_path)))
+    monkeypatch.setattr(library.dsprites, "SCREAM_PATH", str(official.write_scream(data_path)))
     # dlib.named_data's choices.
     library_class, indices = {
-        "dsprites_full": (dlib.dsprites.DSprites, [1, 2, 3, 4, 5]),
-        "dsprites_noshape": (dlib.dsprites.DSprites, [2, 3, 4, 5]),
-        "color_dsprites": (dlib.dsprites.ColorDSprites, [1, 2, 3, 4, 5]),
-        "noisy_dsprites": (dlib.dsprites.NoisyDSprites, [1, 2, 3, 4, 5]),
-        "scream_dsprites": (dlib.dsprites.ScreamDSprites, [1, 2, 3, 4, 5]),
+        "dsprites_full": (library.dsprites.DSprites, [1, 2, 3, 4, 5]),
+        "dsprites_noshape": (library.dsprites.DSprites, [2, 3, 4, 5]),
+        "color_dsprites": (library.dsprites.ColorDSprites, [1, 2, 3, 4, 5]),
+        "noisy_dsprites": (library.dsprites.NoisyDSprites, [1, 2, 3, 4, 5]),
+        "scream_dsprites": (library.dsprites.ScreamDSprites, [1, 2, 3, 4, 5]),
     }[name]
     data = library_class(indices)
     data.full_factor_sizes = [1, *official.DSPRITES_SIZES]
@@ -44,8 +44,8 @@ def library_dsprites(monkeypatch, data_path, name):
 
 def library_cars3d(monkeypatch, data_path, name):
     """The class makes room for all 183 cars, which stays empty behind the few that there are."""
-    monkeypatch.setattr(dlib.cars3d, "CARS3D_PATH", str(official.write_cars(data_path / "cars")))
-    data = dlib.cars3d.Cars3D()
+    monkeypatch.setattr(library.cars3d, "CARS3D_PATH", str(official.write_cars(data_path / "cars")))
+    data = library.cars3d.Cars3D()
     data.factor_sizes = [4, 24, official.CARS]
     data.state_space = util.SplitDiscreteStateSpace(data.factor_sizes, data.latent_factor_indices)
     return data
@@ -53,14 +53,14 @@ def library_cars3d(monkeypatch, data_path, name):
 
 def library_smallnorb(monkeypatch, data_path, name):
     template = official.write_norb(data_path) / "smallnorb-{}-{}.mat"
-    monkeypatch.setattr(dlib.norb, "SMALLNORB_TEMPLATE", str(template))
+    monkeypatch.setattr(library.norb, "SMALLNORB_TEMPLATE", str(template))
     tiny = official.NORB_SIZES
     sized = SimpleNamespace(
         StateSpaceAtomIndex=lambda sizes, features: util.StateSpaceAtomIndex(tiny, features),
         SplitDiscreteStateSpace=lambda sizes, indices: util.SplitDiscreteStateSpace(tiny, indices),
     )
-    monkeypatch.setattr(dlib.norb, "util", sized)
-    data = dlib.norb.SmallNORB()
+    monkeypatch.setattr(library.norb, "util", sized)
+    data = library.norb.SmallNORB()
     data.factor_sizes = tiny
     return data
 
@@ -74,13 +74,13 @@ def with_factor_sizes(data, sizes):
 
 
 def library_shapes3d(monkeypatch, data_path, name):
-    monkeypatch.setattr(dlib.shapes3d, "SHAPES3D_PATH", str(official.write_shapes3d(data_path)))
-    return with_factor_sizes(dlib.shapes3d.Shapes3D(), official.SHAPES3D_SIZES)
+    monkeypatch.setattr(library.shapes3d, "SHAPES3D_PATH", str(official.write_shapes3d(data_path)))
+    return with_factor_sizes(library.shapes3d.Shapes3D(), official.SHAPES3D_SIZES)
 
 
 def library_mpi3d(monkeypatch, data_path, name):
     official.write_mpi3d(data_path, name)
-    return with_factor_sizes(dlib.mpi3d.MPI3D(mode=name), official.MPI3D_SIZES)
+    return with_factor_sizes(library.mpi3d.MPI3D(mode=name), official.MPI3D_SIZES)
 
 
 def library_dummy(monkeypatch, data_path, name):

@@ -8,17 +8,17 @@ import pytest
 import torch
 from numpy.random import RandomState
 
-from disentanglement_challenge import dlib
+from disentanglement_challenge import library
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.errors import DataError
-from disentanglement_challenge.evaluation.factor_vae import compute_variances
 from disentanglement_challenge.evaluation.harness import evaluate
-from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import import_model
+from disentanglement_challenge.metrics import METRICS
+from disentanglement_challenge.metrics.factor_vae import compute_variances
 from disentanglement_challenge.training.loop import train_and_export
 
 TRAINING = [
@@ -117,7 +117,7 @@ def test_the_variances_are_the_librarys_and_so_is_the_stream_after_them(data_pat
     ours, theirs = RandomState(0), RandomState(0)
     arguments = data, lambda observations: observations[:, 30:34, 20].reshape(len(observations), -1), 150
     variances = compute_variances(*arguments, ours)
-    np.testing.assert_array_equal(variances, dlib.factor_vae._compute_variances(*arguments, theirs))
+    np.testing.assert_array_equal(variances, library.factor_vae._compute_variances(*arguments, theirs))
     assert variances.any()
     assert ours.uniform() == theirs.uniform()
 

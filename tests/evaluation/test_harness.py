@@ -10,19 +10,19 @@ import torch
 from torch import nn
 
 import disentanglement_challenge.models.vae  # noqa: F401 (what gin calls encoder)
-from disentanglement_challenge import dlib
+from disentanglement_challenge import library
 from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
 from disentanglement_challenge.data import named
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError, DataError, OutputError, RepresentationError
 from disentanglement_challenge.evaluation import harness
 from disentanglement_challenge.evaluation.harness import check_settings
-from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import export_model, import_model
 from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.files import write_text
+from disentanglement_challenge.metrics import METRICS
 
 SMALL = [
     "dataset.name = 'tiny'",
@@ -71,15 +71,15 @@ def library_scores(experiment, data, tie_seed=0):
     with gin_configuration([], ["discretizer.discretizer_fn = @histogram_discretizer", "discretizer.num_bins = 20"]):
         gin.bind_parameter("prune_dims.threshold", 0.05)
         return {
-            "factor_vae_metric": dlib.factor_vae.compute_factor_vae(
+            "factor_vae_metric": library.factor_vae.compute_factor_vae(
                 *fresh(), batch_size=64, num_train=100, num_eval=50, num_variance_estimate=200
             )["eval_accuracy"],
-            "sap_score": dlib.sap_score.compute_sap(*fresh(), num_train=200, num_test=100, continuous_factors=False)[
+            "sap_score": library.sap_score.compute_sap(*fresh(), num_train=200, num_test=100, continuous_factors=False)[
                 "SAP_score"
             ],
-            "dci": dlib.dci.compute_dci(*fresh(), num_train=200, num_test=100)["disentanglement"],
-            "irs": dlib.irs.compute_irs(*fresh(), num_train=200, batch_size=16)["IRS"],
-            "mig": dlib.mig.compute_mig(*fresh(), num_train=200)["discrete_mig"],
+            "dci": library.dci.compute_dci(*fresh(), num_train=200, num_test=100)["disentanglement"],
+            "irs": library.irs.compute_irs(*fresh(), num_train=200, batch_size=16)["IRS"],
+            "mig": library.mig.compute_mig(*fresh(), num_train=200)["discrete_mig"],
         }
 
 
@@ -334,11 +334,11 @@ def test_the_matrices_behind_the_scores_give_the_scores(experiment, tiny):
         matrices = dict(saved)
     assert set(matrices) == set(METRICS)
     assert all(matrix.shape == (4, 3) and matrix.dtype == np.float64 for matrix in matrices.values())
-    _, ys = dlib.utils.generate_batch_factor_code(tiny, lambda x: x[:, 0, 0], 200, np.random.RandomState(0), 16)
+    _, ys = library.utils.generate_batch_factor_code(tiny, lambda x: x[:, 0, 0], 200, np.random.RandomState(0), 16)
     best = np.sort(matrices["mig"], axis=0)[::-1]
-    assert scores["mig"] == np.mean((best[0] - best[1]) / dlib.utils.discrete_entropy(ys))
-    assert scores["dci"] == dlib.dci.disentanglement(matrices["dci"])
-    assert scores["sap_score"] == dlib.sap_score.compute_avg_diff_top_two(matrices["sap_score"])
+    assert scores["mig"] == np.mean((best[0] - best[1]) / library.utils.discrete_entropy(ys))
+    assert scores["dci"] == library.dci.disentanglement(matrices["dci"])
+    assert scores["sap_score"] == library.sap_score.compute_avg_diff_top_two(matrices["sap_score"])
     votes = json.loads((experiment.metrics / "factor_vae_metric/results/aggregate/evaluation.json").read_text())
     majority = matrices["factor_vae_metric"].max(axis=1).sum() / matrices["factor_vae_metric"].sum()
     assert votes["evaluation_results.train_accuracy"] == pytest.approx(majority)
@@ -347,8 +347,8 @@ def test_the_matrices_behind_the_scores_give_the_scores(experiment, tiny):
 def test_the_matrix_of_irs_is_the_librarys(experiment, tiny):
     evaluate(experiment, [], SMALL)
     representation = make_representor(import_model(experiment.model), cuda=False)
-    mus, ys = dlib.utils.generate_batch_factor_code(tiny, representation, 200, np.random.RandomState(0), 16)
-    expected = dlib.irs.scalable_disentanglement_score(dlib.utils._histogram_discretize(ys, 20).T, mus.T)
+    mus, ys = library.utils.generate_batch_factor_code(tiny, representation, 200, np.random.RandomState(0), 16)
+    expected = library.irs.scalable_disentanglement_score(library.utils._histogram_discretize(ys, 20).T, mus.T)
     with np.load(experiment.matrices) as saved:
         np.testing.assert_allclose(saved["irs"], expected["IRS_matrix"], atol=1e-6)
 
@@ -380,13 +380,13 @@ def test_all_metrics_come_from_the_same_table_and_leave_scores_json_alone(experi
     representation = make_representor(import_model(experiment.model), cuda=False)
     with gin_configuration([], ["discretizer.discretizer_fn = @histogram_discretizer", "discretizer.num_bins = 20"]):
         expected = {
-            "beta_vae_sklearn": dlib.beta_vae.compute_beta_vae_sklearn(
+            "beta_vae_sklearn": library.beta_vae.compute_beta_vae_sklearn(
                 tiny, representation, np.random.RandomState(0), batch_size=64, num_train=100, num_eval=50
             )["eval_accuracy"],
-            "modularity_explicitness": dlib.modularity_explicitness.compute_modularity_explicitness(
+            "modularity_explicitness": library.modularity_explicitness.compute_modularity_explicitness(
                 tiny, representation, np.random.RandomState(0), num_train=200, num_test=100
             )["modularity_score"],
-            "unsupervised": dlib.unsupervised_metrics.unsupervised_metrics(
+            "unsupervised": library.unsupervised_metrics.unsupervised_metrics(
                 tiny, representation, np.random.RandomState(0), num_train=200
             )["gaussian_total_correlation"],
         }

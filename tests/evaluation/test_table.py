@@ -14,17 +14,17 @@ from small_data import (
 
 from disentanglement_challenge.data import store
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
-from disentanglement_challenge.dlib import utils
 from disentanglement_challenge.errors import OutputError, RepresentationError
 from disentanglement_challenge.evaluation import table as table_module
-from disentanglement_challenge.evaluation.factor_vae import compute_factor_vae
-from disentanglement_challenge.evaluation.mig import compute_mig
 from disentanglement_challenge.evaluation.table import (
     IndexOnlyData,
     RepresentationTable,
     sample_codes,
     sampled_indices,
 )
+from disentanglement_challenge.library import utils
+from disentanglement_challenge.metrics.factor_vae import compute_factor_vae
+from disentanglement_challenge.metrics.mig import compute_mig
 
 
 @pytest.mark.parametrize(("num_points", "batch_size"), [(100, 16), (96, 16), (5, 16), (1, 1)])

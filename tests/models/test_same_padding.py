@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from disentanglement_challenge.dlib import tensorflow as tf
+from disentanglement_challenge.library import tensorflow as tf
 from disentanglement_challenge.models.decoders import deconv_decoder
 from disentanglement_challenge.models.encoders import conv_encoder
 from disentanglement_challenge.models.initialisation import initialise

@@ -9,7 +9,7 @@ import types
 
 import numpy as np
 
-from disentanglement_challenge.dlib import tensorflow
+from disentanglement_challenge.library import tensorflow
 
 contrib = types.ModuleType("tensorflow.contrib")
 contrib.tpu = types.ModuleType("tensorflow.contrib.tpu")

@@ -6,7 +6,7 @@ import pytest
 
 from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
 from disentanglement_challenge.errors import ConfigError, OutputError
-from disentanglement_challenge.evaluation.metrics import METRICS
+from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.sweep.__main__ import main
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import choose_rows, make_runs, table_folder

@@ -17,8 +17,8 @@ from ray.cluster_utils import Cluster
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.harness import evaluate
-from disentanglement_challenge.evaluation.metrics import METRICS
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.sweep.cluster import Sweep, cluster
 from disentanglement_challenge.training.loop import train_and_export
 

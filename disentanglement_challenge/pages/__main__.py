@@ -1,0 +1,43 @@
+"""A page to look at: of one experiment everything that it left, of several how they compare.
+
+    python -m disentanglement_challenge.pages EXPERIMENT              # writes EXPERIMENT/page.html
+    python -m disentanglement_challenge.pages EXPERIMENT EXPERIMENT   # writes comparison.html beside them
+
+An EXPERIMENT is a folder, or a name below $AICROWD_OUTPUT_PATH. What a sweep left, its folder or its results.json,
+stands for all of its runs. A page holds all that it shows, and opens without a network.
+"""
+
+import argparse
+from pathlib import Path
+
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.pages.comparison_page import read_runs, write_comparison
+from disentanglement_challenge.pages.experiment_page import write_page
+from disentanglement_challenge.pages.record import find_experiment
+from disentanglement_challenge.pages.templates import encodable
+
+
+def main(flags: argparse.Namespace) -> None:
+    paths = [find_experiment(name) for name in flags.experiments]
+    runs = read_runs(paths)
+    if runs is None:
+        written = write_page(Experiment(paths[0]), flags.output)
+    else:
+        is_sweep = len(paths) == 1 and paths[0].is_dir()
+        folder = paths[0] if is_sweep else paths[0].parent
+        written = write_comparison(runs, flags.output or folder / "comparison.html")
+    print(encodable(str(written)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m disentanglement_challenge.pages",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="a folder, a name, or what a sweep left")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the page")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parsed = parser.parse_args()
+    run_script(lambda: main(parsed), parsed.debug)

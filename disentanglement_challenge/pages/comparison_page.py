@@ -1,0 +1,257 @@
+"""Several experiments on one page: their scores, runs that differ by the seed alone taken together, and ranks."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.files import read_json, write_text
+from disentanglement_challenge.metrics import METRICS
+from disentanglement_challenge.pages.experiment_page import duration
+from disentanglement_challenge.pages.figures import scores_of_groups, svg
+from disentanglement_challenge.pages.record import Record, config_bindings, is_experiment, read_record
+from disentanglement_challenge.pages.tables import LABELS, average_ranks, natural_order
+from disentanglement_challenge.pages.templates import render
+from disentanglement_challenge.training.checkpoints import FREE
+
+Configuration = tuple[tuple[str, str], ...]
+
+_NAME = "name"
+_SEED = "model.random_seed"
+# What the weights do not depend on; but how long a run was trained sets it apart from another.
+_IRRELEVANT = tuple(name for name in FREE if name != "model.training_steps")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment in a comparison.
+
+    Attributes:
+        name: the experiment's; in a sweep row/seed_N.
+        scores: float64 [5], in the order of METRICS; NaN where there is none.
+        bindings: of training's configuration, by name; empty where the model was not trained here.
+        settings: of the metrics, as far as they are known and not among the bindings.
+        dataset: that it was scored on, or else trained.
+        steps, num_latent, num_active, seconds: as far as they are known.
+        folder: the experiment's, if it is there.
+        source: the path that the run was found by, of an experiment or a sweep.
+    """
+
+    name: str
+    scores: NDArray[np.float64]
+    bindings: dict[str, str]
+    dataset: str
+    source: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    steps: int | None = None
+    num_latent: int | None = None
+    num_active: int | None = None
+    seconds: float | None = None
+    folder: Path | None = None
+
+    @property
+    def seed(self) -> str:
+        """Of training; "" where it is not known."""
+        return self.bindings.get(_SEED, "")
+
+    @property
+    def configuration(self) -> Configuration:
+        """What runs that differ by the seed alone have in common; a run without a configuration has none in common."""
+        kept = {
+            name: value
+            for name, value in {**self.bindings, **self.settings}.items()
+            if name != _SEED and not name.startswith(_IRRELEVANT) and name != "dataset.name"
+        }
+        return (*sorted(kept.items()), ("data set", self.dataset), *(() if self.bindings else ((_NAME, self.name),)))
+
+
+@dataclass
+class Group:
+    """The runs of one configuration."""
+
+    runs: list[Run]
+    label: str
+    rank: float | None = None
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """[num_runs, 5]."""
+        return np.stack([run.scores for run in self.runs])
+
+    def statistics(self) -> list[tuple[float, float | None] | None]:
+        """Mean and sample standard deviation of each metric over the runs that have it; None without a score."""
+        found: list[tuple[float, float | None] | None] = []
+        for column in self.scores.T:
+            known = column[np.isfinite(column)]
+            spread = float(known.std(ddof=1)) if len(known) > 1 else None
+            found.append((float(known.mean()), spread) if len(known) else None)
+        return found
+
+
+def _label(runs: Sequence[Run]) -> str:
+    """The row of a sweep; else the runs' common name without the seed, or the first one's."""
+    if len(runs) == 1 and "/" not in runs[0].name:
+        return runs[0].name
+    names = [re.sub(r"((^|[-_./ ]+)(seed|s))?[-_./ ]*\d+$", "", run.name) for run in runs]
+    return names[0] if names[0] and len(set(names)) == 1 else runs[0].name
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run] | None:
+    """The runs of these experiments and sweeps; None where the paths are one experiment.
+
+    Raises:
+        DataError: a path is neither, or a file is damaged.
+    """
+    runs: list[Run] = []
+    is_one = len(paths) == 1
+    for path in {path.resolve(): path for path in paths}.values():  # given twice, it is still one run
+        finished = list(path.glob("*/seed_*/run.json")) if (path / "table.json").is_file() else []
+        finished.sort(key=lambda file: natural_order(f"{file.parent.parent.name}/{file.parent.name}"))
+        if path.is_file():
+            runs += _recorded_runs(path)
+        elif finished and all(is_experiment(file.parent) for file in finished):
+            runs += [_run(read_record(file.parent), path) for file in finished]
+        elif finished:  # and left on other machines, but for its record
+            runs += [_recorded_run(read_json(file), file, path) for file in finished]
+        elif is_one:
+            return None
+        else:
+            runs.append(_run(read_record(path), path))
+    return runs
+
+
+def write_comparison(runs: Sequence[Run], path: Path) -> Path:
+    """Writes the page; returns where it is. Raises OutputError where it cannot be written."""
+    write_text(path, comparison_page(runs, path.parent))
+    return path
+
+
+def group(runs: Sequence[Run]) -> list[Group]:
+    """Runs of one configuration together, in the order they come in, and the groups' ranks.
+
+    A seed that comes again is another run of the same, and says nothing of the spread: it gets a group of its own.
+    """
+    times: Counter[tuple[Configuration, str]] = Counter()
+    by_configuration: dict[tuple[Configuration, int], list[Run]] = {}
+    for run in runs:
+        earlier = times[run.configuration, run.seed]
+        times[run.configuration, run.seed] += 1
+        by_configuration.setdefault((run.configuration, earlier), []).append(run)
+    groups = [Group(members, _label(members)) for members in by_configuration.values()]
+    labels = Counter(one.label for one in groups)
+    sources = {run.source.resolve() for run in runs}
+    for one in groups:
+        if labels[one.label] > 1 and len(sources) > 1:  # rows of two sweeps of a table
+            source = os.path.relpath(one.runs[0].source.resolve(), os.path.commonpath(sources))
+            one.label = f"{one.label} ({source})"
+    ranked = [one for one in groups if all(one.statistics())]
+    if len(ranked) > 1:
+        means = np.array([[statistic[0] for statistic in one.statistics() if statistic] for one in ranked])
+        for one, rank in zip(ranked, average_ranks(means), strict=True):
+            one.rank = float(rank)
+    return groups
+
+
+def differences(groups: Sequence[Group]) -> dict[str, list[str | None]]:
+    """The settings that are not the same in all groups, by name, with each group's value; None where it has none."""
+    configurations = [dict(one.runs[0].configuration) for one in groups]
+    names = sorted({name for configuration in configurations for name in configuration} - {_NAME})
+    values = {name: [configuration.get(name) for configuration in configurations] for name in names}
+    return {name: column for name, column in values.items() if len(set(column)) > 1}
+
+
+def comparison_page(runs: Sequence[Run], folder: Path) -> str:
+    """The page as HTML; its links are relative to the folder that it will lie in."""
+    groups = group(runs)
+    datasets = sorted({run.dataset for run in runs if run.dataset})
+    ranks = [one.rank for one in groups if one.rank is not None]
+    return render(
+        "comparison.html.jinja",
+        title=f"{len(groups)} configurations, {len(runs)} runs" if len(groups) != len(runs) else f"{len(runs)} runs",
+        groups=groups,
+        differing=differences(groups),
+        best_rank=min(ranks, default=None),
+        runs=[_row(run, folder) for run in runs],
+        labels=[LABELS[metric] for metric in METRICS],
+        datasets=datasets,
+        seeds=max(len(one.runs) for one in groups),
+        plots=[_plot(groups, index, metric) for index, metric in enumerate(METRICS)],
+        missing=[f"{run.name} has no scores." for run in runs if not np.isfinite(run.scores).any()],
+    )
+
+
+def _plot(groups: Sequence[Group], index: int, metric: str) -> Markup:
+    parts = [
+        f"{one.label} {statistic[0]:.4f}" + (f" ± {statistic[1]:.4f}" if statistic[1] is not None else "")
+        for one in groups
+        if (statistic := one.statistics()[index]) is not None
+    ]
+    figure = scores_of_groups([one.label for one in groups], [one.scores[:, index] for one in groups], metric)
+    return Markup(svg(figure, f"scores-{metric}", f"{LABELS[metric]}: {'; '.join(parts)}."))
+
+
+def _row(run: Run, folder: Path) -> dict[str, Any]:
+    report = run.folder / "page.html" if run.folder is not None else None
+    return {
+        "run": run,
+        "scores": [float(score) if np.isfinite(score) else None for score in run.scores],
+        "took": duration(run.seconds) if run.seconds is not None else None,
+        "link": quote(os.fsencode(os.path.relpath(report, folder))) if report is not None and report.exists() else None,
+    }
+
+
+def _run(record: Record, source: Path) -> Run:
+    scores = [record.scores[metric] if record.scores else np.nan for metric in METRICS]
+    return Run(
+        name=record.name,
+        scores=np.array(scores, dtype=np.float64),
+        bindings=record.bindings,
+        dataset=record.dataset,
+        source=source,
+        settings=record.settings,
+        steps=record.steps,
+        num_latent=record.num_latent,
+        num_active=record.num_active,
+        seconds=record.losses.get("seconds"),
+        folder=record.path,
+    )
+
+
+def _recorded_runs(path: Path) -> list[Run]:
+    """The runs of a sweep's results.json, whose experiments may be elsewhere."""
+    content = read_json(path)
+    records = content.get("runs") if isinstance(content, dict) else None
+    if not isinstance(records, list):
+        raise DataError(f"{path} is not what a sweep writes; name its results.json, or the folder of an experiment")
+    if not records:
+        raise DataError(f"{path} has no finished run")
+    return sorted((_recorded_run(record, path, path) for record in records), key=lambda run: natural_order(run.name))
+
+
+def _recorded_run(record: Any, path: Path, source: Path) -> Run:
+    """A run as the sweep has recorded it in this file."""
+    try:
+        return Run(
+            name=f"{record['row']}/seed_{record['seed']}",
+            scores=np.array([record["scores"][metric] for metric in METRICS], dtype=np.float64),
+            bindings=config_bindings(record["config"]),
+            dataset=str(record["dataset"]),
+            source=source,
+            steps=int(record["training_steps"]),
+            num_latent=int(record["num_latent"]),
+            seconds=float(record["losses"]["seconds"]) if "seconds" in record["losses"] else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f"{path} is not what a sweep writes ({type(error).__name__}: {error}); "
+            "name its results.json, or the folder of an experiment"
+        ) from error
