@@ -1,0 +1,219 @@
+"""What an evaluation found: scores, the settings they were computed with, and the matrices behind them."""
+
+import html
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from disentanglement_challenge.files import write_text
+from disentanglement_challenge.metrics import RECORDS
+from disentanglement_challenge.metrics.metric import Metric, find
+
+# Of a wide representation, a notebook shows this many latents: those that say most of any factor.
+_LATENTS_SHOWN = 16
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric's score.
+
+    Attributes:
+        metric: the record of the metric.
+        value: the score; None where there is none.
+        reason: why there is none.
+        results: all that the metric computed, by disentanglement_lib's names.
+        matrix: latents by factors, float64 [num_latent, num_factors]; None where the metric or the engine has none.
+        engine: "fast" or "library".
+        seconds: what it took, without encoding.
+    """
+
+    metric: Metric
+    value: float | None
+    reason: str = ""
+    results: dict[str, Any] = field(default_factory=dict)
+    matrix: NDArray[np.float64] | None = None
+    engine: str = "fast"
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scores(Mapping[str, "float | None"]):
+    """The scores of one representation, by metric.
+
+    A mapping from names, or aliases such as "sap", to numbers; None where a metric has no score, and
+    `by_metric[name].reason` says why. In a notebook it shows itself as a table with heat maps.
+
+    Attributes:
+        by_metric: everything about each metric's score, in the order they were asked for.
+        settings: the value of each setting, by gin name, and "evaluation.random_seed".
+        engine: "fast" or "library".
+        data: what was scored: name, note, factor_names, factor_sizes, and rows where it was codes and factors.
+        notes: sentences that a reader of the scores must know.
+        encoding_seconds: what encoding the images took; 0 where each metric encodes its own, or nothing was encoded.
+
+    Example:
+        >>> scores = score(codes, factors)
+        >>> scores["mig"], scores.as_dict(), scores.matrices["dci"]
+        >>> scores.to_json("scores.json")
+    """
+
+    by_metric: dict[str, Score]
+    settings: dict[str, Any]
+    engine: str
+    data: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    encoding_seconds: float = 0.0
+
+    def __getitem__(self, name: str) -> float | None:
+        """Return the score of a metric; raise KeyError for one that was not computed."""
+        if name in self.by_metric:
+            return self.by_metric[name].value
+        for score in self.by_metric.values():
+            if name in score.metric.aliases:
+                return score.value
+        raise KeyError(f"{name!r} was not computed; {', '.join(self.by_metric)} were")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_metric)
+
+    def __len__(self) -> int:
+        return len(self.by_metric)
+
+    @property
+    def matrices(self) -> dict[str, NDArray[np.float64]]:
+        """The latent by factor matrices behind the scores, float64 [num_latent, num_factors], by metric."""
+        return {name: score.matrix for name, score in self.by_metric.items() if score.matrix is not None}
+
+    @property
+    def unofficial(self) -> dict[str, Any]:
+        """The settings that are not the official ones, by gin name; such scores cannot be set beside published ones."""
+        return unofficial(self.settings, (score.metric for score in self.by_metric.values()))
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Return the scores by metric; None where there is none."""
+        return {name: score.value for name, score in self.by_metric.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as what JSON can hold; a number that is not finite is None."""
+        return {
+            "scores": self.as_dict(),
+            "engine": self.engine,
+            "official": not self.unofficial,
+            "unofficial_settings": self.unofficial,
+            "settings": self.settings,
+            "data": self.data,
+            "notes": self.notes,
+            "encoding_seconds": self.encoding_seconds,
+            "metrics": {
+                name: {
+                    "label": score.metric.label,
+                    "explanation": score.metric.explanation,
+                    "key": score.metric.key,
+                    "value": score.value,
+                    "reason": score.reason,
+                    "bounds": list(score.metric.bounds),
+                    "higher_is_better": score.metric.higher_is_better,
+                    "is_count": score.metric.is_count,
+                    "engine": score.engine,
+                    "seconds": score.seconds,
+                    "results": plain(score.results),
+                }
+                for name, score in self.by_metric.items()
+            },
+        }
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write everything, matrices too, to a JSON file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        content = {**self.to_dict(), "matrices": {name: plain(matrix) for name, matrix in self.matrices.items()}}
+        write_text(Path(path), json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(score.metric.label)}</td><td style='text-align:right'>{_shown(score)}</td>"
+            f"<td style='text-align:left'>{html.escape(score.reason)}</td></tr>"
+            for score in self.by_metric.values()
+        )
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in [*self.notes, *self._setting_notes()])
+        maps = "".join(
+            f"<details><summary>{html.escape(score.metric.label)}: {html.escape(score.metric.explanation)}</summary>"
+            f"{_heat_map(score.matrix, self.data['factor_names'], score.metric.is_count)}</details>"
+            for score in self.by_metric.values()
+            if score.matrix is not None
+        )
+        return f"<table><tr><th>metric</th><th>score</th><th></th></tr>{rows}</table>{notes}{maps}"
+
+    def _setting_notes(self) -> list[str]:
+        return [unofficial_note(self.unofficial)] if self.unofficial else []
+
+
+def unofficial(settings: Mapping[str, Any], metrics: Any) -> dict[str, Any]:
+    """Return which of these settings of these metrics are not the official ones."""
+    official: dict[str, Any] = {"evaluation.random_seed": 0}
+    for metric in metrics:
+        official.update(metric.official())
+    return {name: value for name, value in settings.items() if name in official and value != official[name]}
+
+
+def unofficial_note(settings: Mapping[str, Any]) -> str:
+    """Return the sentence that says which settings are not the official ones."""
+    listed = ", ".join(f"{name} = {value!r}" for name, value in settings.items())
+    return f"Not the official settings, so not to be set beside published scores: {listed}."
+
+
+def plain(value: Any) -> Any:
+    """Return the value as JSON can hold it: lists and Python's own numbers, None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def metric_of(name: object) -> Metric:
+    """Return the record of a metric's name or alias; raise ConfigError, with the nearest name, where there is none."""
+    return find(name, RECORDS)
+
+
+def _shown(score: Score) -> str:
+    if score.value is None:
+        return "-"
+    return f"{score.value:.0f}" if score.metric.bounds[1] == math.inf and score.value == int(score.value) else (
+        f"{score.value:.4f}"
+    )
+
+
+def _heat_map(matrix: NDArray[np.float64], factor_names: list[str], is_count: bool) -> str:
+    """Return a matrix as an HTML table, a row a latent, the darker the larger."""
+    known = np.where(np.isfinite(matrix), matrix, -np.inf)
+    shown = np.sort(np.argsort(-known.max(axis=1), kind="stable")[:_LATENTS_SHOWN])
+    largest = max(float(known.max()), 1e-300)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in factor_names)
+    body = ""
+    for latent in shown:
+        cells = ""
+        for value in matrix[latent]:
+            if np.isfinite(value):
+                share = min(max(value / largest, 0.0), 1.0)
+                ink = "#fff" if share > 0.55 else "#000"
+                text = f"{value:.0f}" if is_count else f"{value:.2f}"
+                cells += f"<td style='background:rgba(8,48,107,{share:.2f});color:{ink}'>{text}</td>"
+            else:
+                cells += "<td>-</td>"
+        body += f"<tr><th>latent {latent}</th>{cells}</tr>"
+    rest = f"<caption>{len(shown)} of {len(matrix)} latents</caption>" if len(shown) < len(matrix) else ""
+    return f"<table>{rest}<tr><th></th>{head}</tr>{body}</table>"
