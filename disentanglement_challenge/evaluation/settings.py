@@ -3,7 +3,8 @@
 import math
 from pathlib import Path
 
-from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, bound_parameters, check_count
+from disentanglement_challenge.checks import check_count
+from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, bound_parameters
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.export.sandbox import Sandbox
 

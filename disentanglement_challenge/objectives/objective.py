@@ -5,13 +5,10 @@ regularizer. To add one: a file with a class that is registered with gin, checks
 and overrides `regularizer`; then the class in this package's `__init__`. The loop adds, updates and logs.
 """
 
-import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-
-from disentanglement_challenge.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -82,25 +79,3 @@ class Objective:
         """
         regularizer, terms = self.regularizer(codes)
         return Losses(regularizer, terms)
-
-
-def non_negative(name: str, value: float) -> float:
-    """The value, if it is a finite number of at least 0.
-
-    Raises:
-        ConfigError: otherwise, with this name in it.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ConfigError(f"{name} is {value!r}; it is a number of at least 0")
-    return value
-
-
-def positive(name: str, value: float) -> float:
-    """The value, if it is a finite number above 0.
-
-    Raises:
-        ConfigError: otherwise, with this name in it.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigError(f"{name} is {value!r}; it is a number above 0")
-    return value

@@ -9,6 +9,7 @@ import gin
 import torch
 from torch import Tensor
 
+from disentanglement_challenge.checks import check_choice, check_switch
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.objectives import Losses, Objective
 from disentanglement_challenge.training.processes import ALONE, Processes
@@ -42,8 +43,8 @@ def make_step(
     Raises:
         ConfigError: another precision, or one that the device does not have; what building the networks raises.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"acceleration.precision is {precision!r}; it is one of {', '.join(PRECISIONS)}")
+    check_choice("acceleration.precision", precision, PRECISIONS)
+    check_switch("acceleration.cuda_graph", cuda_graph)
     if precision == "tf32" and device.type != "cuda":
         raise ConfigError("acceleration.precision is 'tf32', which only NVIDIA GPUs have; use 'float32' here")
     # PyTorch's own defaults differ between convolutions and matrix products.

@@ -18,7 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from disentanglement_challenge.allocation import keep_freed_memory
-from disentanglement_challenge.config import check_count, operative_bindings
+from disentanglement_challenge.checks import check_count
+from disentanglement_challenge.config import operative_bindings
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data

@@ -6,7 +6,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Self
 
-from disentanglement_challenge.objectives.objective import positive
+from disentanglement_challenge.checks import check_number
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,7 +28,7 @@ class Stopping:
             ConfigError: a time limit that is no positive number.
         """
         if time_limit is not None:
-            positive("model.time_limit", time_limit)
+            check_number("model.time_limit", time_limit, above=0)
         self._time_limit = time_limit
         self._started = time.monotonic()
         self._noted = GO_ON
