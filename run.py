@@ -16,9 +16,10 @@ from rich.table import Table
 from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.evaluation.harness import Scores, check_before_training, check_settings, evaluate
+from disentanglement_challenge.evaluation.harness import check_before_training, check_settings, evaluate
+from disentanglement_challenge.evaluation.scores import Scores, shown
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.metrics import ACTIVITY
+from disentanglement_challenge.metrics import RECORDS
 from disentanglement_challenge.training.loop import train_and_export
 from disentanglement_challenge.training.processes import is_torchrun
 
@@ -32,8 +33,9 @@ def main(flags: argparse.Namespace) -> None:
     bindings = apply_common_flags(flags)
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
     experiment = Experiment.from_environment()
+    metrics = list(RECORDS.values()) if flags.all_metrics else None
     if not flags.evaluate_only:
-        check_settings(files, bindings, flags.all_metrics)  # not after days of training
+        check_settings(files, bindings, metrics)  # not after days of training
         with gin_configuration(files, bindings):
             check_before_training()
             print(train_and_export(experiment, overwrite=flags.overwrite, resume=flags.resume))
@@ -42,7 +44,7 @@ def main(flags: argparse.Namespace) -> None:
             print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
             draw_page(experiment, flags.debug)
             return
-    scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics, flags.sandbox)
+    scores = evaluate(experiment, files, bindings, flags.overwrite, metrics, flags.sandbox)
     if flags.evaluate_only:  # which may be TorchScript, a torch.export program or ONNX
         print(f"representation function: {experiment.model_to_score}")
     Console().print(score_table(scores))
@@ -66,10 +68,10 @@ def draw_page(experiment: Experiment, debug: bool) -> None:
 
 
 def score_table(scores: Scores) -> Table:
-    data = scores.ground_truth_data
+    data = scores.data
     table = Table(
-        title=f"{data.name}, {scores.engine} engine",
-        caption=escape(data.note),
+        title=f"{data['name']}, {scores.engine} engine",
+        caption=escape(data["note"]),
         title_justify="left",
         caption_justify="left",
     )
@@ -79,8 +81,7 @@ def score_table(scores: Scores) -> Table:
     if scores.encoding_seconds:
         table.add_row("(encoding, for all)", "", f"{scores.encoding_seconds:.1f}")
     for metric, score in scores.by_metric.items():
-        name, digits = ("(active latents)", 0) if metric in ACTIVITY else (metric, 4)
-        table.add_row(name, f"{score.value:.{digits}f}", f"{score.seconds:.1f}")
+        table.add_row(metric, shown(score), f"{score.seconds:.1f}")
     return table
 
 

@@ -174,12 +174,13 @@ class Experiment:
         self.unfinished.model.parent.rename(self.model.parent)
         self.unfinished.train.rename(self.train)
 
-    def take_scores(self) -> None:
-        """Puts the unfinished scores in the place of those that are here."""
-        for path in (self.page, self.scores, self.metrics):
+    def take_scores(self, whole: bool = True) -> None:
+        """Put the unfinished scores in the place of those that are here; scores.json only where they are whole."""
+        for path in (self.page, *([self.scores] if whole else []), self.metrics):
             remove(path)
         self.unfinished_scores.metrics.rename(self.metrics)
-        self.unfinished_scores.scores.rename(self.scores)
+        if whole:
+            self.unfinished_scores.scores.rename(self.scores)
 
     def _check(self, paths: list[Path], overwrite: bool) -> None:
         check_writable(self.path)

@@ -254,11 +254,7 @@ def _positions(ranked: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64] | N
 
 
 def _is_continuous(column: NDArray[Any]) -> bool:
-    return (
-        column.dtype.kind == "f"
-        and not (column == np.round(column)).all()
-        and len(np.unique(column)) > _MOST_VALUES
-    )
+    return column.dtype.kind == "f" and not (column == np.round(column)).all() and len(np.unique(column)) > _MOST_VALUES
 
 
 def _read_array(path: Path, *names: str) -> NDArray[Any]:

@@ -115,6 +115,12 @@ class Scores(Mapping[str, "float | None"]):
                 name: {
                     "label": score.metric.label,
                     "explanation": score.metric.explanation,
+                    "matrix_label": score.metric.matrix_label,
+                    "beside": {
+                        label: plain(score.results[key])
+                        for key, label in score.metric.beside.items()
+                        if key in score.results
+                    },
                     "key": score.metric.key,
                     "value": score.value,
                     "reason": score.reason,
@@ -140,7 +146,7 @@ class Scores(Mapping[str, "float | None"]):
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{html.escape(score.metric.label)}</td><td style='text-align:right'>{_shown(score)}</td>"
+            f"<tr><td>{html.escape(score.metric.label)}</td><td style='text-align:right'>{shown(score)}</td>"
             f"<td style='text-align:left'>{html.escape(score.reason)}</td></tr>"
             for score in self.by_metric.values()
         )
@@ -154,7 +160,7 @@ class Scores(Mapping[str, "float | None"]):
         return f"<table><tr><th>metric</th><th>score</th><th></th></tr>{rows}</table>{notes}{maps}"
 
     def _setting_notes(self) -> list[str]:
-        return [unofficial_note(self.unofficial)] if self.unofficial else []
+        return [unofficial_note(written(self.unofficial))] if self.unofficial else []
 
 
 def unofficial(settings: Mapping[str, Any], metrics: Any) -> dict[str, Any]:
@@ -165,9 +171,14 @@ def unofficial(settings: Mapping[str, Any], metrics: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in official and value != official[name]}
 
 
-def unofficial_note(settings: Mapping[str, Any]) -> str:
-    """Return the sentence that says which settings are not the official ones."""
-    listed = ", ".join(f"{name} = {value!r}" for name, value in settings.items())
+def written(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of settings as gin writes them."""
+    return {name: value if str(value).startswith("@") else repr(value) for name, value in settings.items()}
+
+
+def unofficial_note(settings: Mapping[str, str]) -> str:
+    """Return the sentence that says which settings, as gin writes them, are not the official ones."""
+    listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
     return f"Not the official settings, so not to be set beside published scores: {listed}."
 
 
@@ -189,12 +200,11 @@ def metric_of(name: object) -> Metric:
     return find(name, RECORDS)
 
 
-def _shown(score: Score) -> str:
+def shown(score: Score) -> str:
+    """Return a score as tables show it: a count without digits, "-" for none."""
     if score.value is None:
         return "-"
-    return f"{score.value:.0f}" if score.metric.bounds[1] == math.inf and score.value == int(score.value) else (
-        f"{score.value:.4f}"
-    )
+    return f"{score.value:.0f}" if isinstance(score.results.get(score.metric.key), int) else f"{score.value:.4f}"
 
 
 def _heat_map(matrix: NDArray[np.float64], factor_names: list[str], is_count: bool) -> str:

@@ -88,8 +88,8 @@ METRIC = Metric(
     name="dci",
     key="disentanglement",
     label="DCI",
-    explanation="How much boosted trees rely on a latent to predict a factor; a column sums to 1. The score says how "
-    "exclusively each latent is relied on for one factor.",
+    explanation="How much gradient boosted trees that predict a factor rely on a latent. Disentanglement is high where "
+    "each latent matters to one factor alone.",
     compute=_compute,
     settings={"dci.num_train": count(10000), "dci.num_test": count(5000), "dci.batch_size": count(16)},
     draws=("dci.num_train", "dci.num_test"),
@@ -99,6 +99,12 @@ METRIC = Metric(
     gin_name="dci",
     aliases=("dci_disentanglement",),
     missing=0.0,
+    matrix_label="DCI importance",
+    beside={
+        "completeness": "DCI completeness",
+        "informativeness_test": "DCI informativeness",
+        "informativeness_train": "DCI informativeness, training points",
+    },
 )
 
 

@@ -80,8 +80,8 @@ METRIC = Metric(
     name="factor_vae_metric",
     key="eval_accuracy",
     label="FactorVAE",
-    explanation="Votes: how often a latent was the one that varied least while a factor was fixed. The score is the "
-    "share of votes that a majority rule would guess right.",
+    explanation="How often a latent varied least while a factor was held. A latent predicts the factor that it "
+    "has most votes for; the score is how often that is right.",
     compute=_compute,
     settings={
         "factor_vae_score.num_variance_estimate": count(10000, least=2),
@@ -97,4 +97,5 @@ METRIC = Metric(
     aliases=("factor_vae", "factor_vae_score"),
     missing=0.0,
     is_count=True,
+    matrix_label="FactorVAE votes",
 )

@@ -63,8 +63,8 @@ METRIC = Metric(
     name="irs",
     key="IRS",
     label="IRS",
-    explanation="Robustness of a latent to changes in all other factors while one is fixed: 1 where nothing else moves "
-    "it. The score is the best factor of each latent, averaged by how much the latent varies.",
+    explanation="One where a latent stays put as all other factors change while this one is held. IRS weighs each "
+    "latent's best factor by how far the latent moves at all.",
     compute=_compute,
     settings={
         "irs.num_train": count(10000),
@@ -77,6 +77,7 @@ METRIC = Metric(
     tolerance=1e-6,
     library="irs.compute_irs",
     gin_name="irs",
+    matrix_label="Interventional robustness",
 )
 
 

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
 
+from disentanglement_challenge.checks import check_choice, check_count, check_number
 from disentanglement_challenge.data.sampling import Points, Sampler
-from disentanglement_challenge.errors import ConfigError, DataError, RepresentationError, did_you_mean
+from disentanglement_challenge.errors import ConfigError, DataError, RepresentationError, ScoreError, did_you_mean
 
 # Beyond this a float64's square, or its sum over points, may not be finite.
 _LARGEST = 2.0**200
@@ -47,46 +48,41 @@ class Setting:
         official: the challenge's value, or disentanglement_lib's (unsupervised_study_v1) for metrics that the challenge
             does not have.
         parameter: the keyword of `Metric.compute` that takes it; by default the last part of its gin name.
-        least, most: the bounds of a number; an integer's where `official` is one.
+        least, most: the bounds of a number, if any. It must be an integer where `official` is one.
         choices: the values that it may have, where it is no number.
         fast: those of them that the fast engine can compute with; all by default.
     """
 
     official: Any
     parameter: str | None = None
-    least: float = -math.inf
-    most: float = math.inf
+    least: float | None = None
+    most: float | None = None
     choices: Sequence[Any] | None = None
     fast: Sequence[Any] | None = None
 
     def check(self, name: str, value: object) -> None:
         """Raise ConfigError, with this name in it, for a value that it cannot have."""
         if self.choices is not None:
-            if value not in self.choices or isinstance(value, bool) != isinstance(self.official, bool):
-                raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, self.choices))}")
-            return
-        if isinstance(self.official, list):
+            check_choice(name, value, self.choices)
+        elif isinstance(self.official, list):
             if not isinstance(value, list | tuple) or not value:
                 raise ConfigError(f"{name} is {value!r}; it must be a list such as {self.official!r}")
             for item in value:
-                self._check_number(name, item, self.official[0])
-            return
-        self._check_number(name, value, self.official)
+                self._check_number(name, item)
+        else:
+            self._check_number(name, value)
 
-    def _check_number(self, name: str, value: object, like: object) -> None:
-        kinds: tuple[type, ...] = (int,) if isinstance(like, int) else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not self.least <= value <= self.most:  # type: ignore[operator]
-            what = "an integer" if kinds == (int,) else "a number"
-            if math.isfinite(self.most) and math.isfinite(self.least):
-                bounds = f" from {self.least:g} to {self.most:g}"
-            else:
-                bounds = f" of at least {self.least:g}" if math.isfinite(self.least) else ""
-            raise ConfigError(f"{name} is {value!r}; it must be {what}{bounds}")
+    def _check_number(self, name: str, value: object) -> None:
+        official = self.official[0] if isinstance(self.official, list) else self.official
+        if isinstance(official, int):
+            check_count(name, value, 1 if self.least is None else int(self.least))
+        else:
+            check_number(name, value, minimum=self.least, maximum=self.most)
 
 
 def count(official: int, least: int = 1, parameter: str | None = None) -> Setting:
     """Make the setting of a number of points, bins or the like."""
-    return Setting(official, parameter, least, 2**32 - 1)
+    return Setting(official, parameter, least)
 
 
 # What disentanglement_lib's metrics take for the discretizer, by its gin names.
@@ -104,7 +100,7 @@ class Metric:
         name: in results, files and on the command line.
         key: which of its results is the score.
         label: what a table's heading says.
-        explanation: a sentence for a reader of the page: what the score, or its matrix, shows.
+        explanation: a sentence or two for a reader of the page: what the score, or its matrix, shows.
         compute: (points, ...) or, without `draws`, (sampler, random_state), then settings as keywords, to `Result`. It
             gets the latents that `usable` leaves, of which there is at least one, and gives a matrix of these.
         settings: by the names that gin has for them, such as "mig.num_train".
@@ -120,6 +116,8 @@ class Metric:
         aliases: other names that are understood.
         collapsed: the score where no latent varies; None where there is none then.
         every_latent: whether `compute` gets all latents, as they are, those that do not vary too.
+        beside: results that are shown beside the score, with their labels.
+        matrix_label: what the matrix's heading says.
         missing: what the matrix holds for a latent that was left out.
         is_count: whether the matrix holds counts.
         on_rows: whether it is defined for rows that are no full grid.
@@ -142,6 +140,8 @@ class Metric:
     aliases: Sequence[str] = ()
     collapsed: float | None = 0.0
     every_latent: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict)
+    matrix_label: str = ""
     missing: float = math.nan
     is_count: bool = False
     on_rows: bool = True
@@ -166,7 +166,7 @@ class Metric:
             settings: a value for each of `settings`, by gin name.
 
         Raises:
-            RepresentationError, DataError: the points that were drawn cannot be scored.
+            ScoreError: the points that were drawn cannot be scored.
         """
         random_state = RandomState(seed)
         keywords = self._keywords(settings)
@@ -175,9 +175,12 @@ class Metric:
         np.random.seed(seed)
         try:
             if not self.draws:
-                return self.compute(sampler, random_state, **keywords)
+                return self._drawing(sampler, random_state, keywords)
             samples = self._draw(sampler, random_state, settings)
-            result = self._of_points(samples, sampler.factor_names, self._without_draws(keywords))
+            try:
+                result = self._of_points(samples, sampler.factor_names, self._without_draws(keywords))
+            except (DataError, RepresentationError) as error:
+                raise ScoreError(str(error)) from error
             if len(samples) > 1:
                 result.values["test_seen_in_training"] = share_seen(*samples)
             return result
@@ -204,18 +207,24 @@ class Metric:
         else:
             (self.draw or self.compute)(sampler, random_state, **self._keywords(settings))
 
+    def _drawing(self, sampler: Sampler, random_state: RandomState, keywords: Mapping[str, Any]) -> Result:
+        try:
+            return self.compute(sampler, random_state, **keywords)
+        except DataError as error:
+            raise ScoreError(str(error)) from error
+
     def _of_points(self, samples: Sequence[Points], factor_names: Sequence[str], keywords: Mapping[str, Any]) -> Result:
+        if self.every_latent:
+            return self.compute(*samples, **keywords)
         for index, name in enumerate(factor_names):
             values = samples[0].factors[:, index]
             if (values == values[0]).all():
                 raise DataError(f"factor {name!r} has one value in all points drawn, so there is nothing to tell apart")
         num_latent = samples[0].codes.shape[1]
-        if self.every_latent:
-            return self.compute(*samples, **keywords)
         left, arrays = usable(*(sample.codes for sample in samples))
         if not left.any():
-            values = {} if self.collapsed is None else {self.key: self.collapsed}
-            return Result(values, np.full((num_latent, len(factor_names)), self.missing))
+            collapsed = {} if self.collapsed is None else {self.key: self.collapsed}
+            return Result(collapsed, np.full((num_latent, len(factor_names)), self.missing))
         points = [sample._replace(codes=codes) for codes, sample in zip(arrays, samples, strict=True)]
         return spread(self.compute(*points, **keywords), left, self.missing)
 

@@ -23,8 +23,8 @@ METRIC = Metric(
     name="mig",
     key="discrete_mig",
     label="MIG",
-    explanation="Mutual information between latent and factor, in nats. The score is the mean gap between the two most "
-    "informative latents of a factor, in units of the factor's entropy.",
+    explanation="In nats, between a latent's histogram and a factor. MIG is the gap between a factor's two best "
+    "latents, divided by the factor's entropy.",
     compute=_compute,
     settings={"mig.num_train": count(10000), "mig.batch_size": count(16), **HISTOGRAM},
     draws=("mig.num_train",),
@@ -34,6 +34,7 @@ METRIC = Metric(
     gin_name="mig",
     aliases=("discrete_mig",),
     missing=0.0,
+    matrix_label="Mutual information",
 )
 
 

@@ -268,8 +268,8 @@ METRIC = Metric(
     name="sap_score",
     key="SAP_score",
     label="SAP",
-    explanation="How accurately a linear classifier tells each factor from one latent alone. The score is the mean gap "
-    "between the two best latents of a factor.",
+    explanation="Test accuracy of a linear classifier of a factor from one latent. SAP is the gap between a "
+    "factor's two best latents.",
     compute=_compute,
     settings={
         "sap_score.num_train": count(10000),
@@ -283,6 +283,7 @@ METRIC = Metric(
     library="sap_score.compute_sap",
     gin_name="sap_score",
     aliases=("sap",),
+    matrix_label="SAP accuracy",
 )
 
 

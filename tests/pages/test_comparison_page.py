@@ -79,15 +79,47 @@ def test_what_only_watches_a_run_does_not_set_it_apart(small_experiment, tmp_pat
     assert len(group(read_runs([small_experiment.path, longer.path]))) == 2
 
 
-@pytest.mark.parametrize(
-    ("setting", "here", "there"), [("dci.num_train", "200", "100"), ("evaluation.engine", "'exact'", "'library'")]
-)
-def test_runs_that_were_scored_otherwise_are_another_configuration(small_experiment, tmp_path, setting, here, there):
-    other = variant(small_experiment, tmp_path / "other", model__random_seed=1)
-    for metric in METRICS:
-        config = other.metrics / metric / "results" / "gin" / "evaluation.gin"
-        config.write_text(config.read_text().replace(f"{setting} = {here}", f"{setting} = {there}"))
-    assert differences(group(read_runs([small_experiment.path, other.path]))) == {setting: [here, there]}
+def rescored(experiment, folder, **provenance):
+    """The experiment under another seed, with other words on record of its scores."""
+    other = variant(experiment, folder, model__random_seed=1)
+    content = json.loads(other.metrics_provenance.read_text())
+    assert provenance.keys() <= content.keys()
+    other.metrics_provenance.write_text(json.dumps({**content, **provenance}))
+    return other
+
+
+def test_runs_that_were_scored_otherwise_are_another_configuration_and_are_not_ranked(small_experiment, tmp_path):
+    earlier = json.loads(small_experiment.metrics_provenance.read_text())["unofficial_settings"]
+    assert earlier["dci.num_train"] == 200
+    other = rescored(small_experiment, tmp_path / "other", unofficial_settings={**earlier, "dci.num_train": 100})
+    runs = read_runs([small_experiment.path, other.path])
+    groups = group(runs)
+    assert differences(groups) == {"dci.num_train": ["200", "100"]}
+    assert [one.rank for one in groups] == [None, None]
+    page = comparison_page(runs, tmp_path)
+    assert "unequal settings (dci.num_train)" in page
+    # An official setting is not on record: against it, too, there is no rank.
+    del earlier["dci.num_train"]
+    official = rescored(small_experiment, tmp_path / "official", unofficial_settings=earlier)
+    groups = group(read_runs([small_experiment.path, official.path]))
+    assert [one.rank for one in groups] == [None, None]
+
+
+def test_runs_of_another_engine_are_another_configuration_and_are_ranked(small_experiment, tmp_path):
+    other = rescored(small_experiment, tmp_path / "other", engine="library")
+    groups = group(read_runs([small_experiment.path, other.path]))
+    assert differences(groups) == {"evaluation.engine": ["'fast'", "'library'"]}
+    assert [one.rank for one in groups] == [1.5, 1.5]
+    old = rescored(small_experiment, tmp_path / "old", engine="exact")
+    assert len(group(read_runs([small_experiment.path, old.path]))) == 1
+
+
+def test_scores_from_before_settings_were_on_record_are_read_by_their_gin_configuration(small_experiment, tmp_path):
+    old = rescored(small_experiment, tmp_path / "old")
+    content = json.loads(old.metrics_provenance.read_text())
+    del content["unofficial_settings"], content["metrics"]
+    old.metrics_provenance.write_text(json.dumps(content))
+    assert len(group(read_runs([small_experiment.path, old.path]))) == 1
 
 
 def run_called(name, seed, **bindings):
