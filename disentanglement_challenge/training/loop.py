@@ -40,7 +40,7 @@ from disentanglement_challenge.training.pictures import IN_PASSING, draw_picture
 from disentanglement_challenge.training.processes import ALONE, Processes, torchrun_processes
 from disentanglement_challenge.training.state import TrainingState
 from disentanglement_challenge.training.step import TrainingStep
-from disentanglement_challenge.training.stopping import GO_ON, Stopping
+from disentanglement_challenge.training.stopping import Stop, Stopping
 from disentanglement_challenge.training.watch import LossWatch
 
 _LOGGER = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ def train(
     batches = training_batches(ground_truth_data, batch_size * model.num_batches, state.random, device, processes)
     watch = LossWatch(LOG_EVERY, height * width * channels)
     draw = partial(draw_pictures, step.vae, step.reconstruction_loss.activation, ground_truth_data, device)
-    stop = GO_ON
+    stop = Stop.NO
     started = time.monotonic() - state.seconds
     with (
         stopping,
@@ -235,12 +235,12 @@ def train(
         ) as bar,
     ):
         on_progress(state.done / training_steps)
-        while state.done < training_steps and stop == GO_ON:
+        while state.done < training_steps and stop is Stop.NO:
             watch.add(advance(next(batches), state.done))
             state.done += 1
             bar.update()
-            stop = processes.largest(stopping.verdict)
-            is_last = state.done == training_steps or stop != GO_ON
+            stop = Stop(processes.largest(stopping.reason))
+            is_last = state.done == training_steps or stop is not Stop.NO
             is_logged = state.done % LOG_EVERY == 0 or is_last
             is_kept = is_last or (processes.is_leader and checkpoints.due)
             if is_logged or is_kept:
@@ -263,16 +263,16 @@ def train(
             write_pictures(experiment.pictures, pictures)
             events.images(pictures.grids(), state.done)
 
-    stop = processes.largest(stopping.verdict)
-    if stop <= GO_ON:
+    stop = Stop(processes.largest(stopping.reason))
+    if stop.signal is None:
         losses = _mean_losses(step, batches, eval_steps, state.done)
         timing = {"seconds": state.seconds, "steps_per_second": state.done / state.seconds}
         if processes.is_leader:
             write_json(experiment.losses, {"step": state.done, **losses, **timing})
     summary = f"trained to step {state.done} of {training_steps}"
-    if stop > GO_ON or state.done < training_steps:
-        summary += f" and stopped {stopping.explain(stop)}; --resume goes on from there"
-    return Trained(step.vae, summary, Signals(stop) if stop > GO_ON else None)
+    if stop.signal is not None or state.done < training_steps:
+        summary += f" and stopped {stop.explanation}; --resume goes on from there"
+    return Trained(step.vae, summary, stop.signal)
 
 
 def _resumed(
@@ -323,5 +323,5 @@ def _prepare_folder(experiment: Experiment, continued: Experiment | None, done: 
 def _mean_losses(step: TrainingStep, batches: Iterator[Tensor], num_batches: int, updates: int) -> dict[str, float]:
     """Each term over this many batches, with nothing updated."""
     with torch.no_grad():
-        evaluated = [step.losses(next(batches), updates)[2] for _ in range(num_batches)]
+        evaluated = [step.losses(next(batches), updates).named for _ in range(num_batches)]
     return {key: float(torch.stack([terms[key] for terms in evaluated]).mean()) for key in evaluated[0]}
