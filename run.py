@@ -19,8 +19,8 @@ from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.harness import Scores, check_before_training, check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import ACTIVITY
-from disentanglement_challenge.training.loop import train_and_export
 from disentanglement_challenge.training.processes import is_torchrun
+from disentanglement_challenge.training.run import train_and_export
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"
 
