@@ -1,13 +1,10 @@
 """What training logs: losses as plain lines and TensorBoard events, pictures as events, and a progress bar."""
 
-import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import gin
 import numpy as np
@@ -15,10 +12,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.checks import check_count
-from disentanglement_challenge.errors import ConfigError, DataError, OutputError
+from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.files import replacing
 from disentanglement_challenge.training.events import EventLog
+from disentanglement_challenge.training.log_lines import LogLines
 
 BAR_TERMS = ("loss", "reconstruction_loss", "kl_loss", "total_correlation", "discriminator_loss")
 
@@ -67,7 +64,7 @@ class TrainingLog:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             if self._is_leader:
-                self._lines = stack.enter_context(_Lines(self._experiment.log, self._done))
+                self._lines = stack.enter_context(LogLines(self._experiment.log, self._done))
                 self._events = stack.enter_context(EventLog(self._experiment.train, self._done))
             self._bar = stack.enter_context(
                 tqdm(
@@ -107,60 +104,3 @@ class TrainingLog:
 def say(text: str) -> None:
     """Prints a line for the user, above a progress bar if one is shown."""
     tqdm.write(text, file=sys.stderr)
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """Reads the entries of a log.jsonl, each with its step; a last line that a killed process tore is left out.
-
-    Raises:
-        DataError: the file cannot be read, or another line is damaged.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise DataError(f"{path} cannot be read: {reason}") from error
-    entries = []
-    for number, line in enumerate(lines[:-1], start=1):  # behind the last line's end is nothing, or a torn line
-        try:
-            entry: Any = json.loads(line)
-            if not isinstance(entry["step"], int) or not all(
-                isinstance(value, int | float) for value in entry.values()
-            ):
-                raise TypeError("not names and numbers")
-        except (ValueError, TypeError, LookupError) as error:
-            raise DataError(f"{path} is damaged: line {number} is not a step and its losses") from error
-        entries.append(entry)
-    return entries
-
-
-class _Lines:
-    """A file of JSON lines that is appended to, each line on the disk when the call returns."""
-
-    def __init__(self, path: Path, done: int) -> None:
-        self._path = path
-        # What was logged of steps that are made again is taken back.
-        kept = [entry for entry in read_log(path) if entry["step"] <= done] if path.exists() else []
-        with replacing(path) as temporary:
-            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-        try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        except OSError as error:
-            raise self._refused(error) from error
-
-    def append(self, entry: Mapping[str, float]) -> None:
-        line = (json.dumps(entry) + "\n").encode()
-        try:
-            if os.write(self._file, line) < len(line):
-                raise OSError("the disk is full")
-        except OSError as error:
-            raise self._refused(error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._file)
-
-    def _refused(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write {self._path}: {error.strerror or error}")
