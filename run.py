@@ -20,8 +20,8 @@ from disentanglement_challenge.evaluation.harness import check_before_training, 
 from disentanglement_challenge.evaluation.scores import Scores, shown
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import RECORDS
-from disentanglement_challenge.training.loop import train_and_export
 from disentanglement_challenge.training.processes import is_torchrun
+from disentanglement_challenge.training.run import train_and_export
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"
 

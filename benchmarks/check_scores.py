@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-import disentanglement_challenge.training.loop  # noqa: F401 (its bindings may stand in the same gin files)
+import disentanglement_challenge.training.run  # noqa: F401 (its bindings may stand in the same gin files)
 from disentanglement_challenge.cli import add_common_flags, apply_common_flags, run_script
 from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.evaluation.scores import Score, Scores, unofficial_note, written

@@ -72,6 +72,11 @@ class Experiment:
         return self.train / "losses.json"
 
     @property
+    def log(self) -> Path:
+        """The losses while training went on: a line of JSON for each logged step."""
+        return self.train / "log.jsonl"
+
+    @property
     def pictures(self) -> Path:
         """What the trained VAE makes of images and codes (`training.pictures.Pictures`)."""
         return self.train / "pictures.npz"

@@ -33,12 +33,12 @@ class Codes:
 
 
 @dataclass(frozen=True)
-class Losses:
+class Regularization:
     """What an objective makes of the codes.
 
     Attributes:
         regularizer: scalar; with the reconstruction loss, what encoder and decoder minimise.
-        terms: named scalars worth logging beside the losses.
+        terms: named scalars worth logging beside it.
         second_player_loss: scalar that the second player minimises, over its own parameters; None where there is none.
     """
 
@@ -66,8 +66,8 @@ class Objective:
 
     def __call__(
         self, codes: Codes, second_player: nn.Module | None = None, generator: torch.Generator | None = None
-    ) -> Losses:
-        """All losses from one forward pass. Only an objective with a second player overrides this.
+    ) -> Regularization:
+        """The regularizer and the second player's loss. Only an objective with a second player overrides this.
 
         Both losses are taken at the same parameters, before either player moves, and share a graph: call `backward` on
         each with `inputs=` the parameters of its own player.
@@ -78,4 +78,4 @@ class Objective:
             generator: the stream of whatever the objective draws, on the codes' device.
         """
         regularizer, terms = self.regularizer(codes)
-        return Losses(regularizer, terms)
+        return Regularization(regularizer, terms)

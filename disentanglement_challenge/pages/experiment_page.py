@@ -39,8 +39,8 @@ def write_page(experiment: Experiment, path: Path | None = None) -> Path:
 
 def experiment_page(record: Record) -> str:
     """The page as HTML with everything in it."""
-    if record.events is not None and not record.curves:
-        reason = "There are no loss curves: the TensorBoard events of training are damaged, or empty."
+    if record.log is not None and not record.curves:
+        reason = "There are no loss curves: training was stopped before it logged any losses."
         record = replace(record, missing=(*record.missing, reason))
     return render(
         "experiment.html.jinja",

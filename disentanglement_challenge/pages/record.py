@@ -1,6 +1,5 @@
 """What the stages left on disk of one experiment: what is missing is named, what is damaged an error."""
 
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from disentanglement_challenge.evaluation.scores import written
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import read_arrays, read_json
 from disentanglement_challenge.metrics import METRICS, RECORDS
+from disentanglement_challenge.training.log_lines import read_log
 from disentanglement_challenge.training.pictures import Pictures, read_pictures
 
 # Burda et al., "Importance Weighted Autoencoders", section 5.3.
@@ -45,7 +45,7 @@ class Record:
         variance: of each latent's mean over images, float64 [num_latent].
         threshold: that an active latent's variance exceeds.
         pictures: of the trained VAE.
-        events: the folder of TensorBoard's events.
+        log: the file of training's losses.
         config: the operative gin configuration of training, as text.
         losses: the final ones, with step, seconds and steps_per_second.
         training: what train/provenance.json holds.
@@ -63,7 +63,7 @@ class Record:
     variance: NDArray[np.float64] | None = None
     threshold: float = ACTIVE_ABOVE
     pictures: Pictures | None = None
-    events: Path | None = None
+    log: Path | None = None
     config: str = ""
     losses: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -78,8 +78,8 @@ class Record:
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
-        """The losses by name; reading them takes seconds."""
-        return {} if self.events is None else read_curves(self.events)
+        """The losses by name."""
+        return {} if self.log is None else read_curves(self.log)
 
     @property
     def bindings(self) -> dict[str, str]:
@@ -206,10 +206,10 @@ def _read_training(experiment: Experiment, content: dict[str, Any], missing: lis
     if not content["config"]:
         missing.append(f"The gin configuration of training ({config.name}) is not there.")
     content["dataset"] = config_bindings(content["config"]).get("dataset.name", "").strip("'\"")
-    if any(experiment.train.glob("events*")):
-        content["events"] = experiment.train
+    if experiment.log.exists():
+        content["log"] = experiment.log
     else:
-        missing.append("There are no loss curves: training has left no TensorBoard events.")
+        missing.append(f"There are no loss curves: training has left no {experiment.log.name}.")
     if experiment.losses.exists():
         content["losses"] = _numbers(experiment.losses)
     else:
@@ -316,21 +316,14 @@ def config_bindings(text: str) -> dict[str, str]:
     return bindings
 
 
-def read_curves(folder: Path) -> dict[str, Curve]:
-    """The scalars of the event files in a folder by name, without what a resumed run has taken back."""
-    # tensorboard reads with TensorFlow, which `library` imports without its noise; both take seconds.
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    from disentanglement_challenge import library  # noqa: F401
-
-    everything = {"scalars": 0, "images": 1}
-    # It warns of steps that were taken back, which is what is asked of it here.
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    events = EventAccumulator(os.fspath(folder), size_guidance=everything).Reload()
-    curves = {name: events.Scalars(name) for name in events.Tags()["scalars"]}
+def read_curves(log: Path) -> dict[str, Curve]:
+    """The losses by name, as training logged them. Raises DataError where the file is damaged."""
+    entries = read_log(log)
+    names = [name for name in dict.fromkeys(name for entry in entries for name in entry) if name != "step"]
+    logged = {name: [(entry["step"], entry[name]) for entry in entries if name in entry] for name in names}
     return {
-        name: (np.array([event.step for event in curve]), np.array([event.value for event in curve]))
-        for name, curve in curves.items()
+        name: (np.array([step for step, _ in curve]), np.array([value for _, value in curve]))
+        for name, curve in logged.items()
     }
 
 

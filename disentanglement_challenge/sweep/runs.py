@@ -16,7 +16,7 @@ from disentanglement_challenge.evaluation.harness import check_settings, evaluat
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.tables import natural_order
-from disentanglement_challenge.training.loop import train_and_export
+from disentanglement_challenge.training.run import train_and_export
 
 # What is counted in training steps, and so divided with them.
 STEP_PARAMETERS = ("model.training_steps", "annealed_vae.iteration_threshold")

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from disentanglement_challenge.checks import check_choice, check_switch
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.objectives import Losses, Objective
+from disentanglement_challenge.objectives import Objective
 from disentanglement_challenge.training.processes import ALONE, Processes
-from disentanglement_challenge.training.step import TrainingStep
+from disentanglement_challenge.training.step import Losses, TrainingStep
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
@@ -72,7 +72,7 @@ class BFloat16Step(TrainingStep):
             # FactorVAE clips probabilities at 1 - 1e-6, which is 1 in bfloat16.
             self.second_player.network.register_forward_hook(lambda network, inputs, logits: logits.float())
 
-    def losses(self, images: Tensor, step: int | Tensor) -> tuple[Tensor, Losses, dict[str, Tensor]]:
+    def losses(self, images: Tensor, step: int | Tensor) -> Losses:
         """See `TrainingStep.losses`."""
         # Weights are used once, so there is nothing to gain by caching their casts, which a graph would not refresh.
         with torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False):

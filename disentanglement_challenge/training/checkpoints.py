@@ -30,6 +30,7 @@ FREE = (
     "model.model_num",
     "checkpoints.",
     "export.",
+    "log.",
     "pictures.",
 )
 

@@ -19,7 +19,7 @@ from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import import_model
 from disentanglement_challenge.metrics import METRICS
-from disentanglement_challenge.training.loop import train_and_export
+from disentanglement_challenge.training.run import train_and_export
 
 TRAINING = [
     "model.training_steps = 2",

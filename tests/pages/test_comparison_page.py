@@ -169,10 +169,22 @@ def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path, capsys):
     shutil.copytree(odd, tmp_path / "plain")
     main(argparse.Namespace(experiments=[str(odd)], output=None))
     main(argparse.Namespace(experiments=[str(odd), str(tmp_path / "plain")], output=None))
-    assert capsys.readouterr().out == f"{tmp_path}/odd?/page.html\n{tmp_path}/comparison.html\n"
-    page = Page((tmp_path / "comparison.html").read_text())
+    assert capsys.readouterr().out == f"{tmp_path}/odd?/page.html\n{tmp_path}/comparison_odd?_plain.html\n"
+    page = Page((tmp_path / os.fsdecode(b"comparison_odd\xff_plain.html")).read_text())
     assert "odd?" in page.text
     assert [link["href"] for link in page.all("a")] == ["odd%FF/page.html"]
+
+
+def test_two_comparisons_do_not_overwrite_each_other(tmp_path):
+    for name in ("a", "b", "c", *("x" * 60 + end for end in "yz")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scores.json").write_text(json.dumps(dict.fromkeys(METRICS, 0.5)))
+    pairs = [("a", "b"), ("a", "c"), ("a", "b"), ("x" * 60 + "y", "a"), ("x" * 60 + "z", "a")]
+    for pair in pairs:
+        main(argparse.Namespace(experiments=[str(tmp_path / name) for name in pair], output=None))
+    written = sorted(path.name for path in tmp_path.glob("comparison*"))
+    assert len(written) == len(set(pairs)), written
+    assert written[:2] == ["comparison_a_b.html", "comparison_a_c.html"]
 
 
 def test_the_same_seed_again_is_no_spread(small_experiment, tmp_path):
