@@ -1,9 +1,11 @@
 """What an evaluation found: scores, the settings they were computed with, and the matrices behind them."""
 
 import html
+import importlib
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.files import write_text
 from disentanglement_challenge.metrics import RECORDS
 from disentanglement_challenge.metrics.metric import Metric, find
@@ -96,6 +99,11 @@ class Scores(Mapping[str, "float | None"]):
         """The settings that are not the official ones, by gin name; such scores cannot be set beside published ones."""
         return unofficial(self.settings, (score.metric for score in self.by_metric.values()))
 
+    @property
+    def warnings(self) -> list[str]:
+        """The notes, and which settings are not the official ones."""
+        return [*self.notes, *([unofficial_note(written(self.unofficial))] if self.unofficial else [])]
+
     def as_dict(self) -> dict[str, float | None]:
         """Return the scores by metric; None where there is none."""
         return {name: score.value for name, score in self.by_metric.items()}
@@ -150,7 +158,7 @@ class Scores(Mapping[str, "float | None"]):
             f"<td style='text-align:left'>{html.escape(score.reason)}</td></tr>"
             for score in self.by_metric.values()
         )
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in [*self.notes, *self._setting_notes()])
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.warnings)
         maps = "".join(
             f"<details><summary>{html.escape(score.metric.label)}: {html.escape(score.metric.explanation)}</summary>"
             f"{_heat_map(score.matrix, self.data['factor_names'], score.metric.is_count)}</details>"
@@ -158,9 +166,6 @@ class Scores(Mapping[str, "float | None"]):
             if score.matrix is not None
         )
         return f"<table><tr><th>metric</th><th>score</th><th></th></tr>{rows}</table>{notes}{maps}"
-
-    def _setting_notes(self) -> list[str]:
-        return [unofficial_note(written(self.unofficial))] if self.unofficial else []
 
 
 def unofficial(settings: Mapping[str, Any], metrics: Any) -> dict[str, Any]:
@@ -196,8 +201,55 @@ def plain(value: Any) -> Any:
 
 
 def metric_of(name: object) -> Metric:
-    """Return the record of a metric's name or alias; raise ConfigError, with the nearest name, where there is none."""
-    return find(name, RECORDS)
+    """Return the record of a metric.
+
+    Args:
+        name: the metric's name or an alias; or "module:RECORD", for a record in a module that can be imported.
+
+    Raises:
+        ConfigError: there is none; the message has the nearest name.
+    """
+    module, colon, attribute = str(name).partition(":")
+    if not colon:
+        return find(name, RECORDS)
+    sys.path.insert(0, "")  # the current folder, which an installed command does not look in
+    try:
+        record = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"metric {name!r} cannot be imported ({error}); write module:RECORD") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(record, Metric):
+        raise ConfigError(f"metric {name!r} is {type(record).__name__}; it must be a disentanglement_challenge Metric")
+    return record
+
+
+def print_scores(scores: Scores) -> None:
+    """Print the scores as a table, with what belongs beside them, and what a reader must know."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    title = f"{scores.data['name'] or 'codes and factors'}, {scores.engine} engine"
+    table = Table(
+        title=escape(title), caption=escape(scores.data["note"]), title_justify="left", caption_justify="left"
+    )
+    for column in ("metric", "score", "seconds"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    if scores.encoding_seconds:
+        table.add_row("(encoding, for all)", "", f"{scores.encoding_seconds:.1f}")
+    for name, score in scores.by_metric.items():
+        table.add_row(escape(name), shown(score), f"{score.seconds:.1f}")
+        for key, label in score.metric.beside.items():
+            if key in score.results:
+                table.add_row(f"  {escape(label)}", f"{score.results[key]:.4f}", "")
+    console = Console(soft_wrap=True)
+    console.print(table)
+    for name, score in scores.by_metric.items():
+        if score.value is None:
+            print(f"{name} is missing: {score.reason}")
+    for note in scores.warnings:
+        print(note)
 
 
 def shown(score: Score) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from disentanglement_challenge.evaluation.scores import unofficial_note
+from disentanglement_challenge.evaluation.scores import Scores, unofficial_note, written
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import write_text
+from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.figures import latent_activity, loss_curve, svg
 from disentanglement_challenge.pages.pictures import Picture, cell_style, overview, picture
 from disentanglement_challenge.pages.record import Curve, Record, read_record
@@ -37,7 +38,32 @@ def write_page(experiment: Experiment, path: Path | None = None) -> Path:
     return path
 
 
-def experiment_page(record: Record) -> str:
+def write_score_page(scores: Scores, name: str, path: Path) -> Path:
+    """Draw the page of scores that belong to no experiment, write it to `path`, and return that.
+
+    Raises:
+        OutputError: the page cannot be written.
+    """
+    content = scores.to_dict()
+    record = Record(
+        path=Path(name),
+        scores={key: np.nan if value is None else value for key, value in scores.items() if key in METRICS},
+        metrics=content["metrics"],
+        unofficial=written(scores.unofficial),
+        notes=scores.notes,
+        evaluation={
+            "ground_truth_data": scores.data,
+            "engine": scores.engine,
+            "seconds": {"encoding": scores.encoding_seconds, **{key: s.seconds for key, s in scores.by_metric.items()}},
+        },
+        matrices=scores.matrices,
+        dataset=scores.data["name"],
+    )
+    write_text(path, experiment_page(record, kind="Scores"))
+    return path
+
+
+def experiment_page(record: Record, kind: str = "Experiment") -> str:
     """The page as HTML with everything in it."""
     if record.log is not None and not record.curves:
         reason = "There are no loss curves: training was stopped before it logged any losses."
@@ -46,6 +72,7 @@ def experiment_page(record: Record) -> str:
         "experiment.html.jinja",
         record=record,
         title=record.name,
+        kind=kind,
         facts=_facts(record),
         scores=_scores(record),
         published_notes=published_notes(),
