@@ -74,6 +74,7 @@ METRIC = Metric(
     },
     draws=("irs.num_train",),
     column=4,
+    bounds=(-1.0, 1.0),  # a group's deviation may exceed that of all points, twice at the most
     tolerance=1e-6,
     library="irs.compute_irs",
     gin_name="irs",

@@ -35,6 +35,8 @@ _MAX_ITERATIONS = 1000
 # A latent whose training values are all within this of 0 is left to the library. Measured at 10,000 points: for values
 # within 4e-5 a score differed by 5e-3, for those within 5e-4 an accuracy by 1.4e-3.
 _NEARLY_ZERO = 1e-3
+# And so is one whose range is below this share of its largest value: a few units in float32's last place.
+_NEARLY_CONSTANT = 1e-5
 
 
 def _compute(train: Points, test: Points) -> Result:
@@ -73,10 +75,11 @@ def svm_accuracies(
         test_classes = np.where(np.isin(y_test, values), np.searchsorted(values, y_test), -1)
         accuracies[:, j] = _accuracies(mus, order, classes, np.bincount(classes), mus_test, test_classes)
 
-    # On a latent that is nearly zero, values with the same number of points have nearly the same problem, and the
-    # rounding of scikit-learn's sums decides between them: only these give its answer. Latents that died alike are
-    # fitted once.
-    dead = np.flatnonzero(np.abs(mus).max(axis=1) < _NEARLY_ZERO)
+    # On a latent that is nearly zero, or nearly constant, values with the same number of points have nearly the same
+    # problem, and the rounding of scikit-learn's sums decides between them: only these give its answer. Latents that
+    # died alike are fitted once.
+    largest = np.abs(mus).max(axis=1)
+    dead = np.flatnonzero((largest < _NEARLY_ZERO) | (np.ptp(mus, axis=1) < _NEARLY_CONSTANT * largest))
     if len(dead):
         inputs = np.column_stack([mus[dead], mus_test[dead]])
         _, first, copy_of = np.unique(inputs, axis=0, return_index=True, return_inverse=True)
