@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from disentanglement_challenge.errors import RepresentationError, lines_of
-from disentanglement_challenge.export.archive import read_entry, read_names
+from disentanglement_challenge.export.archive import read_archive
 from disentanglement_challenge.export.metadata import METADATA, Metadata
 
 _SCHEMA_MAJOR = 8
@@ -80,11 +80,11 @@ def load_program(path: Path) -> nn.Module:
     Raises:
         RepresentationError: it is damaged, or holds something that is not read here.
     """
-    names = [name.partition("/")[2] for name in read_names(path)]
-    if "archive_format" not in names or "models/model.json" not in names:
+    entries = read_archive(path)
+    if "archive_format" not in entries or "models/model.json" not in entries:
         raise RepresentationError(f"{path} is no torch.export program; TorchScript files end in .pt")
     try:
-        return _Program(path)
+        return _Program(entries)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise RepresentationError(f"{path} is a torch.export program that cannot be read: {reason:.200}") from error
@@ -93,14 +93,17 @@ def load_program(path: Path) -> nn.Module:
 class _Program(nn.Module):
     """Runs the file's graph, operator by operator."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, entries: dict[str, bytes]) -> None:
         super().__init__()
-        content = json.loads(read_entry(path, "models/model.json"))
+        content = json.loads(entries["models/model.json"])
         version = content["schema_version"]["major"]
         if version != _SCHEMA_MAJOR:
             raise ValueError(f"its format's major version is {version}; {_SCHEMA_MAJOR} is read here")
         graph = content["graph_module"]["graph"]
-        stored = {**_tensors(path, "weights", "model_weights"), **_tensors(path, "constants", "model_constants")}
+        stored = {
+            **_tensors(entries, "weights", "model_weights"),
+            **_tensors(entries, "constants", "model_constants"),
+        }
 
         self._inputs: dict[str, str] = {}
         images = []
@@ -204,14 +207,14 @@ def _function(target: str) -> Any:
     return function
 
 
-def _tensors(path: Path, folder: str, name: str) -> dict[str, Tensor]:
+def _tensors(entries: dict[str, bytes], folder: str, name: str) -> dict[str, Tensor]:
     """The tensors of one of the archive's folders, by the names that its configuration gives them."""
     tensors = {}
-    for tensor, payload in json.loads(read_entry(path, f"data/{folder}/{name}_config.json"))["config"].items():
+    for tensor, payload in json.loads(entries[f"data/{folder}/{name}_config.json"])["config"].items():
         if payload["use_pickle"]:
             raise ValueError(f"its tensor {tensor!r} is a pickle, which is never loaded here")
         meta = payload["tensor_meta"]
-        content = bytearray(read_entry(path, f"data/{folder}/{payload['path_name']}"))
+        content = bytearray(entries[f"data/{folder}/{payload['path_name']}"])
         size, stride = ([number["as_int"] for number in meta[key]] for key in ("sizes", "strides"))
         dtype, offset = _DTYPES[meta["dtype"]], meta["storage_offset"]["as_int"]
         flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
