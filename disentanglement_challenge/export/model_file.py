@@ -82,7 +82,7 @@ def export_model(
     model = copy.deepcopy(model).cpu().eval()
     if images is None:
         images = torch.rand(3, *input_shape[1:], generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    with torch.no_grad():  # every call gets images of its own, as a model may work in place
         expected = _representation(model, images)
         with replacing(target) as temporary:
             temporary.write_bytes(_format(target).to_bytes(model, images.new_zeros(*input_shape), metadata))
@@ -164,7 +164,7 @@ def _existing(path: Path) -> Path:
 
 def _representation(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     try:
-        representation = model(images)
+        representation = model(images.clone())
     except Exception as error:  # It is the caller's own code, which may raise anything.
         reason = lines_of(error)[-1]
         raise RepresentationError(f"{type(model).__name__} fails on images {tuple(images.shape)}: {reason}") from error
@@ -173,8 +173,14 @@ def _representation(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def _check(loaded: nn.Module, model: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> None:
-    at_once = loaded(images)
-    one_by_one = torch.cat([loaded(images[i : i + 1]) for i in range(len(images))])
+    try:
+        at_once = loaded(images.clone())
+        one_by_one = torch.cat([loaded(images[i : i + 1].clone()) for i in range(len(images))])
+    except Exception as error:  # what was traced for one size of batch fails in many ways at another
+        reason = lines_of(error)[-1]
+        raise RepresentationError(
+            f"the exported file of {type(model).__name__} fails on another number of images: {reason:.300}"
+        ) from error
     for computed in (at_once, one_by_one):
         # The same arithmetic in another batch size may round differently, and no more than that.
         if computed.shape != expected.shape or not torch.allclose(computed, expected, rtol=1e-3, atol=1e-4):

@@ -50,6 +50,8 @@ class Sandbox:
     refuses. It is killed when an answer takes longer than `time_limit`. Nothing that it answers is unpickled.
     """
 
+    device = torch.device("cpu")
+
     def __init__(self, path: Path, memory_limit: int = 4 << 30, time_limit: float = 60.0) -> None:
         """Reads the limits.
 

@@ -4,7 +4,7 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from disentanglement_challenge.errors import RepresentationError, lines_of
 from disentanglement_challenge.export.archive import read_archive
 from disentanglement_challenge.export.metadata import METADATA, Metadata
-from disentanglement_challenge.export.torchscript_code import Refused, check_code, check_graphs, check_pickle
+from disentanglement_challenge.export.torchscript_code import (
+    Refused,
+    check_code,
+    check_graphs,
+    check_pickle,
+    graph_nodes,
+)
 
 _C: Any = torch._C  # whose stubs are wrong about the functions used here
 
@@ -68,6 +74,7 @@ def load_torchscript(path: Path, is_confined: bool = False) -> nn.Module:
             module = _C.import_ir_module_from_buffer(unit, _archive(entries), torch.device("cpu"), {}, False)
         if not is_confined:
             check_graphs(unit.get_functions())
+        _compute_in_float32(unit.get_functions())
         return torch.jit._recursive.wrap_cpp_module(module)
     except Refused as error:
         raise RepresentationError(
@@ -76,6 +83,15 @@ def load_torchscript(path: Path, is_confined: bool = False) -> nn.Module:
         ) from error
     except (RuntimeError, ValueError, EOFError) as error:
         raise RepresentationError(f"{path} is not TorchScript: {_what_is(path, entries)}") from error
+
+
+def _compute_in_float32(functions: Iterable[Any]) -> None:
+    """Traced convolutions take TF32 on a GPU if they might when they were traced, whatever is set when they run."""
+    for function in functions:
+        for node in graph_nodes(function.graph):
+            if node.kind() == "aten::_convolution" and node.inputsSize() == 13:  # the last is allow_tf32
+                function.graph.setInsertPoint(node)
+                node.replaceInput(12, function.graph.insertConstant(False))
 
 
 def _check(entries: dict[str, bytes]) -> None:
