@@ -11,35 +11,34 @@ from disentanglement_challenge.files import DAMAGED_ZIP
 MAX_BYTES = 4 << 30
 
 
-def read_names(path: Path) -> list[str]:
-    """The names of the archive's entries, each of which is whole.
+def read_archive(path: Path) -> dict[str, bytes]:
+    """The content of the archive's entries by their names below its one folder, each of which is whole.
 
-    PyTorch's own reader does not look at the sums of the entries.
+    The file is read once, so that nothing else can be in it by the time that an entry is used. PyTorch's own reader
+    does not look at the sums of the entries.
 
     Raises:
-        RepresentationError: it is no zip archive, or damaged, or unpacks to more than MAX_BYTES.
+        RepresentationError: it is no zip archive, or damaged, or unpacks to more than MAX_BYTES, or has two entries of
+            one name, of which another reader may take the other.
     """
+    entries: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
             if size > MAX_BYTES:
                 limit = f"{MAX_BYTES / 1e9:.1f} GB are the limit"
                 raise RepresentationError(f"{path} unpacks to {size / 1e9:.1f} GB; {limit}")
-            damaged = archive.testzip()
-            if damaged is not None:
-                raise RepresentationError(f"{path} is damaged in {damaged!r}; write it again")
-            return archive.namelist()
+            for entry in archive.infolist():
+                name = entry.filename.partition("/")[2]
+                if name in entries:
+                    raise RepresentationError(f"{path} has two entries {name!r}; write it again")
+                try:
+                    entries[name] = archive.read(entry)
+                except zipfile.BadZipFile as error:
+                    raise RepresentationError(f"{path} is damaged in {entry.filename!r}; write it again") from error
     except DAMAGED_ZIP as error:
         raise RepresentationError(f"{path} is no archive, or damaged: {' '.join(str(error).split())}") from error
-
-
-def read_entry(path: Path, name: str) -> bytes:
-    """The content of the entry `name`, below the archive's one folder; raises KeyError where there is none."""
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.namelist():
-            if entry.partition("/")[2] == name:
-                return archive.read(entry)
-    raise KeyError(name)
+    return entries
 
 
 def read_archive_metadata(path: Path) -> Metadata | None:
@@ -49,6 +48,5 @@ def read_archive_metadata(path: Path) -> Metadata | None:
         RepresentationError: the archive is damaged.
         ValueError: something else is in this place.
     """
-    name = f"extra/{METADATA}"
-    is_there = name in (entry.partition("/")[2] for entry in read_names(path))
-    return Metadata.from_json(read_entry(path, name)) if is_there else None
+    content = read_archive(path).get(f"extra/{METADATA}")
+    return None if content is None else Metadata.from_json(content)

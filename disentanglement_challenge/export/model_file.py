@@ -6,6 +6,7 @@ The format is that of the file's suffix. Signatures are the starter kit's (utils
 import copy
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ def export_model(
     model = copy.deepcopy(model).cpu().eval()
     if images is None:
         images = torch.rand(3, *input_shape[1:], generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    with torch.no_grad():  # every call gets images of its own, as a model may work in place
         expected = _representation(model, images)
         with replacing(target) as temporary:
             temporary.write_bytes(_format(target).to_bytes(model, images.new_zeros(*input_shape), metadata))
@@ -103,6 +104,12 @@ def import_model(path: PathLike | None = None) -> nn.Module:
     """
     target = Path(get_model_path(make=False) if path is None else path)
     return _format(target).load(_existing(target)).eval()
+
+
+def import_confined(path: Path) -> nn.Module:
+    """As `import_model`, in a process that can do no harm: a TorchScript model may call any operator."""
+    load = _format(path).load
+    return (partial(load_torchscript, is_confined=True) if load is load_torchscript else load)(_existing(path)).eval()
 
 
 def read_metadata(path: PathLike) -> Metadata | None:
@@ -157,7 +164,7 @@ def _existing(path: Path) -> Path:
 
 def _representation(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     try:
-        representation = model(images)
+        representation = model(images.clone())
     except Exception as error:  # It is the caller's own code, which may raise anything.
         reason = lines_of(error)[-1]
         raise RepresentationError(f"{type(model).__name__} fails on images {tuple(images.shape)}: {reason}") from error
@@ -166,8 +173,14 @@ def _representation(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def _check(loaded: nn.Module, model: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> None:
-    at_once = loaded(images)
-    one_by_one = torch.cat([loaded(images[i : i + 1]) for i in range(len(images))])
+    try:
+        at_once = loaded(images.clone())
+        one_by_one = torch.cat([loaded(images[i : i + 1].clone()) for i in range(len(images))])
+    except Exception as error:  # what was traced for one size of batch fails in many ways at another
+        reason = lines_of(error)[-1]
+        raise RepresentationError(
+            f"the exported file of {type(model).__name__} fails on another number of images: {reason:.300}"
+        ) from error
     for computed in (at_once, one_by_one):
         # The same arithmetic in another batch size may round differently, and no more than that.
         if computed.shape != expected.shape or not torch.allclose(computed, expected, rtol=1e-3, atol=1e-4):

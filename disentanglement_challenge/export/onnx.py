@@ -103,6 +103,8 @@ def _parts(message: Any) -> Iterator[Any]:
 
 
 class _Session(nn.Module):
+    is_on_cpu = True  # wherever `make_representor` is told to compute
+
     def __init__(self, session: onnxruntime.InferenceSession, input_name: str) -> None:
         super().__init__()
         self._session = session

@@ -17,13 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from disentanglement_challenge.errors import RepresentationError, lines_of
-from disentanglement_challenge.export.archive import read_entry, read_names
+from disentanglement_challenge.export.archive import read_archive
 from disentanglement_challenge.export.metadata import METADATA, Metadata
+from disentanglement_challenge.export.operators import is_allowed
 
 _SCHEMA_MAJOR = 8
 _OPERATOR = re.compile(r"torch\.ops\.aten\.([a-zA-Z0-9_]+)\.([a-zA-Z0-9_]+)")
-# An operator of ATen that reads and makes files.
-_REFUSED = {"aten::from_file"}
+# Operators that only exporters write, beside those that any model may call.
+_WRITTEN_BY_EXPORTERS = {
+    "_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_linalg_det", "_linalg_eigh", "_linalg_slogdet",
+    "_linalg_solve_ex", "_linalg_svd", "_native_batch_norm_legit_functional", "_to_copy", "rrelu_with_noise_functional",
+    "as_strided_copy", "detach_copy", "diagonal_copy", "expand_copy", "narrow_copy", "permute_copy", "select_copy",
+    "slice_copy", "split_copy", "split_with_sizes_copy", "squeeze_copy", "sym_constrain_range",
+    "sym_constrain_range_for_size", "sym_is_contiguous", "sym_numel", "sym_size", "sym_storage_offset", "sym_stride",
+    "t_copy", "transpose_copy", "unbind_copy", "unfold_copy", "unsqueeze_copy", "view_copy",
+}  # fmt: skip
 _PYTHON_OPERATORS = {
     f"_operator.{function.__name__}": function
     for function in (operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.neg)
@@ -35,10 +43,10 @@ _DTYPES = {
 }  # fmt: skip
 _MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 # Arguments that are what they say, and those that `_argument` makes something of.
-_PLAIN = {"as_int", "as_ints", "as_float", "as_floats", "as_string", "as_bool", "as_bools"}
+_PLAIN = {"as_int", "as_ints", "as_string", "as_bool", "as_bools"}
 _READ = {
-    "as_none", "as_tensor", "as_tensors", "as_optional_tensor", "as_optional_tensors", "as_sym_int", "as_sym_ints",
-    "as_scalar_type", "as_memory_format", "as_layout", "as_device",
+    "as_device", "as_float", "as_floats", "as_layout", "as_memory_format", "as_none", "as_optional_tensor",
+    "as_optional_tensors", "as_scalar_type", "as_sym_int", "as_sym_ints", "as_tensor", "as_tensors",
 }  # fmt: skip
 
 
@@ -80,11 +88,11 @@ def load_program(path: Path) -> nn.Module:
     Raises:
         RepresentationError: it is damaged, or holds something that is not read here.
     """
-    names = [name.partition("/")[2] for name in read_names(path)]
-    if "archive_format" not in names or "models/model.json" not in names:
+    entries = read_archive(path)
+    if "archive_format" not in entries or "models/model.json" not in entries:
         raise RepresentationError(f"{path} is no torch.export program; TorchScript files end in .pt")
     try:
-        return _Program(path)
+        return _Program(entries)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise RepresentationError(f"{path} is a torch.export program that cannot be read: {reason:.200}") from error
@@ -93,14 +101,17 @@ def load_program(path: Path) -> nn.Module:
 class _Program(nn.Module):
     """Runs the file's graph, operator by operator."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, entries: dict[str, bytes]) -> None:
         super().__init__()
-        content = json.loads(read_entry(path, "models/model.json"))
+        content = json.loads(entries["models/model.json"])
         version = content["schema_version"]["major"]
         if version != _SCHEMA_MAJOR:
             raise ValueError(f"its format's major version is {version}; {_SCHEMA_MAJOR} is read here")
         graph = content["graph_module"]["graph"]
-        stored = {**_tensors(path, "weights", "model_weights"), **_tensors(path, "constants", "model_constants")}
+        stored = {
+            **_tensors(entries, "weights", "model_weights"),
+            **_tensors(entries, "constants", "model_constants"),
+        }
 
         self._inputs: dict[str, str] = {}
         images = []
@@ -117,8 +128,16 @@ class _Program(nn.Module):
         if len(images) != 1:
             raise ValueError(f"it takes {len(images)} inputs; a representation is a function of the images alone")
         (self._images,) = images
-        (output,) = content["graph_module"]["signature"]["output_specs"]
-        self._output = output["user_output"]["arg"]["as_tensor"]["name"]
+        outputs = [
+            (kind, value)
+            for specification in content["graph_module"]["signature"]["output_specs"]
+            for kind, value in specification.items()
+            if kind != "user_input_mutation"  # it works in place, on images that are the call's own
+        ]
+        if [kind for kind, _ in outputs] != ["user_output"]:
+            kinds = ", ".join(kind for kind, _ in outputs)
+            raise ValueError(f"it has outputs of the kinds {kinds}; a representation is one tensor")
+        self._output = outputs[0][1]["arg"]["as_tensor"]["name"]
         self._nodes = [_Node(node) for node in graph["nodes"]]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -172,7 +191,9 @@ def _only(union: dict[str, Any]) -> tuple[str, Any]:
 def _argument(kind: str, value: Any, values: dict[str, Any], device: torch.device) -> Any:
     if kind in _PLAIN:
         return value
-    if kind in ("as_tensors", "as_optional_tensors", "as_sym_ints"):
+    if kind == "as_float":
+        return float(value)  # JSON has no infinity; the format has the text "-Infinity"
+    if kind in ("as_floats", "as_tensors", "as_optional_tensors", "as_sym_ints"):
         return [_argument(kind[:-1], item, values, device) for item in value]
     if kind == "as_tensor":
         return values[value["name"]]
@@ -192,26 +213,27 @@ def _function(target: str) -> Any:
     if target in _PYTHON_OPERATORS:
         return _PYTHON_OPERATORS[target]
     match = _OPERATOR.fullmatch(target)
-    function = match and getattr(getattr(torch.ops.aten, match.group(1), None), match.group(2), None)
+    name, overload = match.groups() if match else ("", "")
+    function = getattr(getattr(torch.ops.aten, name, None), overload, None) if match else None
     is_run = (
         isinstance(function, torch._ops.OpOverload)
         # What has none is TorchScript's alone, such as `save`, which writes files.
         and torch._C._dispatch_has_kernel(function.name())
-        and function.name().partition(".")[0] not in _REFUSED
+        and (name in _WRITTEN_BY_EXPORTERS or is_allowed(f"aten::{name}"))
     )
     if not is_run:
         raise ValueError(f"it calls {target!r:.100}; only operators of torch.ops.aten are run")
     return function
 
 
-def _tensors(path: Path, folder: str, name: str) -> dict[str, Tensor]:
+def _tensors(entries: dict[str, bytes], folder: str, name: str) -> dict[str, Tensor]:
     """The tensors of one of the archive's folders, by the names that its configuration gives them."""
     tensors = {}
-    for tensor, payload in json.loads(read_entry(path, f"data/{folder}/{name}_config.json"))["config"].items():
+    for tensor, payload in json.loads(entries[f"data/{folder}/{name}_config.json"])["config"].items():
         if payload["use_pickle"]:
             raise ValueError(f"its tensor {tensor!r} is a pickle, which is never loaded here")
         meta = payload["tensor_meta"]
-        content = bytearray(read_entry(path, f"data/{folder}/{payload['path_name']}"))
+        content = bytearray(entries[f"data/{folder}/{payload['path_name']}"])
         size, stride = ([number["as_int"] for number in meta[key]] for key in ("sizes", "strides"))
         dtype, offset = _DTYPES[meta["dtype"]], meta["storage_offset"]["as_int"]
         flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)

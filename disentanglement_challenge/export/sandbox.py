@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from signal import Signals
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from disentanglement_challenge.errors import ConfigError, RepresentationError
-from disentanglement_challenge.export.model_file import import_model
+from disentanglement_challenge.export.model_file import import_confined, import_model
 from disentanglement_challenge.export.representor import check_images, check_representation, make_representor
 
 _START = """
@@ -46,9 +46,11 @@ class Sandbox:
 
     A context manager, which is called inside its block. The process may take `memory_limit` more than PyTorch itself
     does, and writes no file longer than nothing; where the kernel has Landlock (Linux 5.13, or 6.7 for connections) it
-    opens none for writing and makes no TCP connection. It is killed when an answer takes longer than `time_limit`.
-    Nothing that it answers is unpickled.
+    opens none for writing and makes no TCP connection, and the model may then call operators that `import_model`
+    refuses. It is killed when an answer takes longer than `time_limit`. Nothing that it answers is unpickled.
     """
+
+    device = torch.device("cpu")
 
     def __init__(self, path: Path, memory_limit: int = 4 << 30, time_limit: float = 60.0) -> None:
         """Reads the limits.
@@ -170,13 +172,13 @@ def serve(descriptor: int, path: str, memory_limit: int, num_threads: int) -> No
     """
     connection = Connection(descriptor)
     torch.set_num_threads(num_threads)
-    _confine(memory_limit)
+    load = import_confined if _confine(memory_limit) else import_model
 
     def answer(**content: Any) -> None:
         connection.send_bytes(json.dumps(content).encode())
 
     try:
-        representation_function = make_representor(import_model(Path(path)), cuda=False)
+        representation_function = make_representor(load(Path(path)), cuda=False)
         answer(shape=[])
         while True:
             shape = json.loads(connection.recv_bytes())
@@ -198,14 +200,21 @@ def _explain(error: BaseException, path: str) -> str:
     return str(error) if isinstance(error, RepresentationError) else f"{path}: {causes}"
 
 
-def _confine(memory_limit: int) -> None:
-    """Takes from this process what a model has no use for; it cannot be had back."""
+def _confine(memory_limit: int) -> bool:
+    """Takes from this process what a model has no use for; it cannot be had back.
+
+    Returns:
+        Whether the process can open no file for writing, as Landlock makes sure, so that a model may try what it likes.
+    """
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     space = pages * resource.getpagesize() + memory_limit
     for limit, value in ((resource.RLIMIT_AS, space), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(limit, (value, value))
-    with suppress(OSError):
+    try:
         _landlock()
+    except OSError:
+        return False
+    return True
 
 
 # Linux's numbers: include/uapi/linux/landlock.h, and the system calls' numbers are the same on every architecture.

@@ -1,18 +1,33 @@
 """The representation function as TorchScript, which the challenge's evaluator loads."""
 
 import io
+import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from disentanglement_challenge.errors import RepresentationError, lines_of
-from disentanglement_challenge.export.archive import read_names
+from disentanglement_challenge.export.archive import read_archive
 from disentanglement_challenge.export.metadata import METADATA, Metadata
+from disentanglement_challenge.export.torchscript_code import (
+    Refused,
+    check_code,
+    check_graphs,
+    check_pickle,
+    graph_nodes,
+)
+
+_C: Any = torch._C  # whose stubs are wrong about the functions used here
+
+# The entries that PyTorch's loader reads (torch/csrc/jit/serialization/import.cpp).
+_READ = re.compile(r"version|\.data/version|byteorder|data\.pkl|constants\.pkl|(?:data|constants)/\d+")
+_CODE = re.compile(r"code/.*\.py", re.DOTALL)
 
 
 def torchscript_bytes(model: nn.Module, images: Tensor, metadata: Metadata | None) -> bytes:
@@ -33,23 +48,69 @@ def torchscript_bytes(model: nn.Module, images: Tensor, metadata: Metadata | Non
     return buffer.getvalue()
 
 
-def load_torchscript(path: Path) -> torch.jit.ScriptModule:
-    """Loads a TorchScript file onto the CPU.
+def load_torchscript(path: Path, is_confined: bool = False) -> nn.Module:
+    """Loads a TorchScript file onto the CPU, after its code was read: it computes with tensors and does nothing else.
+
+    Args:
+        path: of the file, which is read once; PyTorch gets what was read.
+        is_confined: whether the process can do no harm, so that the model may call what it likes.
 
     Raises:
-        RepresentationError: it is not TorchScript, or damaged.
+        RepresentationError: it is not TorchScript, or damaged, or refused for what its code does.
     """
     try:
-        names = read_names(path)
+        entries = read_archive(path)
     except RepresentationError:
         if zipfile.is_zipfile(path):
             raise
-        names = []
+        entries = {}
+    if "constants.pkl" not in entries:
+        raise RepresentationError(f"{path} is not TorchScript: {_what_is(path, entries)}")
     try:
-        with _torchscript_warnings_off():
-            return torch.jit.load(str(path), map_location="cpu")
+        if not is_confined:
+            _check(entries)
+        unit = _C.CompilationUnit()
+        with _torchscript_warnings_off():  # `torch.jit.load` does the same, and keeps the compilation unit to itself
+            module = _C.import_ir_module_from_buffer(unit, _archive(entries), torch.device("cpu"), {}, False)
+        if not is_confined:
+            check_graphs(unit.get_functions())
+        _compute_in_float32(unit.get_functions())
+        return torch.jit._recursive.wrap_cpp_module(module)
+    except Refused as error:
+        raise RepresentationError(
+            f"{path} {error}. A model may compute with tensors and do nothing else: export it again without this, or "
+            "score it with run.py --sandbox, in a process that can do no harm (Linux 5.13 or newer)"
+        ) from error
     except (RuntimeError, ValueError, EOFError) as error:
-        raise RepresentationError(f"{path} is not TorchScript: {_what_is(path, names)}") from error
+        raise RepresentationError(f"{path} is not TorchScript: {_what_is(path, entries)}") from error
+
+
+def _compute_in_float32(functions: Iterable[Any]) -> None:
+    """Traced convolutions take TF32 on a GPU if they might when they were traced, whatever is set when they run."""
+    for function in functions:
+        for node in graph_nodes(function.graph):
+            if node.kind() == "aten::_convolution" and node.inputsSize() == 13:  # the last is allow_tf32
+                function.graph.setInsertPoint(node)
+                node.replaceInput(12, function.graph.insertConstant(False))
+
+
+def _check(entries: dict[str, bytes]) -> None:
+    check_code({name.removeprefix("code/"): entries[name] for name in entries if _CODE.fullmatch(name)})
+    for name in ("constants.pkl", "data.pkl"):
+        check_pickle(entries.get(name, b""), name)
+
+
+def _archive(entries: dict[str, bytes]) -> bytes:
+    """A new archive of the entries that PyTorch reads, without what its own reader might find in the file instead.
+
+    Left out are the positions in the exporter's own files, which errors would show and which are further pickles.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in entries.items():
+            if _READ.fullmatch(name) or _CODE.fullmatch(name):
+                archive.writestr(f"model/{name}", content)
+    return buffer.getvalue()
 
 
 def _trace(model: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
@@ -61,12 +122,12 @@ def _trace(model: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
         ) from error
 
 
-def _what_is(path: Path, names: list[str]) -> str:
-    is_zipped_pickle = any(name.endswith("/data.pkl") for name in names)
-    is_torchscript = any(name.endswith("/constants.pkl") for name in names)
+def _what_is(path: Path, entries: dict[str, bytes]) -> str:
+    if "model.json" in entries:
+        return "PyTorch wrote it before 1.4, in another format; load it there, or in 1.4, and save it again"
     with path.open("rb") as file:
         is_pickle = file.read(1) == b"\x80"
-    if is_pickle or (is_zipped_pickle and not is_torchscript):
+    if is_pickle or ("data.pkl" in entries and "constants.pkl" not in entries):
         return "it is a pickle (torch.save), which is never loaded here; write it with export_model"
     return "it is damaged, or something else; write it with export_model"
 

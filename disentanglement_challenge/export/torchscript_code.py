@@ -1,0 +1,329 @@
+"""Reads the code of a TorchScript archive before PyTorch compiles it, and refuses what could act.
+
+A TorchScript file needs no unpickling, but its code may call operators that write and read files, and some of it runs
+while the file is loaded: `__setstate__`, the defaults of arguments, the constants of classes. What is accepted here is
+the part of Python that PyTorch's exporter (torch/csrc/jit/serialization/python_print.cpp) writes. It may call operators
+that `is_allowed` lists, and functions and methods that the archive defines.
+"""
+
+import ast
+import pickletools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from disentanglement_challenge.export.operators import is_allowed
+
+# PyTorch's lexer (torch/csrc/jit/frontend/lexer.h) and Python's differ in comments, quotes, prefixes of strings, line
+# ends and odd numbers, so that one could see code where the other sees a text. The exporter writes none of these: it
+# writes printable ASCII, texts in double quotes on one line, and plain numbers. Within that both read the same tokens.
+_CHARACTERS = re.compile(r"[\n -~]*")
+_TEXT = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"')
+_ODD = re.compile(r"""['\\#;@`$?!]|\w"|"\w""")
+_NUMBER = re.compile(r"(?<![\w.])\.?\d(?:e[+-]|[\w.])*")
+_PLAIN_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?j?")
+
+_STATEMENTS = (
+    ast.AnnAssign, ast.Assign, ast.Expr, ast.For, ast.If, ast.Pass, ast.Return, ast.While, ast.With, ast.withitem,
+)  # fmt: skip
+_EXPRESSIONS = (
+    ast.Attribute, ast.Call, ast.Constant, ast.Dict, ast.List, ast.Name, ast.Subscript, ast.Tuple, ast.UnaryOp,
+    ast.Load, ast.Store, ast.USub, ast.keyword,
+)  # fmt: skip
+_TYPES = (ast.Attribute, ast.Constant, ast.List, ast.Load, ast.Name, ast.Subscript, ast.Tuple)
+_LITERALS = (ast.Constant, ast.Dict, ast.List, ast.Load, ast.Tuple, ast.UnaryOp, ast.USub)
+
+# What the importer and the compiler give a meaning of their own: where names begin, and what is called to convert a
+# value or to say its type.
+_ROOTS = {"CONSTANTS", "__torch__", "ops", "torch"}
+_FORMS = {
+    "annotate", "bool", "complex", "float", "getattr", "int", "isinstance", "range", "str", "unchecked_cast",
+    "uninitialized",
+}  # fmt: skip
+# PyTorch's C++ classes, which it takes for these names whatever the archive says that they are.
+_CUSTOM_CLASSES = "__torch__.torch.classes."
+# The names that the exporter gives to functions that it calls more than once: `_0 = __torch__.models.normalise`.
+_ALIAS = re.compile(r"_\d+")
+_LITERAL_NAME = re.compile(r"inf|nan|CONSTANTS(\.c\d+)?")
+_CONSTANT = re.compile(r"CONSTANTS\.c\d+")
+# Called without a call in the code: by PyTorch, by a `with`, by an operator.
+_CALLED_BY_ITSELF = re.compile(r"forward|__\w+__")
+# How batch normalisation counted its batches in training until PyTorch 2.0: `self.num_batches_tracked = ...`.
+_COUNTER = "num_batches_tracked"
+
+# `with torch.no_grad():` in a forward. The gradients' state is the caller's again when the representation is computed.
+_NO_GRAD = "__torch__.torch.autograd.grad_mode.no_grad"
+_NO_GRAD_CODE = """
+class no_grad:
+  prev : bool
+  def __enter__(self: __torch__.torch.autograd.grad_mode.no_grad) -> NoneType:
+    self.prev = torch.is_grad_enabled()
+    torch.set_grad_enabled(False)
+    return None
+  def __exit__(self: __torch__.torch.autograd.grad_mode.no_grad,
+    exc_type: Any,
+    exc_value: Any,
+    traceback: Any) -> NoneType:
+    prev = self.prev
+    torch.set_grad_enabled(prev)
+    return None
+  def __init__(self: __torch__.torch.autograd.grad_mode.no_grad) -> NoneType:
+    self.prev = False
+    return None
+"""
+_NO_GRAD_TREE = ast.dump(ast.parse(_NO_GRAD_CODE).body[0])
+
+# What PyTorch's pickler writes (torch/csrc/jit/serialization/pickler.cpp). Each has one form, so that its unpickler and
+# pickletools cannot fall out of step.
+_OPCODES = {
+    "APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID", "BINPUT", "BINUNICODE",
+    "BUILD", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "GLOBAL", "LONG1", "LONG_BINGET", "LONG_BINPUT", "MARK",
+    "NEWFALSE", "NEWOBJ", "NEWTRUE", "NONE", "PROTO", "REDUCE", "SETITEM", "SETITEMS", "STOP", "TUPLE", "TUPLE1",
+    "TUPLE2", "TUPLE3",
+}  # fmt: skip
+_GLOBALS = {
+    "builtins complex", "collections OrderedDict", "torch device", "torch._utils _rebuild_tensor_v2",
+    "torch.jit._pickle build_boollist", "torch.jit._pickle build_doublelist", "torch.jit._pickle build_intlist",
+    "torch.jit._pickle build_tensorlist", "torch.jit._pickle restore_type_tag",
+    "torch BFloat16Storage", "torch BoolStorage", "torch ByteStorage", "torch CharStorage",
+    "torch ComplexDoubleStorage", "torch ComplexFloatStorage", "torch DoubleStorage", "torch FloatStorage",
+    "torch HalfStorage", "torch IntStorage", "torch LongStorage", "torch ShortStorage",
+}  # fmt: skip
+
+
+class Refused(ValueError):
+    """Says what code that is not run does, such as "calls torch.save"."""
+
+
+def check_code(sources: Mapping[str, bytes]) -> None:
+    """Raises Refused for code that does more than compute with tensors.
+
+    Args:
+        sources: all code of the archive, by its path below the folder code/, such as "__torch__/models.py".
+    """
+    modules = {path.removesuffix(".py").replace("/", "."): _parsed(path, source) for path, source in sources.items()}
+    definitions = {f"{module}.{node.name}" for module, nodes in modules.items() for node in nodes}
+    for name in definitions:
+        if f"{name}.".startswith(_CUSTOM_CLASSES):
+            raise Refused(f"defines {name}, the name of a class of PyTorch's")
+    nodes = [node for nodes in modules.values() for node in nodes if not _is_no_grad(node)]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    setters = list(functions)
+    called: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.ClassDef):
+            methods = _methods(node)
+            functions += methods
+            # An object that is not a module is made in a call, by its __init__.
+            setters += [method for method in methods if node.bases or method.name != "__init__"]
+            called |= _hooks(node)
+    names = {function.name for function in functions} | {"__init__"}
+    for function in functions:
+        called |= _check_function(function, definitions, names)
+    for function in setters:
+        # A method that resets a state may do so as long as nothing calls it.
+        is_called = function.name in called or _CALLED_BY_ITSELF.fullmatch(function.name)
+        for attribute in _attributes_set(function) if is_called else ():
+            if attribute != _COUNTER:
+                raise Refused(f"sets the attribute {attribute!r} in {function.name}")
+    if "__setstate__" in names:
+        raise Refused("defines __setstate__, which runs while the file is loaded")
+
+
+def check_pickle(content: bytes, name: str) -> None:
+    """Raises Refused where one of the archive's two pickles names more than tensors and the archive's own classes.
+
+    PyTorch reads them with an unpickler of its own that knows few names; those of its C++ classes are among them.
+    Nothing is unpickled here.
+
+    Args:
+        content: of the pickle.
+        name: "data.pkl" or "constants.pkl".
+    """
+    try:
+        operations = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(content)]
+    except Exception as error:  # pickletools has half a dozen types of error
+        raise Refused(f"has no pickle in {name}") from error
+    for opcode, argument in operations:
+        if opcode not in _OPCODES:
+            raise Refused(f"has the opcode {opcode} in {name}")
+        if opcode == "GLOBAL" and argument not in _GLOBALS:
+            qualified = str(argument).replace(" ", ".")
+            # Constants are tensors; an object among them would be made before all else.
+            is_object = name == "data.pkl" and qualified.startswith("__torch__.")
+            if not is_object or qualified.startswith(_CUSTOM_CLASSES):
+                raise Refused(f"names {qualified:.100} in {name}")
+
+
+def check_graphs(functions: Iterable[Any]) -> None:
+    """Raises Refused for an operator in what PyTorch compiled from code that `check_code` has accepted.
+
+    A second look before anything runs, which does not depend on how the code is written.
+
+    Args:
+        functions: all that the archive's compilation unit holds.
+    """
+    for function in functions:
+        allowed = {"aten::set_grad_enabled"} if function.qualified_name.startswith(f"{_NO_GRAD}.") else set()
+        for node in graph_nodes(function.graph):
+            is_custom = node.kind() == "prim::CreateObject" and node.output().type().str().startswith(_CUSTOM_CLASSES)
+            if is_custom or (not is_allowed(node.kind()) and node.kind() not in allowed):
+                raise Refused(f"calls {node.kind()}")
+
+
+def graph_nodes(block: Any) -> Iterator[Any]:
+    """The nodes of a graph, or of a block of one, with those inside of its branches and loops."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from graph_nodes(inner)
+
+
+def _parsed(path: str, content: bytes) -> list[ast.ClassDef | ast.FunctionDef]:
+    """The functions and classes of one file."""
+    source = content.decode("latin-1")
+    bare = _TEXT.sub('""', source)
+    # A pair of quotes is left of each text. A third one is another text that touches it, or one that never ends.
+    is_plain = _CHARACTERS.fullmatch(source) and not _ODD.search(bare) and '"' not in bare.replace('""', " ")
+    if not is_plain or '"""' in bare or not all(map(_PLAIN_NUMBER.fullmatch, _NUMBER.findall(bare))):
+        raise Refused(f"has code in {path} that is not as PyTorch's exporter writes it")
+    try:
+        module = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Refused(f"has code in {path} that cannot be read") from error
+    nodes = [node for node in module.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    if len(nodes) != len(module.body):
+        raise Refused(f"has a statement in {path} outside of functions and classes")
+    return nodes
+
+
+def _is_no_grad(node: ast.ClassDef | ast.FunctionDef) -> bool:
+    return node.name == "no_grad" and ast.dump(node) == _NO_GRAD_TREE
+
+
+def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
+    """The methods of a class, whose other statements are checked: attributes, constants, lists of names."""
+    methods = []
+    if node.decorator_list or node.keywords:
+        raise Refused(f"has a decorator or a keyword in the class {node.name}")
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef):
+            methods.append(statement)
+        elif isinstance(statement, ast.AnnAssign):
+            _check_type(statement.annotation)
+            if statement.value is not None:
+                _check_literal(statement.value)
+        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
+            _check_type(statement.value)  # __annotations__["0"] = Tensor
+        elif isinstance(statement, ast.Assign):
+            _check_literal(statement.value)
+        elif not isinstance(statement, ast.Pass):
+            raise Refused(f"has a {type(statement).__name__} in the class {node.name}")
+    return methods
+
+
+def _hooks(node: ast.ClassDef) -> set[str]:
+    """The methods that are called before or after others."""
+    lists = [statement.value for statement in node.body if isinstance(statement, ast.Assign)]
+    return {str(part.value) for value in lists for part in ast.walk(value) if isinstance(part, ast.Constant)}
+
+
+def _check_type(node: ast.expr) -> None:
+    for part in ast.walk(node):
+        if not isinstance(part, _TYPES):
+            raise Refused(f"has {ast.unparse(node)!r:.100} for a type")
+
+
+def _check_literal(node: ast.expr) -> None:
+    """PyTorch computes defaults and constants of classes while it loads the file."""
+    for part in ast.walk(node):
+        is_named = isinstance(part, ast.Attribute | ast.Name) and _LITERAL_NAME.fullmatch(_name(part))
+        if not isinstance(part, _LITERALS) and not is_named:
+            raise Refused(f"computes {ast.unparse(part)!r:.100} while the file is loaded")
+
+
+def _check_function(function: ast.FunctionDef, definitions: set[str], methods: set[str]) -> set[str]:
+    """The names of the methods that are called, after all that is in the function was checked."""
+    arguments = function.args
+    parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    if function.decorator_list or arguments.vararg or arguments.kwarg:
+        raise Refused(f"has a decorator or a starred argument in {function.name}")
+    for default in (*arguments.defaults, *arguments.kw_defaults):
+        if default is not None:
+            _check_literal(default)
+    for annotation in (function.returns, *(parameter.annotation for parameter in parameters)):
+        if annotation is not None:
+            _check_type(annotation)
+
+    body = [node for statement in function.body for node in ast.walk(statement)]
+    bindings = Counter([parameter.arg for parameter in parameters])
+    bindings.update(node.id for node in body if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    for name in bindings:
+        if name in _ROOTS | _FORMS:
+            raise Refused(f"gives {name} another meaning in {function.name}")
+    aliases: Counter[str] = Counter()  # `_0 = __torch__.torch.nn.functional.softmax`
+    called: set[str] = set()
+    for node in body:
+        if not isinstance(node, (*_STATEMENTS, *_EXPRESSIONS)):
+            raise Refused(f"has a {type(node).__name__} in {function.name}, which PyTorch's exporter does not write")
+        if isinstance(node, ast.Assign):
+            (target,) = node.targets if len(node.targets) == 1 else [None]
+            if isinstance(target, ast.Name) and _ALIAS.fullmatch(target.id) and _name(node.value) in definitions:
+                aliases[target.id] += 1
+    functions = {name for name, count in aliases.items() if count == bindings[name]}
+    inner = {node.value for node in body if isinstance(node, ast.Attribute)}
+    for node in body:
+        if isinstance(node, ast.Call):
+            called |= _called_method(node.func, functions, definitions, methods)
+            inner.add(node.func)
+    for node in body:
+        # An operator or a namespace of them that is not called here would be by another name.
+        if isinstance(node, ast.Attribute | ast.Name) and node not in inner:
+            name = _name(node)
+            if name.partition(".")[0] in _ROOTS and name not in definitions and not _CONSTANT.fullmatch(name):
+                raise Refused(f"names {name} without calling it")
+    return called
+
+
+def _called_method(function: ast.expr, functions: set[str], definitions: set[str], methods: set[str]) -> set[str]:
+    """The name of the method, if it is one, that is called; what is neither allowed nor the archive's is refused."""
+    name = _name(function)
+    root, _, rest = name.partition(".")
+    if root in _ROOTS:
+        operator = f"aten::{rest}" if root == "torch" else rest.replace(".", "::", 1) if root == "ops" else ""
+        if name.removesuffix(".__new__") not in definitions and not is_allowed(operator):
+            raise Refused(f"calls {name}")
+        return set()
+    if isinstance(function, ast.Name):
+        if name not in _FORMS | functions:
+            raise Refused(f"calls {name}")
+        return set()
+    if not isinstance(function, ast.Attribute):
+        raise Refused(f"calls {ast.unparse(function)!r:.100}")
+    # On a tensor, x.save(...) is torch.save(x, ...), whatever methods the archive has.
+    method = function.attr
+    if method not in methods or (not is_allowed(f"aten::{method}") and _is_operator(f"aten::{method}")):
+        raise Refused(f"calls {method}")
+    return {method}
+
+
+def _is_operator(name: str) -> bool:
+    return bool(torch._C._jit_get_schemas_for_operator(name))
+
+
+def _attributes_set(function: ast.FunctionDef) -> Iterator[str]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def _name(node: ast.expr) -> str:
+    """The text of `a.b.c`; empty for an attribute of anything but a name."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
