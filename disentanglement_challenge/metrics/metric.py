@@ -12,7 +12,8 @@ Which latents a metric sees, and in which precision, is decided here for all of 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -48,7 +49,7 @@ class Setting:
             does not have.
         parameter: the keyword of `Metric.compute` that takes it; by default the last part of its gin name.
         least, most: the bounds of a number; an integer's where `official` is one.
-        choices: the values that it may have, where it is no number.
+        choices: the values that it may have, where it is no number; its items', where it is a list.
         fast: those of them that the fast engine can compute with; all by default.
     """
 
@@ -61,17 +62,19 @@ class Setting:
 
     def check(self, name: str, value: object) -> None:
         """Raise ConfigError, with this name in it, for a value that it cannot have."""
-        if self.choices is not None:
-            if value not in self.choices or isinstance(value, bool) != isinstance(self.official, bool):
-                raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, self.choices))}")
-            return
         if isinstance(self.official, list):
             if not isinstance(value, list | tuple) or not value:
                 raise ConfigError(f"{name} is {value!r}; it must be a list such as {self.official!r}")
             for item in value:
-                self._check_number(name, item, self.official[0])
+                self._check_one(name, item, self.official[0])
             return
-        self._check_number(name, value, self.official)
+        self._check_one(name, value, self.official)
+
+    def _check_one(self, name: str, value: object, like: object) -> None:
+        if self.choices is None:
+            self._check_number(name, value, like)
+        elif value not in self.choices or isinstance(value, bool) != isinstance(like, bool):
+            raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, self.choices))}")
 
     def _check_number(self, name: str, value: object, like: object) -> None:
         kinds: tuple[type, ...] = (int,) if isinstance(like, int) else (int, float)
@@ -170,10 +173,7 @@ class Metric:
         """
         random_state = RandomState(seed)
         keywords = self._keywords(settings)
-        # Some of scikit-learn's models draw from numpy's global generator, as the library leaves them unseeded.
-        before = np.random.get_state()
-        np.random.seed(seed)
-        try:
+        with _global_state(seed):
             if not self.draws:
                 return self.compute(sampler, random_state, **keywords)
             samples = self._draw(sampler, random_state, settings)
@@ -181,8 +181,6 @@ class Metric:
             if len(samples) > 1:
                 result.values["test_seen_in_training"] = share_seen(*samples)
             return result
-        finally:
-            np.random.set_state(before)
 
     def of_arrays(self, *arrays: ArrayLike, **settings: Any) -> Result:
         """Compute the metric on these points, without sampling.
@@ -201,7 +199,8 @@ class Metric:
         random_state = RandomState(seed)
         if self.draws:
             self._draw(sampler, random_state, settings)
-        else:
+            return
+        with _global_state(seed):
             (self.draw or self.compute)(sampler, random_state, **self._keywords(settings))
 
     def _of_points(self, samples: Sequence[Points], factor_names: Sequence[str], keywords: Mapping[str, Any]) -> Result:
@@ -233,6 +232,20 @@ class Metric:
     def _parameter(self, name: str) -> str:
         parameter = self.settings[name].parameter
         return name.rpartition(".")[2] if parameter is None else parameter
+
+
+@contextmanager
+def _global_state(seed: int) -> Iterator[None]:
+    """Seed numpy's global generator for a block.
+
+    Some of scikit-learn's models draw from it, as the library leaves them unseeded, and so does one of its metrics.
+    """
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
 
 def usable(codes: NDArray[Any], *others: NDArray[Any]) -> tuple[NDArray[np.bool_], list[NDArray[Any]]]:
