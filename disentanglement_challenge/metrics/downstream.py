@@ -1,5 +1,5 @@
 """How well a classifier predicts the factors from the whole code (Locatello et al., "Challenging Common Assumptions in
-the Unsupervised Learning of Disentangled Representations", section 5.5).
+the Unsupervised Learning of Disentangled Representations").
 
 https://arxiv.org/abs/1811.12359
 

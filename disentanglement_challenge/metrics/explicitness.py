@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.errors import DataError
-from disentanglement_challenge.metrics.metric import Metric, Result, count
+from disentanglement_challenge.metrics.metric import Metric, Result
 from disentanglement_challenge.metrics.modularity import METRIC as MODULARITY
 
 

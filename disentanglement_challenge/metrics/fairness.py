@@ -8,6 +8,7 @@ total variation, averaged over the values. Such images are made, so it needs a f
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -86,16 +87,12 @@ def _aggregate(matrix: NDArray[np.float64], prefix: str) -> dict[str, float]:
     return values
 
 
-def _draw(*arguments: Any, **settings: Any) -> None:
-    _compute(*arguments, **settings, fit=False)
-
-
 METRIC = Metric(
     name="fairness",
     key="mean_fairness:mean_pred:mean_sens",
     label="Unfairness",
-    explanation="How far a factor's predictions from the code shift when another factor is changed: the total variation "
-    "distance, averaged over targets, sensitive factors and their values. 0 is fair.",
+    explanation="How far a factor's predictions from the code shift when another factor is changed: the total "
+    "variation distance, averaged over targets, sensitive factors and their values. 0 is fair.",
     compute=_compute,
     settings={
         "fairness.num_train": count(10000),
@@ -103,7 +100,7 @@ METRIC = Metric(
         "fairness.batch_size": count(16),
         **PREDICTOR,
     },
-    draw=_draw,
+    draw=partial(_compute, fit=False),
     higher_is_better=False,
     tolerance=5e-3,
     library="fairness.compute_fairness",

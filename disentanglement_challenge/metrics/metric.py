@@ -213,8 +213,8 @@ class Metric:
             return self.compute(*samples, **keywords)
         left, arrays = usable(*(sample.codes for sample in samples))
         if not left.any():
-            values = {} if self.collapsed is None else {self.key: self.collapsed}
-            return Result(values, np.full((num_latent, len(factor_names)), self.missing))
+            collapsed = {} if self.collapsed is None else {self.key: self.collapsed}
+            return Result(collapsed, np.full((num_latent, len(factor_names)), self.missing))
         points = [sample._replace(codes=codes) for codes, sample in zip(arrays, samples, strict=True)]
         return spread(self.compute(*points, **keywords), left, self.missing)
 

@@ -2,13 +2,14 @@
 
 disentanglement_lib's `strong_downstream_task`: for each factor, another is picked and held at one value in training; in
 the test points it has its other values. Repeated `n_experiment` times a factor. The task is that of Locatello et al.,
-"Weakly-Supervised Disentanglement Without Compromises", section 5.3: https://arxiv.org/abs/2002.02886
+"Weakly-Supervised Disentanglement Without Compromises": https://arxiv.org/abs/2002.02886
 
 Such points are made, so it needs a full grid of factors. The library names no official sizes; these are those of its
 downstream task, with 10 repetitions. The score is absent where `strong_downstream_task.num_train` does not hold 10000.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,6 @@ def _intervene(
     return train, test
 
 
-def _draw(*arguments: Any, **settings: Any) -> None:
-    _compute(*arguments, **settings, fit=False)
-
-
 METRIC = Metric(
     name="strong_downstream_task",
     key="10000:mean_strong_test_accuracy",
@@ -109,7 +106,7 @@ METRIC = Metric(
         "strong_downstream_task.n_experiment": count(10),
         **PREDICTOR,
     },
-    draw=_draw,
+    draw=partial(_compute, fit=False),
     tolerance=5e-3,
     library="strong_downstream_task.compute_strong_downstream_task",
     gin_name="strong_downstream_task",

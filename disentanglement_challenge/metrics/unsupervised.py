@@ -1,5 +1,5 @@
 """Scores without labels: how far the latents depend on each other (Locatello et al., "Challenging Common Assumptions
-in the Unsupervised Learning of Disentangled Representations", section 5.4).
+in the Unsupervised Learning of Disentangled Representations").
 
 https://arxiv.org/abs/1811.12359
 
@@ -31,37 +31,48 @@ def _compute(points: Points, num_bins: int) -> Result:
     return Result({name: value for name, value in values.items() if math.isfinite(value)})
 
 
-def _covariance(codes: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.atleast_2d(np.cov(codes, rowvar=False))
+def _centred(codes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return codes whose second moments [num_latent, num_latent] are their covariance (of n - 1 points)."""
+    codes = codes - codes[0]  # a mean of values far from 0 would be rounded
+    return (codes - codes.mean(axis=0)) / np.sqrt(len(codes) - 1)
 
 
 def _total_correlation(codes: NDArray[np.floating]) -> float:
-    """Return the total correlation of the Gaussian, in nats; inf where its covariance is singular."""
+    """Return the total correlation of the Gaussian, in nats; inf where its covariance is singular.
+
+    The eigenvalues of the correlation matrix are the squares of the standardised codes' singular values, of which half
+    as many digits are lost.
+    """
+    if len(codes) < 2:
+        return math.inf
     # It does not depend on a latent's unit, so each is brought to one in which no variance over- or underflows.
     codes = codes.astype(np.float64)
-    codes = np.ldexp(codes, -np.frexp(np.abs(codes).max(axis=0))[1])
-    covariance = _covariance(codes - codes[0])
-    deviations = np.sqrt(np.diag(covariance))
-    eigenvalues = np.linalg.eigvalsh(covariance / np.outer(deviations, deviations))
-    # As numpy's matrix_rank tells a singular matrix.
-    if eigenvalues[0] <= eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps:
+    centred = _centred(np.ldexp(codes, -np.frexp(np.abs(codes).max(axis=0))[1]))
+    standardised = centred / np.sqrt(np.sum(centred**2, axis=0))
+    if len(codes) <= codes.shape[1]:
         return math.inf
-    return max(0.0, -0.5 * float(np.sum(np.log(eigenvalues))))
+    singular = np.linalg.svd(standardised, compute_uv=False)
+    # As numpy's matrix_rank tells that a column is a linear function of others.
+    if singular[-1] <= singular[0] * max(standardised.shape) * np.finfo(np.float64).eps:
+        return math.inf
+    return max(0.0, -float(np.sum(np.log(singular))))
 
 
 def _wasserstein_correlation(codes: NDArray[np.floating]) -> dict[str, float]:
     """Return the squared 2-Wasserstein distance of the Gaussian to the product of its marginals, and its share.
 
-    That is 2 (tr C - tr (D C)^(1/2)) with D the diagonal of the covariance C, whose square root's trace is the sum of
-    the roots of the eigenvalues of D^(1/2) C D^(1/2).
+    That is 2 (tr C - tr (D C)^(1/2)) with D the diagonal of the covariance C. The trace of the root is the sum of the
+    singular values of the centred codes times the root of D.
     """
+    if len(codes) < 2:
+        return {}
     codes = codes.astype(np.float64)
     exponent = int(np.frexp(np.abs(codes).max())[1])
-    covariance = _covariance(np.ldexp(codes, -exponent))
-    deviations = np.sqrt(np.diag(covariance))
-    trace = float(np.trace(covariance))
-    eigenvalues = np.linalg.eigvalsh(covariance * np.outer(deviations, deviations))
-    distance = max(0.0, 2 * trace - 2 * float(np.sum(np.sqrt(np.maximum(eigenvalues, 0)))))
+    centred = _centred(np.ldexp(codes, -exponent))
+    variances = np.sum(centred**2, axis=0)
+    trace = float(variances.sum())
+    singular = np.linalg.svd(centred * np.sqrt(variances), compute_uv=False)
+    distance = max(0.0, 2 * trace - 2 * float(singular.sum()))
     with np.errstate(over="ignore", under="ignore"):
         in_unit = float(np.ldexp(distance, 2 * exponent))
     return {
