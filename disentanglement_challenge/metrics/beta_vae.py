@@ -18,8 +18,8 @@ from disentanglement_challenge.metrics.metric import Metric, Result, count
 
 # Differences of codes that overflow are computed of codes as many powers of two smaller.
 _SHIFT = 64
-# Beyond this the classifier's own sums overflow. A power of two changes no digit of the features.
-_LARGEST = 2.0**200
+# Features beyond this, of which the classifier's own sums overflow, are brought down to where it converges.
+_LARGEST, _IN_REACH = 2.0**200, 2.0**10
 
 
 def _compute(sampler: Sampler, random_state: RandomState, batch_size: int, num_train: int, num_eval: int) -> Result:
@@ -32,7 +32,7 @@ def _compute(sampler: Sampler, random_state: RandomState, batch_size: int, num_t
         raise DataError(f"one factor alone was fixed in {num_train} draws, so there is nothing to tell apart")
     largest = max(features.max(), features_eval.max())
     if largest > _LARGEST:
-        exponent = int(np.frexp(_LARGEST)[1] - np.frexp(largest)[1])
+        exponent = int(np.frexp(_IN_REACH)[1] - np.frexp(largest)[1])
         features, features_eval = np.ldexp(features, exponent), np.ldexp(features_eval, exponent)
     # As in the library, whether or not it has converged after 100 steps.
     with warnings.catch_warnings(), np.errstate(all="ignore"):

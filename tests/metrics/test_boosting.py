@@ -2,13 +2,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from disentanglement_challenge.metrics.boosting_torch import torch_screen
 from numpy.random import RandomState
 from sklearn.ensemble import GradientBoostingClassifier
 
 from disentanglement_challenge.errors import DataError, RepresentationError
 from disentanglement_challenge.metrics.boosting import N_STAGES, SortedFeatures, fit_boosting
 from disentanglement_challenge.metrics.boosting_screen import numba_screen
-from disentanglement_challenge.metrics.boosting_torch import torch_screen
 
 CLASSES = (2, 3, 6, 40)
 KINDS = ["learnt", "float32", "random", "collapsed", "quantised", "duplicated", "rectified"]
