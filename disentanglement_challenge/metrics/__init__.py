@@ -23,8 +23,36 @@ METRICS: dict[str, Metric] = {
 """The challenge's five, in the order of the report's tables."""
 
 from disentanglement_challenge.metrics.dci import dci  # noqa: E402 (a name is its function's, not its file's)
+from disentanglement_challenge.metrics.explicitness import explicitness  # noqa: E402
+from disentanglement_challenge.metrics.infoc import infoc  # noqa: E402
+from disentanglement_challenge.metrics.infoe import infoe  # noqa: E402
+from disentanglement_challenge.metrics.infom import infom  # noqa: E402
 from disentanglement_challenge.metrics.irs import irs  # noqa: E402
+from disentanglement_challenge.metrics.jemmig import jemmig  # noqa: E402
 from disentanglement_challenge.metrics.mig import mig  # noqa: E402
+from disentanglement_challenge.metrics.mig_sup import mig_sup  # noqa: E402
+from disentanglement_challenge.metrics.modularity import modularity  # noqa: E402
+from disentanglement_challenge.metrics.rmig import rmig  # noqa: E402
 from disentanglement_challenge.metrics.sap import sap  # noqa: E402
+from disentanglement_challenge.metrics.unified_scores import unified_scores  # noqa: E402
+from disentanglement_challenge.metrics.unsupervised import unsupervised  # noqa: E402
 
-__all__ = ["METRICS", "RECORDS", "Metric", "dci", "irs", "mig", "sap"]
+__all__ = [
+    "METRICS",
+    "RECORDS",
+    "Metric",
+    "dci",
+    "explicitness",
+    "infoc",
+    "infoe",
+    "infom",
+    "irs",
+    "jemmig",
+    "mig",
+    "mig_sup",
+    "modularity",
+    "rmig",
+    "sap",
+    "unified_scores",
+    "unsupervised",
+]

@@ -12,7 +12,8 @@ Which latents a metric sees, and in which precision, is decided here for all of 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ class Setting:
             does not have.
         parameter: the keyword of `Metric.compute` that takes it; by default the last part of its gin name.
         least, most: the bounds of a number, if any. It must be an integer where `official` is one.
-        choices: the values that it may have, where it is no number.
+        choices: the values that it may have, where it is no number; its items', where it is a list.
         fast: those of them that the fast engine can compute with; all by default.
     """
 
@@ -62,19 +63,19 @@ class Setting:
 
     def check(self, name: str, value: object) -> None:
         """Raise ConfigError, with this name in it, for a value that it cannot have."""
-        if self.choices is not None:
-            check_choice(name, value, self.choices)
-        elif isinstance(self.official, list):
+        if isinstance(self.official, list):
             if not isinstance(value, list | tuple) or not value:
                 raise ConfigError(f"{name} is {value!r}; it must be a list such as {self.official!r}")
             for item in value:
-                self._check_number(name, item)
+                self._check_one(name, item)
         else:
-            self._check_number(name, value)
+            self._check_one(name, value)
 
-    def _check_number(self, name: str, value: object) -> None:
+    def _check_one(self, name: str, value: object) -> None:
         official = self.official[0] if isinstance(self.official, list) else self.official
-        if isinstance(official, int):
+        if self.choices is not None:
+            check_choice(name, value, self.choices)
+        elif isinstance(official, int):
             check_count(name, value, 1 if self.least is None else int(self.least))
         else:
             check_number(name, value, minimum=self.least, maximum=self.most)
@@ -170,10 +171,7 @@ class Metric:
         """
         random_state = RandomState(seed)
         keywords = self._keywords(settings)
-        # Some of scikit-learn's models draw from numpy's global generator, as the library leaves them unseeded.
-        before = np.random.get_state()
-        np.random.seed(seed)
-        try:
+        with _global_state(seed):
             if not self.draws:
                 return self._drawing(sampler, random_state, keywords)
             samples = self._draw(sampler, random_state, settings)
@@ -184,8 +182,6 @@ class Metric:
             if len(samples) > 1:
                 result.values["test_seen_in_training"] = share_seen(*samples)
             return result
-        finally:
-            np.random.set_state(before)
 
     def of_arrays(self, *arrays: ArrayLike, **settings: Any) -> Result:
         """Compute the metric on these points, without sampling.
@@ -204,7 +200,8 @@ class Metric:
         random_state = RandomState(seed)
         if self.draws:
             self._draw(sampler, random_state, settings)
-        else:
+            return
+        with _global_state(seed):
             (self.draw or self.compute)(sampler, random_state, **self._keywords(settings))
 
     def _drawing(self, sampler: Sampler, random_state: RandomState, keywords: Mapping[str, Any]) -> Result:
@@ -242,6 +239,20 @@ class Metric:
     def _parameter(self, name: str) -> str:
         parameter = self.settings[name].parameter
         return name.rpartition(".")[2] if parameter is None else parameter
+
+
+@contextmanager
+def _global_state(seed: int) -> Iterator[None]:
+    """Seed numpy's global generator for a block.
+
+    Some of scikit-learn's models draw from it, as the library leaves them unseeded, and so does one of its metrics.
+    """
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
 
 def usable(codes: NDArray[Any], *others: NDArray[Any]) -> tuple[NDArray[np.bool_], list[NDArray[Any]]]:
