@@ -31,7 +31,8 @@ def _compute(points: Points, diff_quantile: float, num_bins: int) -> Result:
     score = float(np.average(np.nanmax(matrix, axis=1), weights=max_deviations))
     # The library calls the sum of the latents' values so.
     with np.errstate(over="ignore"):
-        return Result({"IRS": score, "num_active_dims": float(points.codes.T.sum())}, matrix)
+        total = float(np.ascontiguousarray(points.codes.T).sum())
+    return Result({"IRS": score, "num_active_dims": total}, matrix)
 
 
 def _groups(bins: NDArray[np.int64], rows: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:

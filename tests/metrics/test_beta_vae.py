@@ -13,7 +13,7 @@ from small_data import (
 )
 
 from disentanglement_challenge.data.sampling import GridSampler, RowSampler
-from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.errors import ScoreError
 from disentanglement_challenge.metrics import RECORDS
 
 METRIC = RECORDS["beta_vae_sklearn"]
@@ -96,5 +96,5 @@ def test_rows_and_a_grid_of_them_score_alike():
 
 def test_one_factor_is_refused():
     rows = RowSampler(np.arange(6.0)[:, None], np.array([[0], [0], [0], [1], [1], [1]]), ["only"])
-    with pytest.raises(DataError, match="nothing to tell apart"):
+    with pytest.raises(ScoreError, match="nothing to tell apart"):
         METRIC.results(rows, 0, SETTINGS)
