@@ -15,13 +15,8 @@ from torch import Tensor, nn
 from disentanglement_challenge.errors import RepresentationError, lines_of
 from disentanglement_challenge.export.archive import read_archive
 from disentanglement_challenge.export.metadata import METADATA, Metadata
-from disentanglement_challenge.export.torchscript_code import (
-    Refused,
-    check_code,
-    check_graphs,
-    check_pickle,
-    graph_nodes,
-)
+from disentanglement_challenge.export.torchscript_code import Refused, check_code, check_graphs, graph_nodes
+from disentanglement_challenge.export.torchscript_pickle import check_pickle
 
 _C: Any = torch._C  # whose stubs are wrong about the functions used here
 
@@ -96,8 +91,9 @@ def _compute_in_float32(functions: Iterable[Any]) -> None:
 
 def _check(entries: dict[str, bytes]) -> None:
     check_code({name.removeprefix("code/"): entries[name] for name in entries if _CODE.fullmatch(name)})
-    for name in ("constants.pkl", "data.pkl"):
-        check_pickle(entries.get(name, b""), name)
+    num_bytes = {name: len(content) for name, content in entries.items()}
+    for folder in ("constants", "data"):
+        check_pickle(entries.get(f"{folder}.pkl", b""), folder, num_bytes)
 
 
 def _archive(entries: dict[str, bytes]) -> bytes:

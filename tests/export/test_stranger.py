@@ -18,7 +18,8 @@ from disentanglement_challenge.export import torchscript
 from disentanglement_challenge.export.model_file import export_model, import_model
 from disentanglement_challenge.export.operators import is_allowed
 from disentanglement_challenge.export.sandbox import Sandbox
-from disentanglement_challenge.export.torchscript_code import Refused, check_code, check_graphs, check_pickle
+from disentanglement_challenge.export.torchscript_code import Refused, check_code, check_graphs
+from disentanglement_challenge.export.torchscript_pickle import check_pickle
 from disentanglement_challenge.models import MeanEncoder
 from disentanglement_challenge.models.encoders import conv_encoder, fc_encoder, residual_encoder
 from disentanglement_challenge.models.layers import ACTIVATIONS
@@ -562,26 +563,62 @@ def test_what_runs_on_loading_is_literal(content):
 
 
 @pytest.mark.parametrize(
-    ("content", "name", "message"),
+    ("content", "folder", "message"),
     [
-        (
-            b"c__torch__.torch.classes.quantized\nConv2dPackedParamsBase\n.",
-            "data.pkl",
-            "names __torch__.torch.classes.quantized",
-        ),
-        (b"c__torch__.models\nM\n.", "constants.pkl", r"names __torch__\.models\.M in constants.pkl"),
-        (b"cos\nsystem\n.", "data.pkl", r"names os\.system in data.pkl"),
-        (b"ctorch.distributed.rpc\nrref\n.", "data.pkl", r"names torch\.distributed\.rpc\.rref"),
-        (b"\x8c\x02os\x8c\x06system\x93.", "data.pkl", "has the opcode"),
-        (b"ios\nsystem\n.", "data.pkl", "has the opcode INST|has no pickle"),
-        (b"", "data.pkl", "has no pickle in data.pkl"),
-        (b"\x80\x02X\xff\xff\xff\x7f", "data.pkl", "has no pickle"),
+        (b"c__torch__.torch.classes.quantized\nLinearPackedParamsBase\n.", "data", r"names __torch__\.torch\.classes"),
+        (b"c__torch__.models\nM\n.", "constants", r"names __torch__\.models\.M in constants\.pkl"),
+        (b"cos\nsystem\n.", "data", r"names os\.system in data\.pkl"),
+        (b"ctorch.distributed.rpc\nrref\n.", "data", r"names torch\.distributed\.rpc\.rref"),
+        (b"\x8c\x02os\x8c\x06system\x93.", "data", "has the opcode SHORT_BINUNICODE"),
+        (b"(ios\nsystem\n.", "data", "has the opcode INST"),
+        (b"c__torch__.models\nM\nK\x00)R.", "data", "calls a number"),
+        (b"K\x07Q.", "data", "has no pickle of PyTorch's"),
+        (b"R.", "data", "has no pickle of PyTorch's"),
+        (b"h\x00.", "data", "has no pickle of PyTorch's"),
+        (b"", "data", "has no pickle of PyTorch's"),
+        (b"\x80\x02X\xff\xff\xff\x7f", "data", "has no pickle of PyTorch's"),
     ],
 )
-def test_a_pickle_names_tensors_and_the_archives_classes(content, name, message):
-    check_pickle(b"c__torch__.models\nM\n.", "data.pkl")
+def test_a_pickle_names_tensors_and_the_archives_classes(content, folder, message):
+    check_pickle(b"c__torch__.models\nM\n.", "data", {})
     with pytest.raises(Refused, match=message):
-        check_pickle(content, name)
+        check_pickle(content, folder, {})
+
+
+def test_a_tensor_that_is_longer_than_its_file_is_refused(tmp_path):
+    """PyTorch takes the rest from what the process holds in memory."""
+    path = scripted(nn.Sequential(nn.Flatten(), nn.Linear(4, 3000)), tmp_path / "model.pt")
+    entries = entries_of(path)
+    (name,) = [name for name in entries if name.endswith("/data/0")]
+    entries[name] = entries[name][:16]
+    written(path, entries)
+    weight = next(plain(path).parameters())
+    assert weight.untyped_storage().nbytes() == 48_000  # nobody reads them here
+    assert "has a tensor that is longer than its file data/0" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"K\x00K\x03K\x04\x86", b"K\x01K\x03K\x04\x86"),  # begins one later
+        (b"K\x03K\x04\x86", b"K\x04K\x04\x86"),  # is longer
+        (b"K\x04K\x01\x86", b"K\x05K\x01\x86"),  # has wider strides
+        (b"K\x04K\x01\x86", b"J\xff\xff\xff\xffK\x01\x86"),  # goes back
+    ],
+)
+def test_a_tensor_that_reaches_out_of_its_memory_is_refused(old, new):
+    """A weight of [3, 4]: its storage, where it begins in it, its sizes and its strides."""
+    tensor = (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+        b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x0ctQK\x00K\x03K\x04\x86K\x04K\x01\x86\x89"
+        b"ccollections\nOrderedDict\n)RtR."
+    )
+    check_pickle(tensor, "data", {"data/0": 48})
+    with pytest.raises(Refused, match="longer than its file data/0"):
+        check_pickle(tensor, "data", {"data/0": 47})
+    assert tensor.count(old) == 1
+    with pytest.raises(Refused, match="reaches out of its memory"):
+        check_pickle(tensor.replace(old, new), "data", {"data/0": 48})
 
 
 def test_what_pytorch_compiled_is_looked_at_again(tmp_path, monkeypatch):
