@@ -73,10 +73,10 @@ def load_torchscript(path: Path, is_confined: bool = False) -> nn.Module:
         return torch.jit._recursive.wrap_cpp_module(module)
     except Refused as error:
         raise RepresentationError(
-            f"{path} {error}. A model may compute with tensors and do nothing else: export it again without this, or "
-            "score it with run.py --sandbox, in a process that can do no harm (Linux 5.13 or newer)"
+            f"{path} {lines_of(error)[0]}. A model may compute with tensors and do nothing else: export it again "
+            "without this, or score it with run.py --sandbox, in a process that can do no harm (Linux 5.13 or newer)"
         ) from error
-    except (RuntimeError, ValueError, EOFError) as error:
+    except (RuntimeError, ValueError, EOFError, RecursionError) as error:
         raise RepresentationError(f"{path} is not TorchScript: {_what_is(path, entries)}") from error
 
 

@@ -3,9 +3,13 @@
 Every attack writes, prints, reads a file into a tensor, or sets a state of the process: on load, or on the first call.
 """
 
+import os
 import random
+import subprocess
+import sys
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from disentanglement_challenge.errors import RepresentationError
 from disentanglement_challenge.export import torchscript
 from disentanglement_challenge.export.model_file import export_model, import_model
 from disentanglement_challenge.export.operators import is_allowed
+from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.export.sandbox import Sandbox
 from disentanglement_challenge.export.torchscript_code import Refused, check_code, check_graphs
 from disentanglement_challenge.export.torchscript_pickle import check_pickle
@@ -24,6 +29,7 @@ from disentanglement_challenge.models import MeanEncoder
 from disentanglement_challenge.models.encoders import conv_encoder, fc_encoder, residual_encoder
 from disentanglement_challenge.models.layers import ACTIVATIONS
 
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
@@ -642,6 +648,53 @@ def test_in_a_sandbox_a_model_may_try_to_write(tmp_path, monkeypatch):
         with Sandbox(path) as sandbox:  # PyTorch says nothing of a file that it cannot write
             assert sandbox(np.zeros((2, 16, 16, 3))).shape == (2, 768)
         assert not (tmp_path / "made").exists()
+
+
+def test_evaluating_it_is_one_line_and_no_file(tmp_path, embedded_data_path):
+    path = tmp_path / "theirs" / "representation" / "pytorch_model.pt"
+    path.parent.mkdir(parents=True)
+    made = tmp_path / "made"
+    with_code(path, (FORWARD, f'{FORWARD}    torch.save(images, "{made}")\n'))
+    plain(path)(IMAGES)
+    made.unlink()
+    result = subprocess.run(
+        [sys.executable, "run.py", "--evaluate_only", "--experiment", "theirs", "--dataset", "mpi3d_embedded"],
+        env={**os.environ, "AICROWD_OUTPUT_PATH": str(tmp_path), "DISENTANGLEMENT_LIB_DATA": str(embedded_data_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert f"{path} calls torch.save. A model may compute with tensors" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not made.exists()
+
+
+def test_what_a_model_says_does_not_reach_the_terminal_as_it_is(tmp_path):
+    """A text with which it clears the screen and writes in another's name."""
+    path = with_code(
+        tmp_path / "model.pt", (FORWARD, f'{FORWARD}    ops.prim.RaiseException("\\033[2Jall scores are 1\\a")\n')
+    )
+    with pytest.raises(torch.jit.Error, match="\033"):
+        plain(path)(IMAGES)
+    with pytest.raises(RepresentationError, match="all scores are 1") as raised:
+        make_representor(import_model(path), cuda=False)(np.zeros((1, 4, 4, 3)))
+    assert str(raised.value).isprintable()
+
+
+def test_code_that_nests_too_deeply_is_one_line(tmp_path):
+    path = with_code(tmp_path / "model.pt", ("k: int=3", f"k: int={'-' * 900}(torch.seed())"))
+    with pytest.raises(RepresentationError) as raised:
+        import_model(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_of_ones_own_is_refused_by_the_name_of_the_file_that_it_would_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RepresentationError) as raised:
+        export_model(torch.jit.script(MakesAFile()), tmp_path / "model.pt", (1, 3, 16, 16))
+    assert str(raised.value).startswith(f"{tmp_path / 'model.pt'} calls torch.from_file")
+    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_in_the_sandbox_other_operators_are_allowed(tmp_path):
