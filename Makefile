@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-slow lint submission-check aicrowd-cli check-scores bench bench-batches bench-training bench-pictures clean
+.PHONY: run test test-slow lint submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -34,6 +34,10 @@ check-scores: $(VENV)/.installed
 # Scores against disentanglement_lib's own, by number of latents; benchmarks/README.md says what is measured.
 bench: $(VENV)/.installed
 	PYTHONPATH=. $(VENV)/bin/python benchmarks/scores.py $(ARGS)
+
+# The five scores of an array of codes, against disentanglement_lib's own code on the same array.
+bench-codes: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/codes.py $(ARGS)
 
 # Random batches against the starter kit's loader, and the store's format against HDF5.
 bench-batches: $(VENV)/.installed

@@ -9,18 +9,16 @@ import shlex
 import sys
 import time
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.evaluation.harness import Scores, check_before_training, check_settings, evaluate
+from disentanglement_challenge.evaluation.harness import check_before_training, check_settings, evaluate
+from disentanglement_challenge.evaluation.score import chosen
+from disentanglement_challenge.evaluation.scores import print_scores
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.metrics import ACTIVITY
-from disentanglement_challenge.training.loop import train_and_export
+from disentanglement_challenge.metrics import METRICS, RECORDS
 from disentanglement_challenge.training.processes import is_torchrun
+from disentanglement_challenge.training.run import train_and_export
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"
 
@@ -32,8 +30,9 @@ def main(flags: argparse.Namespace) -> None:
     bindings = apply_common_flags(flags)
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
     experiment = Experiment.from_environment()
+    metrics = list(RECORDS.values()) if flags.all_metrics else chosen(flags.metrics) if flags.metrics else None
     if not flags.evaluate_only:
-        check_settings(files, bindings, flags.all_metrics)  # not after days of training
+        check_settings(files, bindings, metrics)  # not after days of training
         with gin_configuration(files, bindings):
             check_before_training()
             print(train_and_export(experiment, overwrite=flags.overwrite, resume=flags.resume))
@@ -42,11 +41,12 @@ def main(flags: argparse.Namespace) -> None:
             print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
             draw_page(experiment, flags.debug)
             return
-    scores = evaluate(experiment, files, bindings, flags.overwrite, flags.all_metrics, flags.sandbox)
+    scores = evaluate(experiment, files, bindings, flags.overwrite, metrics, flags.sandbox)
     if flags.evaluate_only:  # which may be TorchScript, a torch.export program or ONNX
         print(f"representation function: {experiment.model_to_score}")
-    Console().print(score_table(scores))
-    print(f"scores: {experiment.scores}   (whole run: {time.monotonic() - started:.0f} s)")
+    print_scores(scores)
+    where = experiment.scores if set(scores) >= set(METRICS) else experiment.metrics
+    print(f"scores: {where}   (whole run: {time.monotonic() - started:.0f} s)")
     draw_page(experiment, flags.debug)
 
 
@@ -65,25 +65,6 @@ def draw_page(experiment: Experiment, debug: bool) -> None:
         print(f"the page could not be drawn ({reason:.300}); the scores are kept, and {again}", file=sys.stderr)
 
 
-def score_table(scores: Scores) -> Table:
-    data = scores.ground_truth_data
-    table = Table(
-        title=f"{data.name}, {scores.engine} engine",
-        caption=escape(data.note),
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("metric")
-    table.add_column("score", justify="right")
-    table.add_column("seconds", justify="right")
-    if scores.encoding_seconds:
-        table.add_row("(encoding, for all)", "", f"{scores.encoding_seconds:.1f}")
-    for metric, score in scores.by_metric.items():
-        name, digits = ("(active latents)", 0) if metric in ACTIVITY else (metric, 4)
-        table.add_row(name, f"{score.value:.{digits}f}", f"{score.seconds:.1f}")
-    return table
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_flags(parser, DEFAULT_CONFIG)
@@ -94,7 +75,13 @@ if __name__ == "__main__":
     parser.add_argument(
         "--all_metrics",
         action="store_true",
-        help="also beta-VAE score, modularity and explicitness, and unsupervised scores",
+        help="compute every metric that there is, not the challenge's five alone",
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="compute these alone and leave scores.json as it is; module:RECORD for a metric of your own",
     )
     parser.add_argument(
         "--sandbox",

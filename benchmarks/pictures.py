@@ -1,6 +1,6 @@
 """How much of training's time the pictures for TensorBoard take, against the training step itself.
 
-Steps of the default FactorVAE and drawings are timed in turn in one process, as `training.loop` makes them. The result
+Steps of the default FactorVAE and drawings are timed in turn in one process, as `training.run` makes them. The result
 is the share of the time that drawing takes at the default interval, and from which interval on it is under 1%.
 """
 
@@ -26,8 +26,8 @@ from disentanglement_challenge.objectives import FactorVAE
 from disentanglement_challenge.training.acceleration import make_step
 from disentanglement_challenge.training.batches import training_batches
 from disentanglement_challenge.training.events import EventLog
-from disentanglement_challenge.training.loop import train  # noqa: F401 (what gin's `model` bindings configure)
 from disentanglement_challenge.training.pictures import IN_PASSING, draw_pictures, picture_interval
+from disentanglement_challenge.training.run import train  # noqa: F401 (what gin's `model` bindings configure)
 from disentanglement_challenge.training.state import TrainingState
 
 

@@ -33,8 +33,6 @@ EVALUATION_CONFIGURABLES = (
 _GIN_ERRORS = (ValueError, TypeError, SyntaxError, OSError, ImportError, tokenize.TokenError, RecursionError)
 # How PyTorch says, on the CPU and on a GPU, what Python says by a MemoryError.
 _NO_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
-# What disentanglement_lib's random generators take for a seed, and more than enough of anything else.
-_LARGEST_COUNT = 2**32 - 1
 
 
 @contextmanager
@@ -109,14 +107,6 @@ def bound_value(name: str) -> Any:
         return gin.query_parameter(name)
     except ValueError:
         return None
-
-
-def check_count(name: str, value: object, minimum: int = 1) -> None:
-    """Raises ConfigError, with this name in it, for anything but an integer of at least the minimum, in 32 bits."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}")
-    if value > _LARGEST_COUNT:
-        raise ConfigError(f"{name} is {value}; it must be at most {_LARGEST_COUNT}")
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence[str]) -> None:

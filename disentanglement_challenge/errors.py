@@ -24,6 +24,10 @@ class RepresentationError(ChallengeError):
     """A model file, or the representation it computes, that cannot be scored."""
 
 
+class ScoreError(ChallengeError):
+    """A score that these codes and factors do not have; the other scores are none the worse."""
+
+
 class OutputError(ChallengeError):
     """A folder that cannot be written, or that holds something worth keeping."""
 

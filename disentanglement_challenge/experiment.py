@@ -72,6 +72,11 @@ class Experiment:
         return self.train / "losses.json"
 
     @property
+    def log(self) -> Path:
+        """The losses while training went on: a line of JSON for each logged step."""
+        return self.train / "log.jsonl"
+
+    @property
     def pictures(self) -> Path:
         """What the trained VAE makes of images and codes (`training.pictures.Pictures`)."""
         return self.train / "pictures.npz"
@@ -174,12 +179,13 @@ class Experiment:
         self.unfinished.model.parent.rename(self.model.parent)
         self.unfinished.train.rename(self.train)
 
-    def take_scores(self) -> None:
-        """Puts the unfinished scores in the place of those that are here."""
-        for path in (self.page, self.scores, self.metrics):
+    def take_scores(self, whole: bool = True) -> None:
+        """Put the unfinished scores in the place of those that are here; scores.json only where they are whole."""
+        for path in (self.page, *([self.scores] if whole else []), self.metrics):
             remove(path)
         self.unfinished_scores.metrics.rename(self.metrics)
-        self.unfinished_scores.scores.rename(self.scores)
+        if whole:
+            self.unfinished_scores.scores.rename(self.scores)
 
     def _check(self, paths: list[Path], overwrite: bool) -> None:
         check_writable(self.path)

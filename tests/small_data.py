@@ -4,6 +4,7 @@ import numpy as np
 from numpy.random import RandomState
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.sampling import GridSampler
 
 FACTOR_SIZES = [4, 3, 2, 5]
 NUM_IMAGES = 120
@@ -54,3 +55,9 @@ def codes_of_every_kind(dtype=np.float32):
 def collapsed_codes():
     """Latents of which none varies."""
     return np.tile(np.array([0.5, -0.25, 0.0], dtype=np.float32), (NUM_IMAGES, 1))
+
+
+def on_images(metric, representation_function, settings=None):
+    """A metric's results on the images of the small data set: its values and its matrix."""
+    sampler = GridSampler(small_ground_truth_data(), representation_function)
+    return metric.results(sampler, 0, {**metric.official(), **(settings or {})})

@@ -44,7 +44,7 @@ def train_and_score(experiment, monkeypatch, *bindings):
     from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, gin_configuration
     from disentanglement_challenge.data import named
     from disentanglement_challenge.evaluation.harness import evaluate
-    from disentanglement_challenge.training.loop import train_and_export
+    from disentanglement_challenge.training.run import train_and_export
 
     monkeypatch.setitem(named.LOADERS, "squares", lambda name, path: squares())
     everything = [*SMALL, *QUICK_SCORES, *bindings]

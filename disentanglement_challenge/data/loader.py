@@ -1,6 +1,6 @@
 """The starter kit's PyTorch data set and loader, which draw one random image an item.
 
-Training here draws whole batches by index instead (`training.loop`); these are kept for scripts written for the kit.
+Training here draws whole batches by index instead (`training.batches`); these are kept for scripts written for the kit.
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
 """Data sets by name: the one table in which a new one is entered."""
 
+import inspect
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import gin
 
@@ -13,7 +14,7 @@ from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.environment import data_path, get_dataset_name
 from disentanglement_challenge.errors import DataError, did_you_mean
 
-LOADERS: dict[str, Callable[[str, Path], NamedGroundTruthData]] = {
+LOADERS: dict[str, Callable[..., NamedGroundTruthData]] = {
     **dict.fromkeys(SIZES, load_embedded),
     **dict.fromkeys(mpi3d.ARCHIVES, mpi3d.load_mpi3d),
     **dict.fromkeys(dsprites.SOURCES, dsprites.load_dsprites),
@@ -39,6 +40,31 @@ def get_named_ground_truth_data(name: str = "auto") -> NamedGroundTruthData:
         name = get_dataset_name()
     check_name(name)
     return LOADERS[name](name, data_path())
+
+
+def load_data(name: str, **options: Any) -> NamedGroundTruthData:
+    """Load a data set by its name, without gin.
+
+    Args:
+        name: a key of `LOADERS`.
+        **options: what its loader takes, such as `path` for "folder".
+
+    Raises:
+        DataError: the name is unknown, its files are missing or wrong, or it has no such option.
+
+    Example:
+        >>> load_data("mpi3d_embedded").factors_num_values
+        [4, 4, 2, 3, 3, 10, 10]
+    """
+    check_name(name)
+    known = list(inspect.signature(LOADERS[name]).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise DataError(
+                f"data set {name!r} has no option {option!r}{did_you_mean(option, known)}; "
+                f"it has {', '.join(known) or 'none'}"
+            )
+    return LOADERS[name](name, data_path(), **options)
 
 
 def check_name(name: object) -> None:

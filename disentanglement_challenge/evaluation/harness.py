@@ -1,68 +1,37 @@
-"""The challenge's five scores of an exported representation, laid out as the starter kit's evaluation lays them out.
+"""Score an experiment: gin's bindings to settings on the way in, the starter kit's files on the way out.
 
-This stands in for `disentanglement_lib.evaluation.evaluate`, which needs packages that no longer exist. The metrics are
-the library's own under `evaluation.engine = "library"`, and those of `exact` otherwise.
+This stands in for `disentanglement_lib.evaluation.evaluate`, which needs packages that no longer exist.
 """
 
+import hashlib
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gin
-import numpy as np
-from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
-from numpy.typing import NDArray
 
 from disentanglement_challenge import library
 from disentanglement_challenge.allocation import keep_freed_memory
 from disentanglement_challenge.config import bound_parameters, bound_value, gin_configuration
-from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
+from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
-from disentanglement_challenge.environment import use_cuda
-from disentanglement_challenge.errors import ConfigError, DataError, OutputError, RepresentationError
-from disentanglement_challenge.evaluation.exact import exact_metric
-from disentanglement_challenge.evaluation.settings import check_numbers
-from disentanglement_challenge.evaluation.table import RepresentationTable
+from disentanglement_challenge.errors import ConfigError, OutputError
+from disentanglement_challenge.evaluation.bindings import Evaluation, bound, read_evaluation, register
+from disentanglement_challenge.evaluation.score import compute_scores, describe, image_subject
+from disentanglement_challenge.evaluation.scores import Scores, plain
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import import_model, read_metadata
-from disentanglement_challenge.export.representor import RepresentationFunction, make_representor
+from disentanglement_challenge.export.representor import RepresentationFunction, encoding_batch, make_representor
 from disentanglement_challenge.export.sandbox import Sandbox
-from disentanglement_challenge.files import make_folder, write_arrays, write_json
-from disentanglement_challenge.metrics import ACTIVITY, METRICS, MORE_METRICS
+from disentanglement_challenge.files import make_folder, read_arrays, read_json, write_arrays, write_json
+from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
 from disentanglement_challenge.provenance import provenance
 
-METRIC_FILE = "metrics/{}.gin"
-
-EvaluationFn = Callable[..., dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric's score, and the seconds it took to compute."""
-
-    value: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one evaluation found.
-
-    Attributes:
-        ground_truth_data: what the representation was scored on.
-        engine: "exact" or "library".
-        encoding_seconds: what encoding all images beforehand took; 0 where each metric encodes its own.
-        by_metric: in the order of METRICS, ACTIVITY and MORE_METRICS.
-    """
-
-    ground_truth_data: NamedGroundTruthData
-    engine: str
-    encoding_seconds: float
-    by_metric: dict[str, Score]
+# Computed in every evaluation of the challenge's five, for whoever reads them; no score.
+ACTIVITY = RECORDS["activity"]
 
 
 def evaluate(
@@ -70,22 +39,24 @@ def evaluate(
     gin_files: Sequence[str] = (),
     gin_bindings: Sequence[str] = (),
     overwrite: bool = False,
-    all_metrics: bool = False,
+    metrics: Sequence[Metric] | None = None,
     sandbox: bool = False,
 ) -> Scores:
-    """Computes the five scores of `experiment.model_to_score` and writes them below the experiment's folder.
+    """Score `experiment.model_to_score` and write the scores below the experiment's folder.
 
-    Each metric runs under its official settings (gin/metrics), overridden by `gin_files` and then by `gin_bindings`. It
-    writes metrics/<metric>/results as `disentanglement_lib.utils.results.update_result_directory` does, then the latent
-    by factor matrices where the engine tells them and what all was computed with, and at the end scores.json. All of it
-    takes its place at once, when it is whole.
+    Each metric runs under its official settings, overridden by `gin_files` and then by `gin_bindings`. It writes
+    metrics/<metric>/results as `disentanglement_lib.utils.results.update_result_directory` does. Then come the latent
+    by factor matrices, metrics/provenance.json with everything else, and scores.json with the challenge's five. All of
+    it takes its place at once, when it is whole.
 
     Args:
         experiment: must hold a model.
         gin_files, gin_bindings: as for `gin_configuration`; a `dataset.name` other than "auto" names the data set,
             which is otherwise the one the model was trained on if that is on record, else AICROWD_DATASET_NAME's.
+            `evaluation.evaluation_fn` names a metric to compute alone.
         overwrite: whether scores that are there already may be replaced.
-        all_metrics: whether to compute `MORE_METRICS` too; they get their results, and scores.json stays the five.
+        metrics: what to compute, by default the challenge's five and the active latents. Without all of the five,
+            scores.json, and the scores of other metrics, stay as they are.
         sandbox: whether to load and compute the model in a `Sandbox`.
 
     Raises:
@@ -93,216 +64,98 @@ def evaluate(
         DataError, ConfigError, OutputError: as those stages raise them.
     """
     keep_freed_memory()
-    with _loaded(experiment.model_to_score, gin_files, gin_bindings, sandbox) as representation_function:
-        return _evaluate(experiment, representation_function, gin_files, gin_bindings, overwrite, all_metrics)
+    with gin_configuration(gin_files, gin_bindings):
+        evaluation = _read(metrics, gin_files)
+        model = Sandbox(experiment.model_to_score) if sandbox else None  # within gin's limits
+        _check_folder(experiment, evaluation, overwrite)
+        ground_truth_data = _load_data(experiment)
+        describe(ground_truth_data)  # before a model is loaded
+    with _loaded(experiment.model_to_score, model) as representation_function:
+        subject = image_subject(ground_truth_data, representation_function)
+        with experiment.scoring() as unfinished:
+            scores = compute_scores(
+                subject,
+                evaluation.metrics,
+                evaluation.settings,
+                evaluation.seed,
+                evaluation.engine,
+                encoding_batch(representation_function),
+                evaluation.memory_limit,
+                make_folder(unfinished.path),
+            )
+            _write(experiment, unfinished, scores)
+    return scores
 
 
-def _evaluate(
-    experiment: Experiment,
-    representation_function: RepresentationFunction,
-    gin_files: Sequence[str],
-    gin_bindings: Sequence[str],
-    overwrite: bool,
-    all_metrics: bool,
-) -> Scores:
-    experiment.check_scores(overwrite)
-    check_settings(gin_files, gin_bindings, all_metrics)
-    configurations = _configurations(gin_files, gin_bindings, all_metrics)
-    needed = []
-    for files, bindings in configurations.values():
-        with gin_configuration(files, bindings):
-            ground_truth_data = _load_data(experiment)
-            _check_factors(ground_truth_data)
-            evaluation = Evaluation()
-            needed.append(evaluation.images(ground_truth_data))
-    _check(representation_function, ground_truth_data)
-
-    keys = {**METRICS, **ACTIVITY, **MORE_METRICS}
-    images = np.concatenate(needed)
-    scores: dict[str, Score] = {}
-    matrices: dict[str, NDArray[Any]] = {}
-    with ExitStack() as stack:
-        unfinished = stack.enter_context(experiment.scoring())
-        source: tuple[Any, RepresentationFunction] = (ground_truth_data, representation_function)
-        encoding_seconds = 0.0
-        if len(images) and isinstance(ground_truth_data, IndexedGroundTruthData):
-            started = time.monotonic()
-            with gin_configuration(gin_files, gin_bindings):  # which may set the table's memory limit
-                folder = make_folder(unfinished.path)
-                table = RepresentationTable(
-                    ground_truth_data, representation_function, images, batch_size=_encoding_batch(), folder=folder
-                )
-            stack.enter_context(table)
-            source = (table.index_data, table.lookup)
-            encoding_seconds = time.monotonic() - started
-        for metric, (files, bindings) in configurations.items():
-            with gin_configuration(files, bindings):
-                _load_data(experiment)  # so that the saved configuration names the data set
-                started = time.monotonic()
-                results, matrix = Evaluation().results(*source)
-                seconds = time.monotonic() - started
-                if keys[metric] not in results:
-                    raise ConfigError(f"evaluation.evaluation_fn gives no {keys[metric]}, the score of {metric}")
-                _write_results(experiment, unfinished, metric, {**results, "elapsed_time": seconds})
-            scores[metric] = Score(float(results[keys[metric]]), seconds)
-            if matrix is not None:
-                matrices[metric] = matrix.astype(np.float64)
-        found = Scores(ground_truth_data, evaluation.engine, encoding_seconds, scores)
-        write_arrays(unfinished.matrices, matrices)
-        write_json(unfinished.metrics_provenance, _provenance(found))
-        write_json(unfinished.scores, {metric: scores[metric].value for metric in METRICS})
-        experiment.take_scores()
-    return found
-
-
-def check_settings(gin_files: Sequence[str] = (), gin_bindings: Sequence[str] = (), all_metrics: bool = False) -> None:
-    """Raises ConfigError where a metric cannot be computed under these settings; reads no data and no model."""
-    for files, bindings in _configurations(gin_files, gin_bindings, all_metrics).values():
-        with gin_configuration(files, bindings):
-            check_numbers()
-            Evaluation()
-
-
-@contextmanager
-def _loaded(
-    path: Path, gin_files: Sequence[str], gin_bindings: Sequence[str], sandbox: bool
-) -> Iterator[RepresentationFunction]:
-    if not sandbox:
-        yield make_representor(import_model(path))
-        return
-    with gin_configuration(gin_files, gin_bindings):  # which may set the sandbox's limits
-        sandboxed = Sandbox(path)
-    with sandboxed:
-        yield sandboxed
+def check_settings(
+    gin_files: Sequence[str] = (), gin_bindings: Sequence[str] = (), metrics: Sequence[Metric] | None = None
+) -> None:
+    """Raise ConfigError where a metric cannot be computed under these settings; read no data and no model."""
+    with gin_configuration(gin_files, gin_bindings):
+        _read(metrics, gin_files)
+        Sandbox(Path())  # checks its limits, and starts nothing
 
 
 def check_before_training() -> None:
-    """Raises DataError or ConfigError where what gin describes, data set and encoder, cannot be scored once trained."""
+    """Raise DataError or ConfigError where what gin describes, data set and encoder, cannot be scored once trained."""
     if bound_parameters("encoder").get("num_latent") == 1:
         raise ConfigError(
             "encoder.num_latent is 1, which cannot be scored, as SAP and MIG are gaps between two latents; "
             "train_pytorch.py trains it"
         )
-    _check_factors(get_named_ground_truth_data())
+    describe(get_named_ground_truth_data())
 
 
-def _check_factors(ground_truth_data: NamedGroundTruthData) -> None:
-    fault = "it has no factors" if ground_truth_data.num_factors == 0 else ""
-    for name, size in zip(ground_truth_data.factor_names, ground_truth_data.factors_num_values, strict=True):
-        if size == 1:
-            fault = f"its factor {name!r} has one value, so that there is nothing to tell apart"
-    if fault:
-        raise DataError(
-            f"data set {ground_truth_data.name!r} cannot be scored, as {fault}; train_pytorch.py trains on it"
+def _read(metrics: Sequence[Metric] | None, gin_files: Sequence[str]) -> Evaluation:
+    if metrics is not None:
+        register(metrics)
+    evaluation = read_evaluation(metrics, gin_files)
+    if _is_whole(evaluation.metrics) and ACTIVITY not in evaluation.metrics:
+        evaluation = read_evaluation([*evaluation.metrics, ACTIVITY])
+    return evaluation
+
+
+def _is_whole(metrics: Sequence[Metric]) -> bool:
+    """Whether all of the challenge's five are computed, and scores.json is written."""
+    return {metric.name for metric in metrics} >= set(METRICS)
+
+
+@contextmanager
+def _loaded(path: Path, sandbox: Sandbox | None) -> Iterator[RepresentationFunction]:
+    if sandbox is None:
+        yield make_representor(import_model(path))
+        return
+    with sandbox:
+        yield sandbox
+
+
+def _check_folder(experiment: Experiment, evaluation: Evaluation, overwrite: bool) -> None:
+    """Raise OutputError where scores are there already that may not be replaced, or are another model's."""
+    if _is_whole(evaluation.metrics):
+        experiment.check_scores(overwrite)
+        return
+    scored = _scored_model(experiment)
+    if scored is not None and scored != _digest(experiment.model_to_score):
+        raise OutputError(
+            f"{experiment.path} holds scores of another model than {experiment.model_to_score.name}; "
+            "score it whole, with --evaluate_only --overwrite and without --metrics"
         )
+    present = [metric.name for metric in evaluation.metrics if (experiment.metrics / metric.name).exists()]
+    if present and not overwrite:
+        raise OutputError(f"{experiment.path} holds a score of {present[0]} already; pass --overwrite to replace it")
 
 
-def _configurations(
-    gin_files: Sequence[str], gin_bindings: Sequence[str], all_metrics: bool
-) -> dict[str, tuple[list[str], list[str]]]:
-    """The gin files and bindings of each metric."""
-    return {
-        metric: ([METRIC_FILE.format(metric), *gin_files], [*gin_bindings, f"evaluation.name = {metric!r}"])
-        for metric in (*METRICS, *ACTIVITY, *(MORE_METRICS if all_metrics else ()))
-    }
+def _scored_model(experiment: Experiment) -> str | None:
+    """Return the digest of the model that the scores in the folder are of; None where there is none on record."""
+    if not experiment.metrics_provenance.exists():
+        return None
+    content = read_json(experiment.metrics_provenance)
+    digest = content.get("model_sha256") if isinstance(content, dict) else None
+    return digest if isinstance(digest, str) else None
 
 
-@gin.configurable("evaluation")
-class Evaluation:
-    """One metric, as gin's `evaluation` bindings describe it (`disentanglement_lib.evaluation.evaluate`)."""
-
-    def __init__(
-        self,
-        evaluation_fn: EvaluationFn = gin.REQUIRED,
-        random_seed: int = gin.REQUIRED,
-        name: str = "",
-        engine: str = "exact",
-    ) -> None:
-        """Reads the bindings.
-
-        Args:
-            evaluation_fn: disentanglement_lib's function.
-            random_seed: of the random state that it draws from.
-            name: only labels the saved configuration.
-            engine: "library" runs `evaluation_fn` as it is, "exact" the fast stand-in for it (`exact`).
-
-        Raises:
-            ConfigError: another engine, a seed that is none, or a function or setting that the exact engine has no
-                stand-in for.
-        """
-        if engine not in ("exact", "library"):
-            raise ConfigError(f"evaluation.engine is {engine!r}; it is 'exact' or 'library'")
-        if isinstance(random_seed, bool) or not isinstance(random_seed, int) or not 0 <= random_seed < 2**32:
-            raise ConfigError(f"evaluation.random_seed is {random_seed!r}; it is an integer from 0 to 2**32 - 1")
-        self.random_seed = random_seed
-        self.engine = engine
-        self.evaluation_fn = evaluation_fn
-        self.exact = exact_metric(evaluation_fn) if engine == "exact" else None
-        if self.exact is not None:
-            self.exact.settings()
-
-    def images(self, ground_truth_data: NamedGroundTruthData) -> NDArray[np.int64]:
-        """The indices of the images whose representations `results` looks up.
-
-        None where they are encoded as they are sampled: by the library's code, and of data whose observations are
-        random, so that none comes twice.
-        """
-        if self.exact is None or not isinstance(ground_truth_data, IndexedGroundTruthData):
-            return np.empty(0, dtype=np.int64)
-        return self.exact.images(ground_truth_data, self.random_seed)
-
-    def results(
-        self, ground_truth_data: GroundTruthData, representation_function: RepresentationFunction
-    ) -> tuple[dict[str, Any], NDArray[Any] | None]:
-        """The metric's results under the library's keys, with which engine computed them, and the matrix behind them.
-
-        The matrix is [num_latent, num_factors]; None where there is none or the engine, as the library's, keeps it.
-        """
-        # The library's trees and support vector machines draw from numpy's global generator, which it leaves unseeded.
-        np.random.seed(self.random_seed)
-        arguments = (ground_truth_data, representation_function, np.random.RandomState(self.random_seed))
-        results, matrix = self.exact(*arguments) if self.exact else (self.evaluation_fn(*arguments), None)
-        return {**{key: _plain(value) for key, value in results.items()}, "engine": self.engine}, matrix
-
-
-def _plain(value: Any) -> Any:
-    # The library's JSON encoder names numpy types that numpy 2 removed, and fails on any numpy value but float64.
-    return value.item() if isinstance(value, np.generic) else value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _provenance(scores: Scores) -> dict[str, Any]:
-    data = scores.ground_truth_data
-    return {
-        **provenance(),
-        "ground_truth_data": {
-            "name": data.name,
-            "note": data.note,
-            "factor_names": data.factor_names,
-            "factor_sizes": [int(size) for size in data.factors_num_values],
-        },
-        "engine": scores.engine,
-        "seconds": {"encoding": scores.encoding_seconds, **{m: score.seconds for m, score in scores.by_metric.items()}},
-    }
-
-
-def _encoding_batch() -> int:
-    # Measured with conv_encoder on 2 cores: 22,000 images a second at 64, 8,300 at 512, whose activations leave the
-    # caches. A GPU wants enough images to fill it.
-    return 1024 if use_cuda() else 64
-
-
-def _check(representation_function: RepresentationFunction, ground_truth_data: NamedGroundTruthData) -> None:
-    """Raises RepresentationError for what would make an hour of metrics worthless."""
-    observations = ground_truth_data.sample_observations(64, np.random.RandomState(0))
-    at_once = representation_function(observations)
-    if at_once.shape[1] < 2:
-        raise RepresentationError("the representation has one latent; SAP and MIG are gaps between two")
-    one_by_one = np.concatenate([representation_function(observations[i : i + 1]) for i in range(8)])
-    if one_by_one.shape[1] != at_once.shape[1] or not np.allclose(one_by_one, at_once[:8], rtol=1e-3, atol=1e-4):
-        raise RepresentationError(
-            "the model gives an image another representation alone than in a batch, or each time; "
-            "it must be a function of the image"
-        )
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _load_data(experiment: Experiment) -> NamedGroundTruthData:
@@ -315,7 +168,7 @@ def _load_data(experiment: Experiment) -> NamedGroundTruthData:
 
 
 def _trained_on(experiment: Experiment) -> str | None:
-    """The data set's name, from where disentanglement_lib has it, or from the model's own file."""
+    """Return the data set's name, from where disentanglement_lib has it, or from the model's own file."""
     postprocess_gin = experiment.representation_results / "gin" / "postprocess.gin"
     if not postprocess_gin.is_file():
         metadata = read_metadata(experiment.model_to_score)
@@ -324,14 +177,86 @@ def _trained_on(experiment: Experiment) -> str | None:
     return match.group(1) if match else None
 
 
-def _write_results(experiment: Experiment, unfinished: Experiment, metric: str, results: dict[str, Any]) -> None:
+def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> None:
+    """Write the scores to the unfinished experiment and put them into their place."""
+    whole = _is_whole([score.metric for score in scores.by_metric.values()])
+    content = {**provenance(), **_record(experiment, scores)}
+    matrices = dict(scores.matrices)
+    if not whole and experiment.metrics.exists():
+        try:
+            shutil.copytree(experiment.metrics, unfinished.metrics)
+        except (OSError, shutil.Error) as error:
+            raise OutputError(f"{experiment.metrics}: cannot be copied ({error})") from error
+        if experiment.matrices.exists():
+            matrices = {**read_arrays(experiment.matrices), **matrices}
+        if experiment.metrics_provenance.exists():
+            content = _merged(read_json(experiment.metrics_provenance), content)
+    for name in scores.by_metric:
+        _write_results(experiment, unfinished, name, scores)
+    write_arrays(unfinished.matrices, matrices)
+    write_json(unfinished.metrics_provenance, content)
+    if whole:
+        write_json(unfinished.scores, {name: scores[name] for name in METRICS})
+    experiment.take_scores(whole)
+
+
+def _record(experiment: Experiment, scores: Scores) -> dict[str, Any]:
+    """Return what metrics/provenance.json holds of the scores, and the pages read."""
+    content = plain(scores.to_dict())
+    seconds = {"encoding": scores.encoding_seconds, **{name: score.seconds for name, score in scores.by_metric.items()}}
+    return {
+        "model_sha256": _digest(experiment.model_to_score),
+        "ground_truth_data": content["data"],
+        "engine": content["engine"],
+        "official": content["official"],
+        "unofficial_settings": content["unofficial_settings"],
+        "settings": content["settings"],
+        "notes": content["notes"],
+        "metrics": {
+            name: {key: value for key, value in metric.items() if key != "results"}
+            for name, metric in content["metrics"].items()
+        },
+        "seconds": seconds,
+    }
+
+
+def _merged(earlier: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Return what is on record of the scores that are there with those of these metrics added."""
+    merged = {**earlier, **{key: content[key] for key in ("model_sha256", "ground_truth_data")}}
+    for key in ("metrics", "seconds", "settings", "unofficial_settings"):
+        merged[key] = {**earlier.get(key, {}), **content[key]}
+    merged["unofficial_settings"] = {
+        name: value
+        for name, value in merged["unofficial_settings"].items()
+        if name not in content["settings"] or name in content["unofficial_settings"]
+    }
+    merged["official"] = not merged["unofficial_settings"]
+    merged["notes"] = list(dict.fromkeys([*earlier.get("notes", []), *content["notes"]]))
+    return merged
+
+
+def _write_results(experiment: Experiment, unfinished: Experiment, name: str, scores: Scores) -> None:
+    """Write one metric's results as disentanglement_lib does, under the configuration that it ran with."""
+    score = scores.by_metric[name]
+    metric = score.metric
+    # Plain values, as the library's JSON encoder names numpy types that numpy 2 removed. What is missing is absent.
+    results = {key: value for key, value in plain(score.results).items() if value is not None}
+    results |= {"engine": score.engine, "elapsed_time": score.seconds}
     earlier = experiment.representation_results
+    configuration = {
+        "dataset.name": scores.data["name"],
+        "evaluation.evaluation_fn": f"@{metric.gin_name or metric.name}",
+        "evaluation.name": name,
+        "evaluation.random_seed": scores.settings["evaluation.random_seed"],
+        "evaluation.engine": score.engine,
+        **{setting: scores.settings[setting] for setting in metric.settings},
+    }
+    folder = unfinished.metrics / name / "results"
     try:
-        library.results.update_result_directory(
-            str(unfinished.metrics / metric / "results"),
-            "evaluation",
-            results,
-            str(earlier) if earlier.is_dir() else None,
-        )
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        with bound(configuration):
+            library.results.update_result_directory(
+                str(folder), "evaluation", results, str(earlier) if earlier.is_dir() else None
+            )
     except OSError as error:
-        raise OutputError(f"cannot write the results of {metric} to {experiment.path}: {error}") from error
+        raise OutputError(f"cannot write the results of {name} to {experiment.path}: {error}") from error

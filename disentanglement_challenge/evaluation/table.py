@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import gin
 import numpy as np
 from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
 from numpy.random import RandomState
@@ -25,8 +24,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.sampling import GridSampler, RepresentationFunction
 from disentanglement_challenge.errors import OutputError, RepresentationError
-from disentanglement_challenge.export.representor import RepresentationFunction
 
 # Touching one page of a mapped file may map as much of it as the kernel caches in one piece: up to a huge page.
 _HUGE_PAGE = 2 << 20
@@ -61,14 +60,13 @@ class IndexOnlyData(GroundTruthData):
 
 
 def sampled_indices(
-    ground_truth_data: IndexedGroundTruthData, metric: Callable[[GroundTruthData, RepresentationFunction], object]
+    ground_truth_data: IndexedGroundTruthData, draw: Callable[[GridSampler], object]
 ) -> NDArray[np.int64]:
-    """The images that a metric encodes, found by running it on a stand-in representation of two latents.
+    """Find the images that a metric encodes, by making its draws on a stand-in representation of two latents.
 
     Args:
         ground_truth_data: what the metric is to be computed on.
-        metric: called once with the data, index only, and the stand-in; a metric that is slow even on two latents can
-            be represented by its sampling alone.
+        draw: called once with a sampler of the data, index only, and the stand-in.
 
     Returns:
         The sorted image indices without repetition, int64 [num_images].
@@ -80,37 +78,10 @@ def sampled_indices(
         # It varies, so that no metric takes it for a collapsed representation and stops sampling.
         return np.stack([indices, indices], axis=1).astype(np.float64)
 
-    metric(IndexOnlyData(ground_truth_data), stand_in)
+    draw(GridSampler(IndexOnlyData(ground_truth_data), stand_in))
     return np.flatnonzero(seen)
 
 
-def sample_codes(
-    ground_truth_data: GroundTruthData,
-    representation_function: RepresentationFunction,
-    num_points: int,
-    random_state: RandomState,
-    batch_size: int,
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """disentanglement_lib's `utils.generate_batch_factor_code`, which copies all earlier points for every batch.
-
-    Returns:
-        The representations [num_latent, num_points] and factors [num_factors, num_points], in the library's memory
-        order (both transposed, the points outermost), on which the last bit of a float32 sum depends.
-    """
-    representations: NDArray[Any] = np.empty((0, 0))
-    factors: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
-    for start in range(0, num_points, batch_size):
-        batch_factors, observations = ground_truth_data.sample(min(batch_size, num_points - start), random_state)
-        batch = representation_function(observations)
-        if start == 0:
-            representations = np.empty((num_points, batch.shape[1]), dtype=batch.dtype)
-            factors = np.empty((num_points, batch_factors.shape[1]), dtype=batch_factors.dtype)
-        representations[start : start + batch_size] = batch
-        factors[start : start + batch_size] = batch_factors
-    return representations.T, factors.T
-
-
-@gin.configurable("representation_table", allowlist=["memory_limit"])
 class RepresentationTable:
     """The representations of chosen images, each encoded once, in a memory-mapped temporary file.
 

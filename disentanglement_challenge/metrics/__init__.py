@@ -1,20 +1,58 @@
-"""The names of the metrics, and which of a metric's results is its score."""
+"""The metrics, one file each, and the table of their records.
 
-# The challenge's metrics in the order of the report's tables, and the result of each that is its score.
-METRICS = {
-    "factor_vae_metric": "eval_accuracy",
-    "sap_score": "SAP_score",
-    "dci": "disentanglement",
-    "irs": "IRS",
-    "mig": "discrete_mig",
+Each file ends in its record, `METRIC`; whatever is in this folder and has one is in `RECORDS`. A metric that is a
+function of points can be called on arrays: `mig(codes, factors)`. Such a call samples nothing; `score` samples as
+the challenge does.
+"""
+
+import importlib
+import pkgutil
+
+from disentanglement_challenge.metrics.metric import Metric
+
+_MODULES = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+
+RECORDS: dict[str, Metric] = {
+    module.METRIC.name: module.METRIC for module in _MODULES if isinstance(getattr(module, "METRIC", None), Metric)
 }
+"""Every metric by name."""
 
-# How many latents are active; no score, and in each evaluation for whoever reads the scores.
-ACTIVITY = {"activity": "num_active"}
-
-# What `all_metrics` adds, in the same form; unlike the challenge's these are not all between 0 and 1.
-MORE_METRICS = {
-    "beta_vae_sklearn": "eval_accuracy",
-    "modularity_explicitness": "modularity_score",
-    "unsupervised": "gaussian_total_correlation",
+METRICS: dict[str, Metric] = {
+    record.name: record for record in sorted(RECORDS.values(), key=lambda record: record.column) if record.column
 }
+"""The challenge's five, in the order of the report's tables."""
+
+from disentanglement_challenge.metrics.dci import dci  # noqa: E402 (a name is its function's, not its file's)
+from disentanglement_challenge.metrics.explicitness import explicitness  # noqa: E402
+from disentanglement_challenge.metrics.infoc import infoc  # noqa: E402
+from disentanglement_challenge.metrics.infoe import infoe  # noqa: E402
+from disentanglement_challenge.metrics.infom import infom  # noqa: E402
+from disentanglement_challenge.metrics.irs import irs  # noqa: E402
+from disentanglement_challenge.metrics.jemmig import jemmig  # noqa: E402
+from disentanglement_challenge.metrics.mig import mig  # noqa: E402
+from disentanglement_challenge.metrics.mig_sup import mig_sup  # noqa: E402
+from disentanglement_challenge.metrics.modularity import modularity  # noqa: E402
+from disentanglement_challenge.metrics.rmig import rmig  # noqa: E402
+from disentanglement_challenge.metrics.sap import sap  # noqa: E402
+from disentanglement_challenge.metrics.unified_scores import unified_scores  # noqa: E402
+from disentanglement_challenge.metrics.unsupervised import unsupervised  # noqa: E402
+
+__all__ = [
+    "METRICS",
+    "RECORDS",
+    "Metric",
+    "dci",
+    "explicitness",
+    "infoc",
+    "infoe",
+    "infom",
+    "irs",
+    "jemmig",
+    "mig",
+    "mig_sup",
+    "modularity",
+    "rmig",
+    "sap",
+    "unified_scores",
+    "unsupervised",
+]

@@ -1,37 +1,33 @@
-"""Which latents vary with the image at all (Burda et al., "Importance Weighted Autoencoders", section 5.3)."""
+"""How many latents vary with the image at all (Burda et al., "Importance Weighted Autoencoders", section 5.3).
 
-from typing import Any
+https://arxiv.org/abs/1509.00519
+"""
 
-import gin
-from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
-from numpy.random import RandomState
+import numpy as np
 
-from disentanglement_challenge.evaluation.table import sample_codes
-from disentanglement_challenge.export.representor import RepresentationFunction
+from disentanglement_challenge.data.sampling import Points
+from disentanglement_challenge.metrics.metric import Metric, Result, Setting, count
 
 
-@gin.configurable("activity", denylist=["ground_truth_data", "representation_function", "random_state"])
-def compute_activity(
-    ground_truth_data: GroundTruthData,
-    representation_function: RepresentationFunction,
-    random_state: RandomState,
-    num_train: int = 10000,
-    batch_size: int = 16,
-    threshold: float = 0.01,
-) -> dict[str, Any]:
-    """The variance of each latent's mean over images, and how many exceed the threshold (the paper's is 0.01).
+def _compute(points: Points, threshold: float) -> Result:
+    with np.errstate(over="ignore", invalid="ignore"):
+        variances = points.codes.var(axis=0, dtype=np.float64)
+    return Result({"num_active": int((variances > threshold).sum()), "activity": variances})
 
-    Args:
-        ground_truth_data: what to sample from.
-        representation_function: observations to representations [N, num_latent].
-        random_state: what to sample with.
-        num_train: points to sample.
-        batch_size: how many are sampled at a time, on which the random stream depends.
-        threshold: a latent of a larger variance is active.
 
-    Returns:
-        num_active, and activity: the variances, float64 [num_latent].
-    """
-    mus, _ = sample_codes(ground_truth_data, representation_function, num_train, random_state, batch_size)
-    activity = mus.var(axis=1, dtype="float64")
-    return {"num_active": int((activity > threshold).sum()), "activity": activity}
+METRIC = Metric(
+    name="activity",
+    key="num_active",
+    label="active latents",
+    explanation="How many latents have a mean whose variance over images exceeds a threshold.",
+    compute=_compute,
+    settings={
+        "activity.num_train": count(10000),
+        "activity.batch_size": count(16),
+        "activity.threshold": Setting(0.01),  # the paper's
+    },
+    draws=("activity.num_train",),
+    bounds=(0.0, float("inf")),
+    gin_name="activity",
+    every_latent=True,
+)

@@ -9,8 +9,7 @@ every feature again in every node of every tree; DCI fits one such model per fac
   order in which its nodes are split), so that one walk along a sorted feature serves 16 trees at a time;
 * the walk is a *screen*: in float32 it finds, for every (tree, node, feature), the largest impurity decrease that any
   cut could give. The features that come within float32's error of the best are then walked again in float64 with
-  scikit-learn's own arithmetic, and that exact walk alone decides. The screen may run on another device
-  (boosting_torch.py); the decision is always taken here, so that both engines give the same model.
+  scikit-learn's own arithmetic, and that exact walk alone decides.
 
 What remains different from scikit-learn: features whose best cuts have the same float64 score. scikit-learn takes the
 first in an order that it draws at random for each node, so two of its own fits differ as well. Here the lowest column
@@ -42,7 +41,7 @@ from disentanglement_challenge.metrics.boosting_kernels import (
     split_nodes,
     update_leaves,
 )
-from disentanglement_challenge.metrics.boosting_screen import EMPTY_SIDE, LANES, Screen, numba_screen, run_in_pieces
+from disentanglement_challenge.metrics.boosting_screen import EMPTY_SIDE, LANES, run_in_pieces, screen
 
 N_STAGES = 100
 # Tasks of about a millisecond at 10,000 points, as FEATURES_PER_TASK.
@@ -147,7 +146,6 @@ def as_features(x: np.ndarray) -> np.ndarray:
 def fit_boosting(
     features: SortedFeatures,
     labels: np.ndarray,
-    screen: Screen | None = None,
     progress: Callable[[], object] | None = None,
     n_stages: int = N_STAGES,
 ) -> list[Boosting]:
@@ -156,7 +154,6 @@ def fit_boosting(
     Args:
         features: the sorted representation of n points.
         labels: integers [num_factors, n].
-        screen: the engine of the float32 walk; numba on as many threads as numba is set to if None.
         progress: called after every stage.
         n_stages: `n_estimators`.
 
@@ -190,7 +187,7 @@ def fit_boosting(
 
     trees = []
     with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        grower = _Grower(features, pool, screen or numba_screen(pool), num_trees)
+        grower = _Grower(features, pool, num_trees)
         for _ in range(n_stages):
             residuals = np.empty_like(raw)
             run_in_pieces(
@@ -240,11 +237,10 @@ def _labels(classes: np.ndarray, raw: np.ndarray) -> np.ndarray:
 class _Grower:
     """Buffers for growing all trees of a stage, and the impurity decrease summed over stages."""
 
-    def __init__(self, features: SortedFeatures, pool: Executor, screen: Screen, num_trees: int) -> None:
+    def __init__(self, features: SortedFeatures, pool: Executor, num_trees: int) -> None:
         num_features, num_points = features.values.shape
         self.features = features
         self.pool = pool
-        self.screen = screen
         self.multiplicity = np.bincount(features.twins[features.twins >= 0], minlength=num_features).astype(np.float64)
         self.decrease = np.zeros((num_trees, num_features))
         self.tied = np.zeros(num_trees)
@@ -277,7 +273,7 @@ class _Grower:
                 sizes = np.full((len(self.node_tiles), 2**level, LANES), EMPTY_SIDE)
                 tiles = self.residual_tiles, self.node_tiles, sizes
                 run_in_pieces(self.pool, num_trees, TREES_PER_TASK, pack_trees, residuals, nodes, stats, *tiles)
-                bounds = self.screen(features.order, *tiles)
+                bounds = screen(self.pool, features.order, *tiles)
                 level_splits = slice(2**level - 1, 2 ** (level + 1) - 1)
                 run_in_pieces(
                     self.pool,

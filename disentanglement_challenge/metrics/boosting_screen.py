@@ -21,9 +21,6 @@ EMPTY_SIDE = np.float32(0.01)  # added to node sizes: a cut with an empty side d
 # A task of about a millisecond at 10,000 points: many times what handing it to a thread costs, and enough to share out.
 FEATURES_PER_TASK = 32
 
-# (order [D, n], residual tiles [T, n, 16], node tiles [T, n, 16], node sizes [T, J, 16]) -> bounds [T, D, J, 16]
-Screen = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-
 
 def run_in_pieces(pool: Executor, count: int, grain: int, kernel: Callable[..., None], *arrays: np.ndarray) -> None:
     """Runs kernel(start, stop, *arrays) over range(count) in pieces of grain.
@@ -122,25 +119,23 @@ def _screen_tile(
             _walk(4, order[f], residual_tile, node_tile, sizes, bounds[f])
 
 
-def numba_screen(pool: Executor) -> Screen:
-    """The float32 screen on the CPU, on the threads of a pool.
+def screen(
+    pool: Executor, order: np.ndarray, residual_tiles: np.ndarray, node_tiles: np.ndarray, sizes: np.ndarray
+) -> np.ndarray:
+    """Find the best cut of every feature in every node of every tree, in float32.
+
+    Args:
+        pool: whose threads to run on.
+        order: uint16 or uint32 [D, n], the points in ascending order of each feature.
+        residual_tiles: float32 [T, n, 16], residuals centred and scaled to unit variance within their node.
+        node_tiles: uint8 [T, n, 16], the node of each point in each tree.
+        sizes: float32 [T, J, 16], points per node plus `EMPTY_SIDE`; J is 1, 2 or 4.
 
     Returns:
-        A function of
-
-        * order: uint16 or uint32 [D, n], the points in ascending order of each feature;
-        * residual_tiles: float32 [T, n, 16], residuals centred and scaled to unit variance within their node;
-        * node_tiles: uint8 [T, n, 16], the node of each point in each tree;
-        * sizes: float32 [T, J, 16], points per node plus `EMPTY_SIDE`; J is 1, 2 or 4;
-
-        to the float32 [T, D, J, 16] largest S^2 / (c (N - c)) over the cuts of a feature (see `_type_walk`).
+        The largest S^2 / (c (N - c)) over the cuts of a feature (see `_type_walk`), float32 [T, D, J, 16].
     """
-
-    def screen(order: np.ndarray, residual_tiles: np.ndarray, node_tiles: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        bounds = np.empty((len(sizes), len(order), sizes.shape[1], LANES), np.float32)
-        # Tile by tile: the 0.8 MB of one tile at 10,000 points stay in a core's second-level cache for all features.
-        for tile in zip(residual_tiles, node_tiles, sizes, bounds, strict=True):
-            run_in_pieces(pool, len(order), FEATURES_PER_TASK, _screen_tile, order, *tile)
-        return bounds
-
-    return screen
+    bounds = np.empty((len(sizes), len(order), sizes.shape[1], LANES), np.float32)
+    # Tile by tile: the 0.8 MB of one tile at 10,000 points stay in a core's second-level cache for all features.
+    for tile in zip(residual_tiles, node_tiles, sizes, bounds, strict=True):
+        run_in_pieces(pool, len(order), FEATURES_PER_TASK, _screen_tile, order, *tile)
+    return bounds

@@ -1,4 +1,7 @@
-"""The DCI score (Eastwood and Williams, "A Framework for the Quantitative Evaluation of Disentangled Representations").
+"""The DCI scores.
+
+Eastwood and Williams, "A Framework for the Quantitative Evaluation of Disentangled Representations" (2018),
+https://openreview.net/forum?id=By-7dz-AZ
 
 disentanglement_lib fits one scikit-learn GradientBoostingClassifier per factor and takes the scores from the
 importances of the latents. Here boosting.py fits the same models, all together; what can differ, and why, is said
@@ -8,98 +11,114 @@ there.
 from typing import Any
 
 import numpy as np
-import torch
-from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
-from numpy.random import RandomState
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
 from tqdm import tqdm
 
-from disentanglement_challenge import environment
-from disentanglement_challenge.errors import DataError, RepresentationError
-from disentanglement_challenge.evaluation.table import sample_codes
-from disentanglement_challenge.export.representor import RepresentationFunction
-from disentanglement_challenge.library import dci
+from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.metrics.boosting import N_STAGES, SortedFeatures, fit_boosting
-from disentanglement_challenge.metrics.boosting_torch import torch_screen
+from disentanglement_challenge.metrics.metric import Metric, Result, count
 
 
-def compute_dci(
-    ground_truth_data: GroundTruthData,
-    representation_function: RepresentationFunction,
-    random_state: RandomState,
-    num_train: int = 10000,
-    num_test: int = 5000,
-    batch_size: int = 16,
-) -> tuple[dict[str, float], NDArray[np.float64]]:
-    """disentanglement_lib's `compute_dci`; the defaults are the challenge's settings.
-
-    Args:
-        ground_truth_data: what to sample from.
-        representation_function: observations to representations [N, num_latent].
-        random_state: what to sample with.
-        num_train: points to fit on.
-        num_test: points to score on.
-        batch_size: how many are sampled at a time, on which the random stream depends.
-
-    Returns:
-        informativeness_train, informativeness_test, disentanglement and completeness, all in [0, 1], and the
-        importances, float64 [num_latent, num_factors].
-
-    Raises:
-        RepresentationError: the representation holds values that are not finite float32.
-        DataError: a factor takes one value over the training points.
-    """
-    mus_train, ys_train = sample_codes(ground_truth_data, representation_function, num_train, random_state, batch_size)
-    mus_test, ys_test = sample_codes(ground_truth_data, representation_function, num_test, random_state, batch_size)
-    importances, train_accuracy, test_accuracy = compute_importance(mus_train, ys_train, mus_test, ys_test)
-    scores = {
+def _compute(train: Points, test: Points) -> Result:
+    importances, train_accuracy, test_accuracy = compute_importance(
+        train.codes, train.factors, test.codes, test.factors
+    )
+    values = {
         "informativeness_train": train_accuracy,
         "informativeness_test": test_accuracy,
-        "disentanglement": float(dci.disentanglement(importances)),
-        "completeness": float(dci.completeness(importances)),
+        "disentanglement": disentanglement(importances),
+        "completeness": disentanglement(importances.T),
     }
-    return scores, importances
+    return Result(values, importances)
 
 
 def compute_importance(
-    mus_train: NDArray[Any],
-    ys_train: NDArray[Any],
-    mus_test: NDArray[Any],
-    ys_test: NDArray[Any],
-    device: torch.device | str | None = None,
+    codes: NDArray[Any], factors: NDArray[np.int64], codes_test: NDArray[Any], factors_test: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], float, float]:
-    """disentanglement_lib's `compute_importance_gbt`.
+    """Fit the classifiers (disentanglement_lib's `compute_importance_gbt`).
 
     Args:
-        mus_train: training codes [num_codes, num_train], float.
-        ys_train: training factors [num_factors, num_train], integers.
-        mus_test: test codes [num_codes, num_test], float.
-        ys_test: test factors [num_factors, num_test], integers.
-        device: "cuda" for the torch engine, "cpu" for numba on all cores; None takes CUDA where it may be used
-            (`environment.use_cuda`).
+        codes: for training, float [num_train, num_latent].
+        factors: for training, [num_train, num_factors].
+        codes_test: float [num_test, num_latent].
+        factors_test: [num_test, num_factors].
 
     Returns:
-        Importances, float64 [num_codes, num_factors], each column of sum one (zero where nothing could be split), and
+        Importances, float64 [num_latent, num_factors], each column of sum one (zero where nothing could be split), and
         the accuracies on the training and on the test points, means over factors.
-
-    Raises:
-        RepresentationError: codes that are not finite float32, or other latents in the test than in the training codes.
-        DataError: a factor takes one value in ys_train, or factors and codes do not have the same points.
     """
-    mus_test, ys_test = np.asarray(mus_test), np.asarray(ys_test)
-    if len(mus_test) != len(mus_train):
-        raise RepresentationError(
-            f"there are {len(mus_train)} latents in the training and {len(mus_test)} in the test codes"
-        )
-    shape = (len(ys_train), mus_test.shape[1])
-    if ys_test.shape != shape:
-        raise DataError(f"test factors must have the shape {shape} to go with the codes, not {ys_test.shape}")
-    where = environment.device() if device is None else torch.device(device)
-    screen = None if where.type == "cpu" else torch_screen(where)
-    features = SortedFeatures(np.asarray(mus_train).T)
+    codes, codes_test = _in_float32(codes, codes_test)
+    features = SortedFeatures(codes)
     with tqdm(total=N_STAGES, desc="dci", unit="stage", delay=2, leave=False) as bar:
-        models = fit_boosting(features, ys_train, screen, lambda: bar.update(1))
+        models = fit_boosting(features, factors.T, lambda: bar.update(1))
     importances = np.stack([model.importances for model in models], axis=1)
-    train = [np.mean(model.train_labels == y) for model, y in zip(models, ys_train, strict=True)]
-    test = [np.mean(model.predict(mus_test.T) == y) for model, y in zip(models, ys_test, strict=True)]
+    train = [np.mean(model.train_labels == y) for model, y in zip(models, factors.T, strict=True)]
+    test = [np.mean(model.predict(codes_test) == y) for model, y in zip(models, factors_test.T, strict=True)]
     return importances, float(np.mean(train)), float(np.mean(test))
+
+
+def _in_float32(codes: NDArray[Any], codes_test: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Scale the latents that float32, in which scikit-learn's trees compare, cannot hold; no cut depends on it."""
+    largest = np.maximum(np.abs(codes).max(axis=0), np.abs(codes_test).max(axis=0))
+    over = largest > np.finfo(np.float32).max
+    if not over.any():
+        return codes, codes_test
+    exponents = np.where(over, np.frexp(largest)[1], 0)
+    return np.ldexp(codes, -exponents), np.ldexp(codes_test, -exponents)
+
+
+def disentanglement(importances: NDArray[np.float64]) -> float:
+    """Compute the disentanglement from importances [num_latent, num_factors]; of the transpose, the completeness.
+
+    One minus the entropy of a latent's importances over factors, averaged by the latent's importance.
+    """
+    num_factors, total = importances.shape[1], importances.sum()
+    if num_factors == 1:  # there is no other factor that a latent could be important for
+        return float(total > 0)
+    # disentanglement_lib adds the 1e-11, so that a latent without importance has a distribution too.
+    shares = importances.T + 1e-11
+    entropies = np.sum(entr(shares / shares.sum(axis=0, keepdims=True)), axis=0)
+    per_latent = 1.0 - entropies / np.log(num_factors)
+    weights = importances.sum(axis=1) / total if total > 0 else np.full(len(importances), 1 / len(importances))
+    return float(np.sum(per_latent * weights))
+
+
+METRIC = Metric(
+    name="dci",
+    key="disentanglement",
+    label="DCI",
+    explanation="How much gradient boosted trees that predict a factor rely on a latent. Disentanglement is high where "
+    "each latent matters to one factor alone.",
+    compute=_compute,
+    settings={"dci.num_train": count(10000), "dci.num_test": count(5000), "dci.batch_size": count(16)},
+    draws=("dci.num_train", "dci.num_test"),
+    column=3,
+    tolerance=2e-3,
+    library="dci.compute_dci",
+    gin_name="dci",
+    aliases=("dci_disentanglement",),
+    missing=0.0,
+    matrix_label="DCI importance",
+    beside={
+        "completeness": "DCI completeness",
+        "informativeness_test": "DCI informativeness",
+        "informativeness_train": "DCI informativeness, training points",
+    },
+)
+
+
+def dci(
+    codes: ArrayLike, factors: ArrayLike, codes_test: ArrayLike | None = None, factors_test: ArrayLike | None = None
+) -> dict[str, float]:
+    """Compute the DCI scores of these points. Nothing is sampled: `score` samples as the challenge does.
+
+    Args:
+        codes, factors: to fit on, [N, num_latent] and [N, num_factors].
+        codes_test, factors_test: for the accuracy on points that were not fitted; by default the same.
+
+    Returns:
+        disentanglement, completeness, informativeness_train and informativeness_test, all in [0, 1].
+    """
+    test = (codes, factors) if codes_test is None or factors_test is None else (codes_test, factors_test)
+    return METRIC.of_arrays(codes, factors, *test).values

@@ -1,105 +1,101 @@
-"""The FactorVAE score (Kim and Mnih, "Disentangling by Factorising"), by disentanglement_lib's own loops."""
+"""The FactorVAE score (Kim and Mnih, "Disentangling by Factorising", section 4).
+
+https://arxiv.org/abs/1802.05983
+"""
 
 from typing import Any
 
 import numpy as np
-from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from disentanglement_challenge.export.representor import RepresentationFunction
-from disentanglement_challenge.library import factor_vae as library
-
-_VOTES_AT_A_TIME = 100  # between two updates of the progress bar
-_ENCODED_AT_A_TIME = 64  # the library's, where it estimates the variances
+from disentanglement_challenge.data.sampling import Sampler
+from disentanglement_challenge.metrics.metric import Metric, Result, Setting, count, precision, varying
 
 
-def compute_factor_vae(
-    ground_truth_data: GroundTruthData,
-    representation_function: RepresentationFunction,
+def _compute(
+    sampler: Sampler,
     random_state: RandomState,
-    batch_size: int = 64,
-    num_train: int = 10000,
-    num_eval: int = 5000,
-    num_variance_estimate: int = 10000,
-    prune_threshold: float = 0.05,
-) -> tuple[dict[str, float], NDArray[np.int64]]:
-    """Scores equal to those of disentanglement_lib's `compute_factor_vae`; the defaults are the challenge's settings.
-
-    The library's loop over points takes a fraction of a millisecond a point once `representation_function` is a
-    look-up, so it is the one that runs. Only its settings come as arguments here, where the library reads gin.
-
-    Args:
-        ground_truth_data: what to sample from.
-        representation_function: observations to representations [N, num_latent].
-        random_state: what to sample with.
-        batch_size: points over which a latent's variance is taken while one factor is fixed.
-        num_train: votes that make the classifier.
-        num_eval: votes that score it.
-        num_variance_estimate: points for the variances over the whole data set.
-        prune_threshold: latents whose standard deviation is below this have no vote.
-
-    Returns:
-        train_accuracy, eval_accuracy and num_active_dims (in the library, the number of all latents, or 0 when all are
-        pruned); and the training votes, int64 [num_latent, num_factors].
-    """
-    variances = compute_variances(ground_truth_data, representation_function, num_variance_estimate, random_state)
-    active = library._prune_dims(variances, threshold=prune_threshold)
+    batch_size: int,
+    num_train: int,
+    num_eval: int,
+    num_variance_estimate: int,
+    prune_threshold: float,
+) -> Result:
+    codes = sampler.codes(num_variance_estimate, random_state)
+    num_latent, num_factors = codes.shape[1], len(sampler.factor_sizes)
+    left = varying(codes)
+    nothing = {"train_accuracy": 0.0, "eval_accuracy": 0.0, "num_active_dims": 0}
+    no_votes = Result(nothing, np.zeros((num_latent, num_factors)))
+    if not left.any():
+        return no_votes
+    codes = np.compress(left, codes, axis=1)
+    dtype = precision(codes)
+    codes = codes.astype(dtype, copy=False)
+    variances = _variances(codes)
+    exponents = None
+    standard_deviations = np.sqrt(variances)
+    if dtype == np.float64 and not (np.isfinite(variances) & (variances > np.finfo(np.float64).tiny)).all():
+        # Latents near the ends of float64's range are brought to its middle; a power of two changes no digit.
+        _, exponents = np.frexp(np.abs(codes).max(axis=0))
+        variances = _variances(np.ldexp(codes, -exponents))
+        with np.errstate(over="ignore"):
+            standard_deviations = np.ldexp(np.sqrt(variances), exponents)
+    active = (standard_deviations >= prune_threshold) & (variances > 0)
     if not active.any():
-        no_votes = np.zeros((len(variances), ground_truth_data.num_factors), dtype=np.int64)
-        return {"train_accuracy": 0.0, "eval_accuracy": 0.0, "num_active_dims": 0}, no_votes
+        return no_votes
+
+    def vote(num_votes: int) -> NDArray[np.int64]:
+        votes = np.zeros((num_factors, int(active.sum())), dtype=np.int64)
+        for _ in range(num_votes):
+            factor = random_state.randint(num_factors)
+            batch: NDArray[Any] = sampler.sharing(factor, batch_size, random_state)
+            batch = np.compress(left, batch, axis=1).astype(dtype, copy=False)
+            if exponents is not None:
+                batch = np.ldexp(batch, -exponents)
+            votes[factor, np.argmin(_variances(batch)[active] / variances[active])] += 1
+            progress.update()
+        return votes
 
     with tqdm(total=num_train + num_eval, desc="factor_vae_metric", unit="vote", delay=2, leave=False) as progress:
-
-        def vote(num_points: int) -> NDArray[Any]:
-            votes = np.zeros((ground_truth_data.num_factors, len(variances)), dtype=np.int64)
-            for start in range(0, num_points, _VOTES_AT_A_TIME):
-                num = min(_VOTES_AT_A_TIME, num_points - start)
-                votes += library._generate_training_batch(
-                    ground_truth_data, representation_function, batch_size, num, random_state, variances, active
-                )
-                progress.update(num)
-            return votes
-
-        train_votes = vote(num_train)
-        eval_votes = vote(num_eval)
-    factor_of_latent = train_votes.argmax(axis=0)
-    latents = np.arange(len(variances))
-    scores = {
-        "train_accuracy": float(train_votes[factor_of_latent, latents].sum() / train_votes.sum()),
-        "eval_accuracy": float(eval_votes[factor_of_latent, latents].sum() / eval_votes.sum()),
-        "num_active_dims": len(active),
+        train_votes, eval_votes = vote(num_train), vote(num_eval)
+    factor_of_latent, latents = train_votes.argmax(axis=0), np.arange(int(active.sum()))
+    matrix = np.zeros((num_latent, num_factors))
+    matrix[np.flatnonzero(left)[active]] = train_votes.T
+    values = {
+        "train_accuracy": float(train_votes[factor_of_latent, latents].sum() / num_train),
+        "eval_accuracy": float(eval_votes[factor_of_latent, latents].sum() / num_eval),
+        "num_active_dims": num_latent,  # so in the library, unless all are pruned
     }
-    return scores, train_votes.T
+    return Result(values, matrix)
 
 
-def compute_variances(
-    ground_truth_data: GroundTruthData,
-    representation_function: RepresentationFunction,
-    num_points: int,
-    random_state: RandomState,
-) -> NDArray[Any]:
-    """disentanglement_lib's `_compute_variances`, without all observations in memory at once (10,000 may be 3 GB).
+def _variances(codes: NDArray[Any]) -> NDArray[Any]:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.var(codes, axis=0, ddof=1)
 
-    The stream is the library's, since each observation draws what is its own, one after the other.
 
-    Args:
-        ground_truth_data: what to sample from.
-        representation_function: observations to representations [N, num_latent].
-        num_points: points to sample.
-        random_state: what to sample with.
-
-    Returns:
-        The unbiased variance of each latent, float [num_latent].
-    """
-    factors = ground_truth_data.sample_factors(num_points, random_state)
-    codes = [
-        representation_function(
-            ground_truth_data.sample_observations_from_factors(
-                factors[start : start + _ENCODED_AT_A_TIME], random_state
-            )
-        )
-        for start in range(0, num_points, _ENCODED_AT_A_TIME)
-    ]
-    return np.var(np.concatenate(codes), axis=0, ddof=1)
+METRIC = Metric(
+    name="factor_vae_metric",
+    key="eval_accuracy",
+    label="FactorVAE",
+    explanation="How often a latent varied least while a factor was held. A latent predicts the factor that it "
+    "has most votes for; the score is how often that is right.",
+    compute=_compute,
+    settings={
+        "factor_vae_score.num_variance_estimate": count(10000, least=2),
+        "factor_vae_score.num_train": count(10000),
+        "factor_vae_score.num_eval": count(5000),
+        "factor_vae_score.batch_size": count(64, least=2),
+        "prune_dims.threshold": Setting(0.05, "prune_threshold"),
+    },
+    column=1,
+    tolerance=0.0,
+    library="factor_vae.compute_factor_vae",
+    gin_name="factor_vae_score",
+    aliases=("factor_vae", "factor_vae_score"),
+    missing=0.0,
+    is_count=True,
+    matrix_label="FactorVAE votes",
+)

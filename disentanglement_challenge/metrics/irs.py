@@ -1,63 +1,100 @@
-"""The interventional robustness score (Suter et al., "Robustly Disentangled Causal Mechanisms", section 4)."""
+"""The interventional robustness score (Suter et al., "Robustly Disentangled Causal Mechanisms", section 4).
+
+https://arxiv.org/abs/1811.00007
+"""
+
+from typing import Any
 
 import numpy as np
-from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
-from numpy.random import RandomState
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from disentanglement_challenge.evaluation.table import sample_codes
-from disentanglement_challenge.export.representor import RepresentationFunction
-from disentanglement_challenge.library import irs as library
-from disentanglement_challenge.library import utils
+from disentanglement_challenge.data.sampling import Points
+from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, Setting, count
+from disentanglement_challenge.metrics.mutual_information import histogram_bins
 
 _LATENTS_AT_A_TIME = 128  # between two updates of the progress bar
 
 
-def compute_irs(
-    ground_truth_data: GroundTruthData,
-    representation_function: RepresentationFunction,
-    random_state: RandomState,
-    diff_quantile: float = 0.99,
-    num_train: int = 10000,
-    batch_size: int = 16,
-    num_bins: int = 20,
-) -> tuple[dict[str, float], NDArray[np.float64]]:
-    """Scores equal to those of disentanglement_lib's `compute_irs` with the histogram discretizer.
+def _compute(points: Points, diff_quantile: float, num_bins: int) -> Result:
+    groups = [_groups(histogram_bins(column, num_bins), points.rows) for column in points.factors.T]
+    if not any(groups):
+        raise DataError("every value of every factor has one row, so that there is no group for IRS to look at")
+    latents = points.codes.shape[1]
+    # A latent's row is a matter of that latent alone, so some can be looked at at a time.
+    starts = tqdm(range(0, latents, _LATENTS_AT_A_TIME), desc="irs", unit="block", delay=2, leave=False)
+    blocks = [
+        _robustness(points.codes[:, start : start + _LATENTS_AT_A_TIME], groups, diff_quantile) for start in starts
+    ]
+    matrix, max_deviations = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    score = float(np.average(np.nanmax(matrix, axis=1), weights=max_deviations))
+    # The library calls the sum of the latents' values so.
+    with np.errstate(over="ignore"):
+        return Result({"IRS": score, "num_active_dims": float(points.codes.T.sum())}, matrix)
 
-    The defaults are the challenge's settings.
+
+def _groups(bins: NDArray[np.int64], rows: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
+    """Return the points of each bin; of rows that are no full grid, without the bins of one row.
+
+    The points of such a bin are all alike, and would count as perfectly robust.
+    """
+    groups = [np.flatnonzero(bins == value) for value in np.unique(bins)]
+    return [group for group in groups if rows is None or len(np.unique(rows[group])) > 1]
+
+
+def _robustness(
+    codes: NDArray[Any], groups: list[list[NDArray[np.int64]]], diff_quantile: float
+) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Return one minus the normalised deviation [num_latent, num_factors], and what normalises it [num_latent]."""
+    max_deviations = np.max(np.abs(codes - codes.mean(axis=0)), axis=0)
+    deviations = np.full((codes.shape[1], len(groups)), np.nan)
+    for factor, of_value in enumerate(groups):
+        if of_value:
+            total = np.zeros(codes.shape[1])
+            for group in of_value:
+                differences = np.abs(codes[group] - codes[group].mean(axis=0))
+                total += np.percentile(differences, q=diff_quantile * 100, axis=0)
+            deviations[:, factor] = total / len(of_value)
+    return 1.0 - deviations / max_deviations[:, np.newaxis], max_deviations
+
+
+METRIC = Metric(
+    name="irs",
+    key="IRS",
+    label="IRS",
+    explanation="One where a latent stays put as all other factors change while this one is held. IRS weighs each "
+    "latent's best factor by how far the latent moves at all.",
+    compute=_compute,
+    settings={
+        "irs.num_train": count(10000),
+        "irs.batch_size": count(16),
+        "irs.diff_quantile": Setting(0.99, least=0, most=1),
+        **HISTOGRAM,
+    },
+    draws=("irs.num_train",),
+    column=4,
+    bounds=(-1.0, 1.0),  # a group's deviation may exceed that of all points, twice at the most
+    tolerance=1e-6,
+    library="irs.compute_irs",
+    gin_name="irs",
+    matrix_label="Interventional robustness",
+)
+
+
+def irs(codes: ArrayLike, factors: ArrayLike, diff_quantile: float = 0.99, num_bins: int = 20) -> float:
+    """Compute the interventional robustness score of these points. Nothing is sampled: `score` samples.
+
+    Values that a single point has are left out. On rows that are no full grid this is association, not intervention.
 
     Args:
-        ground_truth_data: what to sample from.
-        representation_function: observations to representations [N, num_latent].
-        random_state: what to sample with.
+        codes: [N, num_latent], numbers.
+        factors: [N, num_factors], values of any kind that sorts.
         diff_quantile: the quantile of a latent's deviations that stands for the largest.
-        num_train: points to sample.
-        batch_size: how many are sampled at a time, on which the random stream depends.
         num_bins: the bins of a factor's histogram.
 
-    Returns:
-        IRS and num_active_dims (in the library, the sum of the varying latents' values); and one minus the normalised
-        deviation, float64 [num_latent, num_factors], nan for the latents that never vary.
+    Example:
+        >>> irs([[0, 1], [1, 1], [0, 0], [1, 0]], [["a", 5], ["b", 5], ["a", 7], ["b", 7]])
+        1.0
     """
-    mus, ys = sample_codes(ground_truth_data, representation_function, num_train, random_state, batch_size)
-    bins = utils._histogram_discretize(ys, num_bins=num_bins)
-    active = mus.var(axis=1) > 0
-    active_mus = mus[active]
-    matrix = np.full((len(mus), len(ys)), np.nan)
-    score = 0.0
-    if active_mus.any():
-        # A latent's row is a matter of that latent alone, so the library can be given some at a time.
-        starts = tqdm(range(0, len(active_mus), _LATENTS_AT_A_TIME), desc="irs", unit="block", delay=2, leave=False)
-        blocks = [
-            library.scalable_disentanglement_score(
-                bins.T, active_mus[start : start + _LATENTS_AT_A_TIME].T, diff_quantile
-            )
-            for start in starts
-        ]
-        per_latent, weights = (
-            np.concatenate([block[key] for block in blocks]) for key in ("disentanglement_scores", "max_deviations")
-        )
-        score = float(np.average(per_latent, weights=weights if weights.sum() > 0 else None))
-        matrix[active] = np.concatenate([block["IRS_matrix"] for block in blocks])
-    return {"IRS": score, "num_active_dims": float(active_mus.sum())}, matrix
+    return float(METRIC.of_arrays(codes, factors, diff_quantile=diff_quantile, num_bins=num_bins).values[METRIC.key])

@@ -21,16 +21,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
-from numpy.random import RandomState
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.compiled import compiled
-from disentanglement_challenge.errors import DataError, RepresentationError
-from disentanglement_challenge.evaluation.table import sample_codes
-from disentanglement_challenge.export.representor import RepresentationFunction
-from disentanglement_challenge.library import sap_score
+from disentanglement_challenge.data.sampling import Points
+from disentanglement_challenge.metrics.metric import Metric, Result, Setting, count
 
 # LinearSVC's: C as disentanglement_lib sets it, tol and max_iter sklearn's defaults.
 _C = 0.01
@@ -39,86 +35,69 @@ _MAX_ITERATIONS = 1000
 # A latent whose training values are all within this of 0 is left to the library. Measured at 10,000 points: for values
 # within 4e-5 a score differed by 5e-3, for those within 5e-4 an accuracy by 1.4e-3.
 _NEARLY_ZERO = 1e-3
+# And so is one whose range is below this share of its largest value: a few units in float32's last place.
+_NEARLY_CONSTANT = 1e-5
 
 
-def compute_sap(
-    ground_truth_data: GroundTruthData,
-    representation_function: RepresentationFunction,
-    random_state: RandomState,
-    num_train: int = 10000,
-    num_test: int = 5000,
-    batch_size: int = 16,
-) -> tuple[dict[str, float], NDArray[np.float64]]:
-    """disentanglement_lib's `compute_sap` with continuous_factors False; the defaults are the challenge's settings.
-
-    Args:
-        ground_truth_data: what to sample from.
-        representation_function: observations to representations [N, num_latent].
-        random_state: what to sample with.
-        num_train: points to fit on.
-        num_test: points to score on.
-        batch_size: how many are sampled at a time, on which the random stream depends.
-
-    Returns:
-        SAP_score, and the test accuracies, float64 [num_latent, num_factors].
-
-    Raises:
-        RepresentationError: there are fewer than two latents, so there is no gap.
-        DataError: a factor takes one value over the training points, so there is nothing to tell apart.
-    """
-    mus, ys = sample_codes(ground_truth_data, representation_function, num_train, random_state, batch_size)
-    mus_test, ys_test = sample_codes(ground_truth_data, representation_function, num_test, random_state, batch_size)
-    if len(mus) < 2:
-        raise RepresentationError(f"SAP is a gap between two latents, the representation has {len(mus)}")
-    accuracies = svm_accuracies(mus, ys, mus_test, ys_test)
-    runner_up, best = np.sort(accuracies, axis=0)[-2:]
-    return {"SAP_score": float(np.mean(best - runner_up))}, accuracies
+def _compute(train: Points, test: Points) -> Result:
+    accuracies = svm_accuracies(train.codes, train.factors, test.codes, test.factors)
+    matrix = accuracies
+    if len(matrix) == 1:  # the gap is to a latent that says nothing
+        silent = svm_accuracies(np.zeros_like(train.codes), train.factors, np.zeros_like(test.codes), test.factors)
+        matrix = np.concatenate([matrix, silent])
+    runner_up, best = np.sort(matrix, axis=0)[-2:]
+    return Result({"SAP_score": float(np.mean(best - runner_up))}, accuracies)
 
 
 def svm_accuracies(
-    mus: NDArray[Any], ys: NDArray[np.int64], mus_test: NDArray[Any], ys_test: NDArray[np.int64]
+    codes: NDArray[Any], factors: NDArray[np.int64], codes_test: NDArray[Any], factors_test: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """The test accuracy of a balanced linear support vector classifier of each factor from each latent alone.
+    """Return the test accuracy of a balanced linear support vector classifier of each factor from each latent alone.
 
     Args:
-        mus: training codes [num_latent, num_train], float.
-        ys: training factors [num_factors, num_train], values from 0.
-        mus_test: test codes [num_latent, num_test], float.
-        ys_test: test factors [num_factors, num_test].
+        codes: for training, float [num_train, num_latent].
+        factors: for training, values from 0, [num_train, num_factors]; each factor has two at least.
+        codes_test: float [num_test, num_latent].
+        factors_test: [num_test, num_factors].
 
     Returns:
         float64 [num_latent, num_factors].
-
-    Raises:
-        DataError: a factor takes one value in ys.
     """
-    accuracies = np.empty((len(mus), len(ys)))
-    mus, mus_test = np.ascontiguousarray(mus), np.ascontiguousarray(mus_test)
+    accuracies = np.empty((codes.shape[1], factors.shape[1]))
+    mus, mus_test = np.ascontiguousarray(codes.T), np.ascontiguousarray(codes_test.T)
     order = np.argsort(mus, axis=1).astype(np.int32)
-    factors = tqdm(zip(ys, ys_test, strict=True), desc="sap_score", total=len(ys), unit="factor", delay=2, leave=False)
-    for j, (y, y_test) in enumerate(factors):
+    pairs = zip(factors.T, factors_test.T, strict=True)
+    for j, (y, y_test) in enumerate(
+        tqdm(pairs, desc="sap_score", total=factors.shape[1], unit="factor", delay=2, leave=False)
+    ):
         values, classes = np.unique(y, return_inverse=True)
-        if len(values) < 2:
-            raise DataError(
-                f"SAP needs two values of each factor, factor {j} takes only {values[0]} in the training points"
-            )
         # A value that is only in the test points gets a class that is never predicted.
         test_classes = np.where(np.isin(y_test, values), np.searchsorted(values, y_test), -1)
         accuracies[:, j] = _accuracies(mus, order, classes, np.bincount(classes), mus_test, test_classes)
 
-    # On a latent that is constant, or nearly zero, values with the same number of points have the same problem, or
-    # nearly so, and the rounding of the library's sums decides between them: only these give its answer. Latents that
+    # On a latent that is nearly zero, or nearly constant, values with the same number of points have nearly the same
+    # problem, and the rounding of scikit-learn's sums decides between them: only these give its answer. Latents that
     # died alike are fitted once.
-    lowest, highest = mus.min(axis=1), mus.max(axis=1)
-    dead = np.flatnonzero((lowest == highest) | (np.maximum(-lowest, highest) < _NEARLY_ZERO))
+    largest = np.abs(mus).max(axis=1)
+    dead = np.flatnonzero((largest < _NEARLY_ZERO) | (np.ptp(mus, axis=1) < _NEARLY_CONSTANT * largest))
     if len(dead):
         inputs = np.column_stack([mus[dead], mus_test[dead]])
         _, first, copy_of = np.unique(inputs, axis=0, return_index=True, return_inverse=True)
-        distinct = dead[first]
-        fitted = sap_score.compute_score_matrix(
-            mus[distinct], ys, mus_test[distinct], ys_test, continuous_factors=False
-        )
-        accuracies[dead] = fitted[copy_of]
+        fitted = [_fitted(mus[latent], factors.T, mus_test[latent], factors_test.T) for latent in dead[first]]
+        accuracies[dead] = np.array(fitted)[copy_of]
+    return accuracies
+
+
+def _fitted(
+    mu: NDArray[Any], factors: NDArray[np.int64], mu_test: NDArray[Any], factors_test: NDArray[np.int64]
+) -> list[float]:
+    """Return the accuracies of one latent by scikit-learn's own classifier, as the library fits it."""
+    from sklearn.svm import LinearSVC  # a second, which only rare latents cost
+
+    accuracies = []
+    for y, y_test in zip(factors, factors_test, strict=True):
+        classifier = LinearSVC(C=_C, class_weight="balanced").fit(mu[:, np.newaxis], y)
+        accuracies.append(float(np.mean(classifier.predict(mu_test[:, np.newaxis]) == y_test)))
     return accuracies
 
 
@@ -286,3 +265,42 @@ def _trust_region_newton(problem, tolerance):  # type: ignore[no-untyped-def]
         if not (abs(actual) > 1e-12 * abs(f) or abs(predicted) > 1e-12 * abs(f)):
             break  # rounding is all that is left, or an overflow
     return w, b
+
+
+METRIC = Metric(
+    name="sap_score",
+    key="SAP_score",
+    label="SAP",
+    explanation="Test accuracy of a linear classifier of a factor from one latent. SAP is the gap between a "
+    "factor's two best latents.",
+    compute=_compute,
+    settings={
+        "sap_score.num_train": count(10000),
+        "sap_score.num_test": count(5000),
+        "sap_score.batch_size": count(16),
+        "sap_score.continuous_factors": Setting(False, parameter="", choices=(False, True), fast=(False,)),
+    },
+    draws=("sap_score.num_train", "sap_score.num_test"),
+    column=2,
+    tolerance=1e-3,
+    library="sap_score.compute_sap",
+    gin_name="sap_score",
+    aliases=("sap",),
+    matrix_label="SAP accuracy",
+)
+
+
+def sap(
+    codes: ArrayLike, factors: ArrayLike, codes_test: ArrayLike | None = None, factors_test: ArrayLike | None = None
+) -> float:
+    """Compute the SAP score of these points. Nothing is sampled: `score` samples as the challenge does.
+
+    Args:
+        codes, factors: to fit on, [N, num_latent] and [N, num_factors].
+        codes_test, factors_test: to test on; by default the same, which overestimates the accuracies.
+
+    Example:
+        >>> sap([[0, 5], [1, 2], [0, 3], [1, 9]], [[0], [1], [0], [1]])  # doctest: +SKIP
+    """
+    test = (codes, factors) if codes_test is None or factors_test is None else (codes_test, factors_test)
+    return float(METRIC.of_arrays(codes, factors, *test).values[METRIC.key])

@@ -10,11 +10,11 @@ import math
 import gin
 from torch import nn
 
+from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.models.layers import (
     ResidualBlock,
     activation_layer,
     bottom_size,
-    check_positive_integer,
     scaled,
 )
 
@@ -93,8 +93,8 @@ def residual_decoder(
     Raises:
         ConfigError: image sides, activation or sizes that cannot be.
     """
-    check_positive_integer("residual_decoder.base_channels", base_channels)
-    check_positive_integer("residual_decoder.blocks_per_stage", blocks_per_stage)
+    check_count("residual_decoder.base_channels", base_channels)
+    check_count("residual_decoder.blocks_per_stage", blocks_per_stage)
     height, breadth = bottom_size("residual_decoder", observation_shape)
     channels, units = [factor * base_channels for factor in (4, 4, 2, 1)], 16 * base_channels
     layers = nn.Sequential(

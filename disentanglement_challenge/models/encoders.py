@@ -13,11 +13,11 @@ import math
 import gin
 from torch import Tensor, nn
 
+from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.models.layers import (
     ResidualBlock,
     activation_layer,
     bottom_size,
-    check_positive_integer,
     scaled,
 )
 
@@ -111,8 +111,8 @@ def residual_encoder(
     Raises:
         ConfigError: image sides, activation or sizes that cannot be.
     """
-    check_positive_integer("residual_encoder.base_channels", base_channels)
-    check_positive_integer("residual_encoder.blocks_per_stage", blocks_per_stage)
+    check_count("residual_encoder.base_channels", base_channels)
+    check_count("residual_encoder.blocks_per_stage", blocks_per_stage)
     height, breadth = bottom_size("residual_encoder", observation_shape)
     hidden, channels = nn.Sequential(), observation_shape[0]
     for factor in (1, 2, 4, 4):

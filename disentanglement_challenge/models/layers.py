@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from disentanglement_challenge.checks import check_choice, check_number
 from disentanglement_challenge.errors import ConfigError
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -22,9 +23,7 @@ def activation_layer(name: str) -> nn.Module:
     Raises:
         ConfigError: another name.
     """
-    if name not in ACTIVATIONS:
-        raise ConfigError(f"activation is {name!r}; it is one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
+    return ACTIVATIONS[check_choice("activation", name, ACTIVATIONS)]()
 
 
 def scaled(count: int, width: float) -> int:
@@ -33,18 +32,10 @@ def scaled(count: int, width: float) -> int:
     Raises:
         ConfigError: a width that is not a positive number, or that leaves no unit.
     """
-    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < float("inf"):
-        raise ConfigError(f"width is {width!r}; it is a positive number, 1 for disentanglement_lib's sizes")
-    units = round(count * width)
+    units = round(count * check_number("width", width, above=0))
     if units < 1:
         raise ConfigError(f"width {width} leaves nothing of a layer of {count} units")
     return units
-
-
-def check_positive_integer(name: str, value: object) -> None:
-    """Raises ConfigError, with this name in it, for anything but an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name} is {value!r}; it is a positive integer")
 
 
 def bottom_size(architecture: str, observation_shape: tuple[int, int, int]) -> tuple[int, int]:

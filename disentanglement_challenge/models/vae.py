@@ -7,9 +7,9 @@ import gin
 import torch
 from torch import Tensor, nn
 
+from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.errors import ConfigError, lines_of
 from disentanglement_challenge.models.initialisation import initialise
-from disentanglement_challenge.models.layers import check_positive_integer
 
 ObservationShape = tuple[int, int, int]
 
@@ -76,7 +76,7 @@ def make_gaussian_encoder(
     Raises:
         ConfigError: a num_latent that is no positive integer, or what encoder_fn raises.
     """
-    check_positive_integer("encoder.num_latent", num_latent)
+    check_count("encoder.num_latent", num_latent)
     return encoder_fn(observation_shape, num_latent)
 
 
@@ -126,7 +126,7 @@ def make_vae(observation_shape: ObservationShape, generator: torch.Generator) ->
     if len(observation_shape) != 3:
         raise ConfigError(f"observation_shape is {observation_shape!r}; it is (channels, height, width)")
     for size in observation_shape:
-        check_positive_integer(f"a side of observation_shape {tuple(observation_shape)}", size)
+        check_count(f"a side of observation_shape {tuple(observation_shape)}", size)
     encoder = make_gaussian_encoder(observation_shape)
     # num_latent belongs to gin's `encoder` alone, so the decoder's is read off the codes, as in disentanglement_lib.
     with _tried("encoder.encoder_fn", encoder):

@@ -7,7 +7,7 @@ from disentanglement_challenge.objectives.bottleneck_vae import BottleneckVAE
 from disentanglement_challenge.objectives.dip_vae import DIPVAE
 from disentanglement_challenge.objectives.factor_vae import FactorVAE
 from disentanglement_challenge.objectives.kl import gaussian_kl, gaussian_kl_per_latent
-from disentanglement_challenge.objectives.objective import Codes, Losses, Objective
+from disentanglement_challenge.objectives.objective import Codes, Objective, Regularization
 from disentanglement_challenge.objectives.reconstruction import make_reconstruction_loss, to_intensities
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "BottleneckVAE",
     "Codes",
     "FactorVAE",
-    "Losses",
     "Objective",
+    "Regularization",
     "gaussian_kl",
     "gaussian_kl_per_latent",
     "make_reconstruction_loss",

@@ -4,7 +4,8 @@ import gin
 import torch
 from torch import Tensor
 
-from disentanglement_challenge.objectives.objective import Codes, Objective, non_negative, positive
+from disentanglement_challenge.checks import check_number
+from disentanglement_challenge.objectives.objective import Codes, Objective
 
 
 @gin.configurable("annealed_vae")
@@ -17,9 +18,9 @@ class AnnealedVAE(Objective):
     def __init__(
         self, gamma: float = gin.REQUIRED, c_max: float = gin.REQUIRED, iteration_threshold: int = gin.REQUIRED
     ):
-        self.gamma = non_negative("annealed_vae.gamma", gamma)
-        self.c_max = non_negative("annealed_vae.c_max", c_max)
-        self.iteration_threshold = positive("annealed_vae.iteration_threshold", iteration_threshold)
+        self.gamma = check_number("annealed_vae.gamma", gamma, minimum=0)
+        self.c_max = check_number("annealed_vae.c_max", c_max, minimum=0)
+        self.iteration_threshold = check_number("annealed_vae.iteration_threshold", iteration_threshold, above=0)
 
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Objective.regularizer`; logs the capacity."""

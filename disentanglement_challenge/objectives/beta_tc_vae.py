@@ -6,7 +6,8 @@ import gin
 import torch
 from torch import Tensor
 
-from disentanglement_challenge.objectives.objective import Codes, Objective, non_negative
+from disentanglement_challenge.checks import check_number
+from disentanglement_challenge.objectives.objective import Codes, Objective
 
 
 @gin.configurable("beta_tc_vae")
@@ -17,7 +18,7 @@ class BetaTCVAE(Objective):
     """
 
     def __init__(self, beta: float = gin.REQUIRED):
-        self.beta = non_negative("beta_tc_vae.beta", beta)
+        self.beta = check_number("beta_tc_vae.beta", beta, minimum=0)
 
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Objective.regularizer`; logs the total correlation."""

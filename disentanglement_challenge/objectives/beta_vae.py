@@ -3,7 +3,8 @@
 import gin
 from torch import Tensor
 
-from disentanglement_challenge.objectives.objective import Codes, Objective, non_negative
+from disentanglement_challenge.checks import check_number
+from disentanglement_challenge.objectives.objective import Codes, Objective
 
 
 @gin.configurable("vae")
@@ -15,7 +16,7 @@ class BetaVAE(Objective):
     """
 
     def __init__(self, beta: float = gin.REQUIRED):
-        self.beta = non_negative("vae.beta", beta)
+        self.beta = check_number("vae.beta", beta, minimum=0)
 
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Objective.regularizer`."""

@@ -3,7 +3,8 @@
 import gin
 from torch import Tensor
 
-from disentanglement_challenge.objectives.objective import Codes, Objective, non_negative
+from disentanglement_challenge.checks import check_number
+from disentanglement_challenge.objectives.objective import Codes, Objective
 
 
 @gin.configurable("bottleneck_vae")
@@ -11,8 +12,8 @@ class BottleneckVAE(Objective):
     """gamma * |KL - target|: the challenge starter kit's example, an AnnealedVAE whose capacity never moves."""
 
     def __init__(self, gamma: float = gin.REQUIRED, target: float = gin.REQUIRED):
-        self.gamma = non_negative("bottleneck_vae.gamma", gamma)
-        self.target = non_negative("bottleneck_vae.target", target)
+        self.gamma = check_number("bottleneck_vae.gamma", gamma, minimum=0)
+        self.target = check_number("bottleneck_vae.target", target, minimum=0)
 
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Objective.regularizer`."""

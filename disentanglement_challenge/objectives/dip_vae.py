@@ -4,8 +4,8 @@ import gin
 import torch
 from torch import Tensor
 
-from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.objectives.objective import Codes, Objective, non_negative
+from disentanglement_challenge.checks import check_choice, check_number
+from disentanglement_challenge.objectives.objective import Codes, Objective
 
 
 @gin.configurable("dip_vae")
@@ -18,11 +18,9 @@ class DIPVAE(Objective):
     """
 
     def __init__(self, lambda_od: float = gin.REQUIRED, lambda_d_factor: float = gin.REQUIRED, dip_type: str = "i"):
-        self.lambda_od = non_negative("dip_vae.lambda_od", lambda_od)
-        self.lambda_d = non_negative("dip_vae.lambda_d_factor", lambda_d_factor) * lambda_od
-        if dip_type not in ("i", "ii"):
-            raise ConfigError(f"dip_vae.dip_type is {dip_type!r}; it is 'i' or 'ii'")
-        self.dip_type = dip_type
+        self.lambda_od = check_number("dip_vae.lambda_od", lambda_od, minimum=0)
+        self.lambda_d = check_number("dip_vae.lambda_d_factor", lambda_d_factor, minimum=0) * lambda_od
+        self.dip_type = check_choice("dip_vae.dip_type", dip_type, ("i", "ii"))
 
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Objective.regularizer`; logs the penalties without their weights."""

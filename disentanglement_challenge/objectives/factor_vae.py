@@ -4,9 +4,9 @@ import gin
 import torch
 from torch import Tensor, nn
 
-from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.checks import check_number, check_switch
 from disentanglement_challenge.models import initialise, make_discriminator
-from disentanglement_challenge.objectives.objective import Codes, Losses, Objective, non_negative
+from disentanglement_challenge.objectives.objective import Codes, Objective, Regularization
 
 
 @gin.configurable("factor_vae")
@@ -19,10 +19,8 @@ class FactorVAE(Objective):
     """
 
     def __init__(self, gamma: float = gin.REQUIRED, second_batch: bool = False):
-        self.gamma = non_negative("factor_vae.gamma", gamma)
-        if not isinstance(second_batch, bool):
-            raise ConfigError(f"factor_vae.second_batch is {second_batch!r}; it is True or False")
-        self.num_batches = 2 if second_batch else 1
+        self.gamma = check_number("factor_vae.gamma", gamma, minimum=0)
+        self.num_batches = 2 if check_switch("factor_vae.second_batch", second_batch) else 1
 
     def make_second_player(self, num_latent: int, generator: torch.Generator) -> nn.Module:
         """The discriminator that gin's `discriminator` bindings ask for: codes [N, num_latent] -> logits [N, 2]."""
@@ -32,7 +30,7 @@ class FactorVAE(Objective):
 
     def __call__(
         self, codes: Codes, second_player: nn.Module | None = None, generator: torch.Generator | None = None
-    ) -> Losses:
+    ) -> Regularization:
         """See `Objective.__call__`; logs the total correlation."""
         assert second_player is not None, "FactorVAE needs the second player that make_second_player makes"
         z_to_permute = codes.z_sampled.detach() if codes.z_independent is None else codes.z_independent
@@ -41,7 +39,7 @@ class FactorVAE(Objective):
         logits, logits_permuted = second_player(torch.cat([codes.z_sampled, z_permuted])).chunk(2)
         tc = (logits[:, 0] - logits[:, 1]).mean()
         real, permuted = clipped_log_probabilities(logits)[:, 0], clipped_log_probabilities(logits_permuted)[:, 1]
-        return Losses(
+        return Regularization(
             regularizer=codes.kl_loss + self.gamma * tc,
             terms={"total_correlation": tc},
             second_player_loss=-0.5 * (real.mean() + permuted.mean()),

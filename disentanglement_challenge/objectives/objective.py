@@ -5,13 +5,10 @@ regularizer. To add one: a file with a class that is registered with gin, checks
 and overrides `regularizer`; then the class in this package's `__init__`. The loop adds, updates and logs.
 """
 
-import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-
-from disentanglement_challenge.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -36,12 +33,12 @@ class Codes:
 
 
 @dataclass(frozen=True)
-class Losses:
+class Regularization:
     """What an objective makes of the codes.
 
     Attributes:
         regularizer: scalar; with the reconstruction loss, what encoder and decoder minimise.
-        terms: named scalars worth logging beside the losses.
+        terms: named scalars worth logging beside it.
         second_player_loss: scalar that the second player minimises, over its own parameters; None where there is none.
     """
 
@@ -69,8 +66,8 @@ class Objective:
 
     def __call__(
         self, codes: Codes, second_player: nn.Module | None = None, generator: torch.Generator | None = None
-    ) -> Losses:
-        """All losses from one forward pass. Only an objective with a second player overrides this.
+    ) -> Regularization:
+        """The regularizer and the second player's loss. Only an objective with a second player overrides this.
 
         Both losses are taken at the same parameters, before either player moves, and share a graph: call `backward` on
         each with `inputs=` the parameters of its own player.
@@ -81,26 +78,4 @@ class Objective:
             generator: the stream of whatever the objective draws, on the codes' device.
         """
         regularizer, terms = self.regularizer(codes)
-        return Losses(regularizer, terms)
-
-
-def non_negative(name: str, value: float) -> float:
-    """The value, if it is a finite number of at least 0.
-
-    Raises:
-        ConfigError: otherwise, with this name in it.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ConfigError(f"{name} is {value!r}; it is a number of at least 0")
-    return value
-
-
-def positive(name: str, value: float) -> float:
-    """The value, if it is a finite number above 0.
-
-    Raises:
-        ConfigError: otherwise, with this name in it.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigError(f"{name} is {value!r}; it is a number above 0")
-    return value
+        return Regularization(regularizer, terms)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.checks import check_choice
 
 ACTIVATIONS = ("logits", "tanh")
 
@@ -42,9 +42,7 @@ def make_reconstruction_loss(
     Raises:
         ConfigError: another activation.
     """
-    if activation not in ACTIVATIONS:
-        raise ConfigError(f"reconstruction_loss.activation is {activation!r}; it is one of {', '.join(ACTIVATIONS)}")
-    return loss_fn(activation)
+    return loss_fn(check_choice("reconstruction_loss.activation", activation, ACTIVATIONS))
 
 
 @gin.configurable("bernoulli_loss", denylist=["activation"])

@@ -1,13 +1,16 @@
 """A page to look at: of one experiment everything that it left, of several how they compare.
 
     python -m disentanglement_challenge.pages EXPERIMENT              # writes EXPERIMENT/page.html
-    python -m disentanglement_challenge.pages EXPERIMENT EXPERIMENT   # writes comparison.html beside them
+    python -m disentanglement_challenge.pages EXPERIMENT EXPERIMENT   # writes comparison_NAMES.html beside them
 
 An EXPERIMENT is a folder, or a name below $AICROWD_OUTPUT_PATH. What a sweep left, its folder or its results.json,
 stands for all of its runs. A page holds all that it shows, and opens without a network.
 """
 
 import argparse
+import os
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from disentanglement_challenge.cli import run_script
@@ -17,6 +20,17 @@ from disentanglement_challenge.pages.experiment_page import write_page
 from disentanglement_challenge.pages.record import find_experiment
 from disentanglement_challenge.pages.templates import encodable
 
+# Characters; of four bytes each they still fit a file's name, which Linux limits to 255 bytes.
+_LONGEST_NAME = 50
+
+
+def comparison_name(paths: Sequence[Path]) -> str:
+    """The file of a comparison, named after what it compares, so that another comparison does not replace it."""
+    names = "_".join(path.stem for path in paths)
+    if len(names) > _LONGEST_NAME:
+        names = f"{names[:_LONGEST_NAME]}_{sha256(os.fsencode(names)).hexdigest()[:8]}"
+    return f"comparison_{names}.html"
+
 
 def main(flags: argparse.Namespace) -> None:
     paths = [find_experiment(name) for name in flags.experiments]
@@ -25,8 +39,8 @@ def main(flags: argparse.Namespace) -> None:
         written = write_page(Experiment(paths[0]), flags.output)
     else:
         is_sweep = len(paths) == 1 and paths[0].is_dir()
-        folder = paths[0] if is_sweep else paths[0].parent
-        written = write_comparison(runs, flags.output or folder / "comparison.html")
+        path = paths[0] / "comparison.html" if is_sweep else paths[0].parent / comparison_name(paths)
+        written = write_comparison(runs, flags.output or path)
     print(encodable(str(written)))
 
 

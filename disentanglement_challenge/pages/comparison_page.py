@@ -14,6 +14,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.evaluation.scores import unofficial_note, written
 from disentanglement_challenge.files import read_json, write_text
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.experiment_page import duration
@@ -154,7 +155,7 @@ def group(runs: Sequence[Run]) -> list[Group]:
             source = os.path.relpath(one.runs[0].source.resolve(), os.path.commonpath(sources))
             one.label = f"{one.label} ({source})"
     ranked = [one for one in groups if all(one.statistics())]
-    if len(ranked) > 1:
+    if len(ranked) > 1 and not unequal_settings(groups):
         means = np.array([[statistic[0] for statistic in one.statistics() if statistic] for one in ranked])
         for one, rank in zip(ranked, average_ranks(means), strict=True):
             one.rank = float(rank)
@@ -169,6 +170,13 @@ def differences(groups: Sequence[Group]) -> dict[str, list[str | None]]:
     return {name: column for name, column in values.items() if len(set(column)) > 1}
 
 
+def unequal_settings(groups: Sequence[Group]) -> list[str]:
+    """Return the settings of metrics that were not the same for all groups, whose scores can then not be ranked."""
+    settings = [one.runs[0].settings for one in groups if np.isfinite(one.scores).any()]
+    names = sorted({name for one in settings for name in one} - {"evaluation.engine"})
+    return [name for name in names if len({one.get(name) for one in settings}) > 1]
+
+
 def comparison_page(runs: Sequence[Run], folder: Path) -> str:
     """The page as HTML; its links are relative to the folder that it will lie in."""
     groups = group(runs)
@@ -180,6 +188,8 @@ def comparison_page(runs: Sequence[Run], folder: Path) -> str:
         groups=groups,
         differing=differences(groups),
         best_rank=min(ranks, default=None),
+        unequal=unequal_settings(groups),
+        unofficial={note: None for run in runs if (note := _unofficial(run))},
         runs=[_row(run, folder) for run in runs],
         labels=[LABELS[metric] for metric in METRICS],
         datasets=datasets,
@@ -187,6 +197,11 @@ def comparison_page(runs: Sequence[Run], folder: Path) -> str:
         plots=[_plot(groups, index, metric) for index, metric in enumerate(METRICS)],
         missing=[f"{run.name} has no scores." for run in runs if not np.isfinite(run.scores).any()],
     )
+
+
+def _unofficial(run: Run) -> str:
+    settings = {name: value for name, value in run.settings.items() if name != "evaluation.engine"}
+    return unofficial_note(settings) if settings else ""
 
 
 def _plot(groups: Sequence[Group], index: int, metric: str) -> Markup:
@@ -246,6 +261,7 @@ def _recorded_run(record: Any, path: Path, source: Path) -> Run:
             bindings=config_bindings(record["config"]),
             dataset=str(record["dataset"]),
             source=source,
+            settings=written(record.get("unofficial_settings", {})),
             steps=int(record["training_steps"]),
             num_latent=int(record["num_latent"]),
             seconds=float(record["losses"]["seconds"]) if "seconds" in record["losses"] else None,

@@ -9,8 +9,10 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from disentanglement_challenge.evaluation.scores import Scores, unofficial_note, written
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import write_text
+from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.figures import latent_activity, loss_curve, svg
 from disentanglement_challenge.pages.pictures import Picture, cell_style, overview, picture
 from disentanglement_challenge.pages.record import Curve, Record, read_record
@@ -21,34 +23,6 @@ from disentanglement_challenge.training.pictures import Pictures, tiled
 
 # Rows of a heat map; what lies beyond is in its overview.
 SHOWN_LATENTS = 20
-
-_MATRICES = {
-    "mig": (
-        "Mutual information",
-        "In nats, between a latent's histogram and a factor. MIG is the gap between a factor's two best latents, "
-        "divided by the factor's entropy.",
-    ),
-    "dci": (
-        "DCI importance",
-        "How much gradient boosted trees that predict a factor rely on a latent. Disentanglement is high where each "
-        "latent matters to one factor alone.",
-    ),
-    "sap_score": (
-        "SAP scores",
-        "Test accuracy of a linear classifier of a factor from one latent. SAP is the gap between a factor's two best "
-        "latents.",
-    ),
-    "irs": (
-        "Interventional robustness",
-        "One where a latent stays put as all other factors change while this one is held. IRS weighs each latent's "
-        "best factor by how far the latent moves at all.",
-    ),
-    "factor_vae_metric": (
-        "FactorVAE votes",
-        "How often a latent varied least while a factor was held. A latent predicts the factor that it has most votes "
-        "for; the score is how often that is right.",
-    ),
-}
 
 
 def write_page(experiment: Experiment, path: Path | None = None) -> Path:
@@ -64,22 +38,51 @@ def write_page(experiment: Experiment, path: Path | None = None) -> Path:
     return path
 
 
-def experiment_page(record: Record) -> str:
+def write_score_page(scores: Scores, name: str, path: Path) -> Path:
+    """Draw the page of scores that belong to no experiment, write it to `path`, and return that.
+
+    Raises:
+        OutputError: the page cannot be written.
+    """
+    content = scores.to_dict()
+    record = Record(
+        path=Path(name),
+        scores={key: np.nan if value is None else value for key, value in scores.items() if key in METRICS},
+        metrics=content["metrics"],
+        unofficial=written(scores.unofficial),
+        notes=scores.notes,
+        evaluation={
+            "ground_truth_data": scores.data,
+            "engine": scores.engine,
+            "seconds": {"encoding": scores.encoding_seconds, **{key: s.seconds for key, s in scores.by_metric.items()}},
+        },
+        matrices=scores.matrices,
+        dataset=scores.data["name"],
+    )
+    write_text(path, experiment_page(record, kind="Scores"))
+    return path
+
+
+def experiment_page(record: Record, kind: str = "Experiment") -> str:
     """The page as HTML with everything in it."""
-    if record.events is not None and not record.curves:
-        reason = "There are no loss curves: the TensorBoard events of training are damaged, or empty."
+    if record.log is not None and not record.curves:
+        reason = "There are no loss curves: training was stopped before it logged any losses."
         record = replace(record, missing=(*record.missing, reason))
     return render(
         "experiment.html.jinja",
         record=record,
         title=record.name,
+        kind=kind,
         facts=_facts(record),
         scores=_scores(record),
         published_notes=published_notes(),
+        more=_more(record),
+        unofficial=unofficial_note(record.unofficial) if record.unofficial else "",
+        notes=record.notes,
         note=record.evaluation.get("ground_truth_data", {}).get("note", ""),
         pictures=_pictures(record.pictures) if record.pictures is not None else None,
         traversals=_traversals(record, record.pictures) if record.pictures is not None else [],
-        matrices=[_heat_map(record, metric) for metric in _MATRICES if metric in record.matrices],
+        matrices=[_heat_map(record, metric) for metric in record.matrices],
         holders=_holders(record),
         activity=_activity(record),
         curves=[_curve(index, *curve) for index, curve in enumerate(record.curves.items())],
@@ -128,10 +131,22 @@ def _scores(record: Record) -> list[dict[str, Any]]:
             "label": LABELS[metric],
             "value": value,
             "standing": standing(metric, value) if np.isfinite(value) else None,
+            "reason": record.metrics.get(metric, {}).get("reason", ""),
             "seconds": seconds.get(metric),
         }
         for metric, value in (record.scores or {}).items()
     ]
+
+
+def _more(record: Record) -> list[dict[str, Any]]:
+    """Scores beside the challenge's five, and what else belongs to one of them."""
+    rows = []
+    for name, metric in record.metrics.items():
+        if name not in (record.scores or {}) and name != "activity":
+            rows.append({key: metric.get(key) for key in ("label", "value", "reason", "explanation")})
+        for label, value in metric.get("beside", {}).items():
+            rows.append({"label": label, "value": value, "reason": "", "explanation": ""})
+    return rows
 
 
 def _pictures(pictures: Pictures) -> dict[str, Picture]:
@@ -181,10 +196,11 @@ def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 def _heat_map(record: Record, metric: str) -> dict[str, Any]:
     matrix, order = record.matrices[metric], record.order
     assert order is not None
-    title, explanation = _MATRICES[metric]
+    described = record.metrics.get(metric, {})
+    title, explanation = described.get("matrix_label") or metric, described.get("explanation", "")
     finite = matrix[np.isfinite(matrix)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    digits = 0 if metric == "factor_vae_metric" else 2
+    digits = 0 if described.get("is_count") else 2
     best = _best_latents(matrix)
     # A factor's best latent is shown wherever it stands.
     first = order[:SHOWN_LATENTS]
@@ -238,17 +254,14 @@ def _holders(record: Record) -> list[dict[str, Any]]:
     table = []
     for factor, name in enumerate(record.factor_names):
         cells = []
-        for metric in _MATRICES:
-            if metric in record.matrices:
-                matrix = record.matrices[metric]
-                latent = _best_latents(matrix)[factor]
-                column = np.sort(matrix[np.isfinite(matrix[:, factor]), factor])
-                second = column[-2] if len(column) > 1 else None
-                cells.append(
-                    {"latent": latent, "value": column[-1], "second": second, "is_count": metric == "factor_vae_metric"}
-                    if latent >= 0
-                    else None
-                )
+        for metric, matrix in record.matrices.items():
+            latent = _best_latents(matrix)[factor]
+            column = np.sort(matrix[np.isfinite(matrix[:, factor]), factor])
+            second = column[-2] if len(column) > 1 else None
+            is_count = record.metrics.get(metric, {}).get("is_count", False)
+            cells.append(
+                {"latent": latent, "value": column[-1], "second": second, "is_count": is_count} if latent >= 0 else None
+            )
         table.append({"factor": name, "cells": cells})
     return table if record.matrices else []
 

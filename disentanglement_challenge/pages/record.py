@@ -1,6 +1,5 @@
 """What the stages left on disk of one experiment: what is missing is named, what is damaged an error."""
 
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,17 +13,17 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.evaluation.scores import written
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import read_arrays, read_json
-from disentanglement_challenge.metrics import METRICS
+from disentanglement_challenge.metrics import METRICS, RECORDS
+from disentanglement_challenge.training.log_lines import read_log
 from disentanglement_challenge.training.pictures import Pictures, read_pictures
 
 # Burda et al., "Importance Weighted Autoencoders", section 5.3.
 ACTIVE_ABOVE = 0.01
 
 _EVALUATION_CONFIG = Path("results") / "gin" / "evaluation.gin"
-# What a metric's own configuration says of the metric and the data, and not of how it was computed.
-_NO_SETTINGS = ("dataset.name", "evaluation.name", "evaluation.evaluation_fn")
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Steps and the values after them."""
@@ -36,14 +35,17 @@ class Record:
 
     Attributes:
         path: the experiment's folder.
-        scores: the five by metric.
+        scores: the five by metric; NaN for one that is missing.
+        metrics: what is on record of each metric that was computed: label, explanation, value, reason, and so on.
+        unofficial: the settings that were not the official ones, by gin name.
+        notes: what a reader of the scores must know.
         evaluation: what metrics/provenance.json holds.
-        settings: of the metrics, the engine among them, by their gin names.
+        settings: of the metrics, those that are not official and the engine, by their gin names.
         matrices: latent by factor, float64 [num_latent, num_factors], by metric.
         variance: of each latent's mean over images, float64 [num_latent].
         threshold: that an active latent's variance exceeds.
         pictures: of the trained VAE.
-        events: the folder of TensorBoard's events.
+        log: the file of training's losses.
         config: the operative gin configuration of training, as text.
         losses: the final ones, with step, seconds and steps_per_second.
         training: what train/provenance.json holds.
@@ -52,13 +54,16 @@ class Record:
 
     path: Path
     scores: dict[str, float] | None = None
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unofficial: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     matrices: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     variance: NDArray[np.float64] | None = None
     threshold: float = ACTIVE_ABOVE
     pictures: Pictures | None = None
-    events: Path | None = None
+    log: Path | None = None
     config: str = ""
     losses: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -73,8 +78,8 @@ class Record:
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
-        """The losses by name; reading them takes seconds."""
-        return {} if self.events is None else read_curves(self.events)
+        """The losses by name."""
+        return {} if self.log is None else read_curves(self.log)
 
     @property
     def bindings(self) -> dict[str, str]:
@@ -201,10 +206,10 @@ def _read_training(experiment: Experiment, content: dict[str, Any], missing: lis
     if not content["config"]:
         missing.append(f"The gin configuration of training ({config.name}) is not there.")
     content["dataset"] = config_bindings(content["config"]).get("dataset.name", "").strip("'\"")
-    if any(experiment.train.glob("events*")):
-        content["events"] = experiment.train
+    if experiment.log.exists():
+        content["log"] = experiment.log
     else:
-        missing.append("There are no loss curves: training has left no TensorBoard events.")
+        missing.append(f"There are no loss curves: training has left no {experiment.log.name}.")
     if experiment.losses.exists():
         content["losses"] = _numbers(experiment.losses)
     else:
@@ -226,35 +231,32 @@ def _read_training(experiment: Experiment, content: dict[str, Any], missing: lis
 
 
 def _read_evaluation(experiment: Experiment, content: dict[str, Any], missing: list[str]) -> None:
-    if not experiment.scores.exists():
+    if experiment.scores.exists():
+        scores = _numbers(experiment.scores, or_none=True)
+        if set(scores) != set(METRICS):
+            raise DataError(f"{experiment.scores} is damaged: it holds {', '.join(scores)}, not {', '.join(METRICS)}")
+        content["scores"] = {metric: np.nan if scores[metric] is None else scores[metric] for metric in METRICS}
+    else:
         missing.append("There are no scores yet: run.py --evaluate_only computes them.")
-        return
-    scores = _numbers(experiment.scores)
-    if set(scores) != set(METRICS):
-        raise DataError(f"{experiment.scores} is damaged: it holds {', '.join(scores)}, not {', '.join(METRICS)}")
-    content["scores"] = {metric: scores[metric] for metric in METRICS}
-    content["settings"] = {
-        name: value
-        for metric in METRICS
-        for name, value in config_bindings(_text(experiment.metrics / metric / _EVALUATION_CONFIG)).items()
-        if name not in _NO_SETTINGS
-    }
+        if not experiment.metrics_provenance.exists():
+            return
     if experiment.metrics_provenance.exists():
         content["evaluation"] = _provenance(experiment.metrics_provenance)
         content["dataset"] = content["evaluation"].get("ground_truth_data", {}).get("name") or content["dataset"]
     else:
         missing.append("Data set, machine and versions of the scores (metrics/provenance.json) are not recorded.")
+    _read_metrics(experiment, content)
     if experiment.matrices.exists():
         content["matrices"] = read_arrays(experiment.matrices)
         for metric, matrix in content["matrices"].items():
-            if metric not in METRICS or matrix.ndim != 2 or matrix.dtype != np.float64 or not matrix.shape[1]:
+            if matrix.ndim != 2 or matrix.dtype != np.float64 or not matrix.shape[1]:
                 raise DataError(f"{experiment.matrices} is damaged: {metric!r} is no matrix of float64")
         if len({matrix.shape[1] for matrix in content["matrices"].values()}) > 1:
             raise DataError(f"{experiment.matrices} is damaged: its matrices are of several numbers of factors")
     if not content.get("matrices"):
         engine = content.get("evaluation", {}).get("engine")
         reason = "disentanglement_lib's own code keeps them to itself" if engine == "library" else "they were not kept"
-        missing.append(f"The matrices behind the scores are not there: {reason}. The exact engine writes them.")
+        missing.append(f"The matrices behind the scores are not there: {reason}. The fast engine writes them.")
     activity = experiment.metrics / "activity" / "results" / "aggregate" / "evaluation.json"
     if activity.exists():
         results = _mapping(activity)
@@ -263,6 +265,40 @@ def _read_evaluation(experiment: Experiment, content: dict[str, Any], missing: l
             content["threshold"] = float(results.get("evaluation_config.activity.threshold", ACTIVE_ABOVE))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{activity} is damaged: it holds no variance of each latent") from error
+
+
+def _read_metrics(experiment: Experiment, content: dict[str, Any]) -> None:
+    """Read what is on record of each metric; of scores from before there was a record, what the metric says itself."""
+    evaluation = content.get("evaluation", {})
+    recorded = evaluation.get("metrics")
+    if recorded is None:
+        recorded = {
+            name: {"label": metric.label, "explanation": metric.explanation, "matrix_label": metric.matrix_label,
+                   "is_count": metric.is_count}
+            for name, metric in METRICS.items()
+        }  # fmt: skip
+    settings = evaluation.get("unofficial_settings")
+    if settings is None:
+        settings = _unofficial_bindings(experiment)
+    elif isinstance(settings, Mapping):
+        settings = written(settings)
+    if not isinstance(recorded, Mapping) or not isinstance(settings, Mapping):
+        raise DataError(f"{experiment.metrics_provenance} is damaged: its metrics are not names and values")
+    content["metrics"] = {str(name): dict(metric) for name, metric in recorded.items() if isinstance(metric, Mapping)}
+    content["unofficial"] = dict(settings)
+    engine = str(evaluation.get("engine", "fast")).replace("exact", "fast")  # as it was called once
+    content["settings"] = {**settings, "evaluation.engine": repr(engine)}
+    content["notes"] = [str(note) for note in evaluation.get("notes", [])]
+
+
+def _unofficial_bindings(experiment: Experiment) -> dict[str, str]:
+    """Read from each metric's own configuration which settings were not the official ones."""
+    official = {"evaluation.random_seed": "0"}
+    found: dict[str, str] = {}
+    for name, metric in RECORDS.items():
+        official |= written(metric.official())
+        found |= config_bindings(_text(experiment.metrics / name / _EVALUATION_CONFIG))
+    return {name: value for name, value in found.items() if name in official and value != official[name]}
 
 
 def config_bindings(text: str) -> dict[str, str]:
@@ -280,21 +316,14 @@ def config_bindings(text: str) -> dict[str, str]:
     return bindings
 
 
-def read_curves(folder: Path) -> dict[str, Curve]:
-    """The scalars of the event files in a folder by name, without what a resumed run has taken back."""
-    # tensorboard reads with TensorFlow, which `library` imports without its noise; both take seconds.
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    from disentanglement_challenge import library  # noqa: F401
-
-    everything = {"scalars": 0, "images": 1}
-    # It warns of steps that were taken back, which is what is asked of it here.
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    events = EventAccumulator(os.fspath(folder), size_guidance=everything).Reload()
-    curves = {name: events.Scalars(name) for name in events.Tags()["scalars"]}
+def read_curves(log: Path) -> dict[str, Curve]:
+    """The losses by name, as training logged them. Raises DataError where the file is damaged."""
+    entries = read_log(log)
+    names = [name for name in dict.fromkeys(name for entry in entries for name in entry) if name != "step"]
+    logged = {name: [(entry["step"], entry[name]) for entry in entries if name in entry] for name in names}
     return {
-        name: (np.array([event.step for event in curve]), np.array([event.value for event in curve]))
-        for name, curve in curves.items()
+        name: (np.array([step for step, _ in curve]), np.array([value for _, value in curve]))
+        for name, curve in logged.items()
     }
 
 
@@ -326,9 +355,11 @@ def _provenance(path: Path) -> dict[str, Any]:
     return content
 
 
-def _numbers(path: Path) -> dict[str, float]:
+def _numbers(path: Path, or_none: bool = False) -> dict[str, Any]:
     content = _mapping(path)
     for name, value in content.items():
+        if value is None and or_none:
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise DataError(f"{path} is damaged: {name} is {value!r}, which is no number")
     return content

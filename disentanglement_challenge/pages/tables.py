@@ -26,7 +26,7 @@ from disentanglement_challenge.files import replacing
 from disentanglement_challenge.metrics import METRICS
 
 PUBLISHED = Path(__file__).with_name("published_tables.json")
-LABELS = {"factor_vae_metric": "FactorVAE", "sap_score": "SAP", "dci": "DCI", "irs": "IRS", "mig": "MIG"}
+LABELS = {name: metric.label for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)

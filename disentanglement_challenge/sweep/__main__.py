@@ -16,8 +16,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.cli import run_script
-from disentanglement_challenge.config import check_count
 from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.pages.tables import read_results, table_of
 from disentanglement_challenge.sweep.cluster import Finished, Sweep, cluster

@@ -16,7 +16,7 @@ from disentanglement_challenge.evaluation.harness import check_settings, evaluat
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.tables import natural_order
-from disentanglement_challenge.training.loop import train_and_export
+from disentanglement_challenge.training.run import train_and_export
 
 # What is counted in training steps, and so divided with them.
 STEP_PARAMETERS = ("model.training_steps", "annealed_vae.iteration_threshold")
@@ -141,8 +141,9 @@ def carry_out(run: Run, folder: Path) -> Record:
         "seed": run.seed,
         "training_steps": steps,
         "num_latent": num_latent,
-        "dataset": scores.ground_truth_data.name,
-        "scores": {metric: scores.by_metric[metric].value for metric in METRICS},
+        "dataset": scores.data["name"],
+        "scores": {metric: scores[metric] for metric in METRICS},
+        "unofficial_settings": scores.unofficial,
         "losses": json.loads((experiment.train / "losses.json").read_text()),
         "seconds": time.monotonic() - started,
         "config": run.config,

@@ -9,10 +9,11 @@ import gin
 import torch
 from torch import Tensor
 
+from disentanglement_challenge.checks import check_choice, check_switch
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.objectives import Losses, Objective
+from disentanglement_challenge.objectives import Objective
 from disentanglement_challenge.training.processes import ALONE, Processes
-from disentanglement_challenge.training.step import TrainingStep
+from disentanglement_challenge.training.step import Losses, TrainingStep
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
@@ -42,8 +43,8 @@ def make_step(
     Raises:
         ConfigError: another precision, or one that the device does not have; what building the networks raises.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"acceleration.precision is {precision!r}; it is one of {', '.join(PRECISIONS)}")
+    check_choice("acceleration.precision", precision, PRECISIONS)
+    check_switch("acceleration.cuda_graph", cuda_graph)
     if precision == "tf32" and device.type != "cuda":
         raise ConfigError("acceleration.precision is 'tf32', which only NVIDIA GPUs have; use 'float32' here")
     # PyTorch's own defaults differ between convolutions and matrix products.
@@ -71,7 +72,7 @@ class BFloat16Step(TrainingStep):
             # FactorVAE clips probabilities at 1 - 1e-6, which is 1 in bfloat16.
             self.second_player.network.register_forward_hook(lambda network, inputs, logits: logits.float())
 
-    def losses(self, images: Tensor, step: int | Tensor) -> tuple[Tensor, Losses, dict[str, Tensor]]:
+    def losses(self, images: Tensor, step: int | Tensor) -> Losses:
         """See `TrainingStep.losses`."""
         # Weights are used once, so there is nothing to gain by caching their casts, which a graph would not refresh.
         with torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False):

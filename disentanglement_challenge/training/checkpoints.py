@@ -14,7 +14,7 @@ from typing import Any
 import gin
 import torch
 
-from disentanglement_challenge.config import check_count
+from disentanglement_challenge.checks import check_count, check_number
 from disentanglement_challenge.errors import ConfigError, OutputError, TrainingError
 from disentanglement_challenge.experiment import CHECKPOINT
 from disentanglement_challenge.files import DAMAGED_ZIP, remove, replacing
@@ -30,6 +30,7 @@ FREE = (
     "model.model_num",
     "checkpoints.",
     "export.",
+    "log.",
     "pictures.",
 )
 
@@ -68,11 +69,9 @@ class Checkpoints:
             ConfigError: a number out of range.
         """
         check_count("checkpoints.keep", keep)
-        if isinstance(every_minutes, bool) or not isinstance(every_minutes, int | float) or not every_minutes >= 0:
-            raise ConfigError(f"checkpoints.every_minutes is {every_minutes!r}; it is a number of at least 0")
         self.folder = folder
         self.keep = keep
-        self._interval = 60 * every_minutes
+        self._interval = 60 * check_number("checkpoints.every_minutes", every_minutes, minimum=0)
         self._last = time.monotonic()
 
     @property

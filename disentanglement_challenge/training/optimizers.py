@@ -9,6 +9,7 @@ import gin
 import torch
 from torch import nn
 
+from disentanglement_challenge.checks import check_number
 from disentanglement_challenge.errors import ConfigError
 
 OptimizerFn = Callable[..., torch.optim.Optimizer]
@@ -33,8 +34,7 @@ def adam_optimizer(
     Raises ConfigError where the learning rate, a beta or epsilon is out of range.
     """
     del name, use_locking
-    if not learning_rate > 0:
-        raise ConfigError(f"AdamOptimizer.learning_rate = {learning_rate} must be above 0")
+    check_number("AdamOptimizer.learning_rate", learning_rate, above=0)
     parameters = list(parameters)
     # A step that is replayed as a CUDA graph counts its updates on the device.
     capturable = all(parameter.is_cuda for parameter in parameters)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from disentanglement_challenge.config import check_count
+from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.errors import DataError

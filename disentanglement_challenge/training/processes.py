@@ -51,20 +51,24 @@ class Processes:
         return own if self.size == 1 else _Gather.apply(own, self)
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum of the processes' values, without a gradient where there are several."""
-        if self.size == 1:
-            return value
-        value = value.detach().clone()
-        distributed.all_reduce(value)
-        return value
+        """The sum of the processes' values; its gradient is that of this process's value."""
+        return value if self.size == 1 else _Total.apply(value)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Adds the other processes' gradients to this one's."""
+        self._add_gradients(parameters, 1)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Takes the mean of all processes' gradients, so that none drifts apart from the others by rounding."""
+        self._add_gradients(parameters, self.size)
+
+    def _add_gradients(self, parameters: Iterable[nn.Parameter], divisor: int) -> None:
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
+        flat /= divisor
         for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
@@ -95,6 +99,18 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return context.processes.own(gradient), None
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, own: Tensor) -> Tensor:
+        total = own.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return gradient
 
 
 ALONE = Processes()

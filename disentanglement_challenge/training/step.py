@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from disentanglement_challenge.models import VAE, make_vae, sample_from_latent_distribution
-from disentanglement_challenge.objectives import Codes, Losses, Objective, gaussian_kl, make_reconstruction_loss
+from disentanglement_challenge.objectives import Codes, Objective, gaussian_kl, make_reconstruction_loss
 from disentanglement_challenge.objectives.reconstruction import ReconstructionLoss
 from disentanglement_challenge.training.optimizers import make_discriminator_optimizer, make_vae_optimizer
 from disentanglement_challenge.training.processes import ALONE, Processes
@@ -36,6 +36,21 @@ class Player:
         """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=self.parameters, retain_graph=retain_graph)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of one batch.
+
+    Attributes:
+        first_player: scalar that encoder and decoder minimise.
+        second_player: scalar that the second player minimises; None where there is none.
+        named: what is logged, scalars by name. "loss" and "discriminator_loss" are the two above.
+    """
+
+    first_player: Tensor
+    second_player: Tensor | None
+    named: dict[str, Tensor]
 
 
 class TrainingStep:
@@ -91,26 +106,26 @@ class TrainingStep:
         Where several processes train together, the images are this one's share, and the scalars those of all shares.
         "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
         """
-        loss, losses, terms = self.losses(images, step)
-        self.update(loss, losses)
-        return terms
+        losses = self.losses(images, step)
+        self.update(losses)
+        return {name: loss.detach() for name, loss in losses.named.items()}
 
-    def update(self, loss: Tensor, losses: Losses) -> None:
+    def update(self, losses: Losses) -> None:
         """Moves both players, each down its own loss."""
-        self.first_player.backward(loss, retain_graph=self.second_player is not None)
+        self.first_player.backward(losses.first_player, retain_graph=self.second_player is not None)
         self.processes.add_gradients(self.first_player.parameters)
-        if self.second_player is not None and losses.second_player_loss is not None:
-            # Every process has the whole of this loss, so it takes its part before they are added.
-            self.second_player.backward(losses.second_player_loss / self.processes.size)
-            self.processes.add_gradients(self.second_player.parameters)
+        if self.second_player is not None and losses.second_player is not None:
+            self.second_player.backward(losses.second_player)
+            # Every process has the whole of this loss, and so of its gradient.
+            self.processes.average_gradients(self.second_player.parameters)
             self.second_player.optimizer.step()
         self.first_player.optimizer.step()
 
-    def losses(self, images: Tensor, step: int | Tensor) -> tuple[Tensor, Losses, dict[str, Tensor]]:
-        """The loss of encoder and decoder, what the objective made of the codes, and named scalars; updates nothing.
+    def losses(self, images: Tensor, step: int | Tensor) -> Losses:
+        """Computes all losses from one forward pass, with their graphs, and updates nothing.
 
         The images are those of `Objective.num_batches` batches; a second one is encoded and no more.
-        Where several processes train together, the loss's gradient is this one's part of it.
+        Where several processes train together, the gradient of the first player's loss is this one's part of it.
         """
         images, *independent = images.chunk(self.objective.num_batches)
         z_mean, z_logvar = self._encode(images)
@@ -126,18 +141,19 @@ class TrainingStep:
             step=step,
             z_independent=self._sample_codes(independent[0]) if independent else None,
         )
-        losses = self.objective(codes, self.second_player.network if self.second_player else None, self.noise)
-        terms = {
-            "loss": reconstruction + losses.regularizer,
+        result = self.objective(codes, self.second_player.network if self.second_player else None, self.noise)
+        loss = reconstruction + result.regularizer
+        named = {
+            "loss": loss,
             "reconstruction_loss": reconstruction,
             "kl_loss": codes.kl_loss,
-            "regularizer": losses.regularizer,
+            "regularizer": result.regularizer,
             "elbo": -(reconstruction + codes.kl_loss),
-            **losses.terms,
+            **result.terms,
         }
-        if losses.second_player_loss is not None:
-            terms["discriminator_loss"] = losses.second_player_loss
-        return own_reconstruction + losses.regularizer, losses, {name: term.detach() for name, term in terms.items()}
+        if result.second_player_loss is not None:
+            named["discriminator_loss"] = result.second_player_loss
+        return Losses(loss, result.second_player_loss, named)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         z_mean, z_logvar = self.vae.encode(images)

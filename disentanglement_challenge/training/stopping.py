@@ -3,15 +3,33 @@
 import signal
 import threading
 import time
+from enum import IntEnum
 from types import FrameType, TracebackType
 from typing import Self
 
-from disentanglement_challenge.objectives.objective import positive
+from disentanglement_challenge.checks import check_number
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# `Stopping.verdict` beside the number of a signal. Of several processes' verdicts the largest is theirs together.
-GO_ON, TIME_IS_UP = 0, -1
+class Stop(IntEnum):
+    """Why training stops before its last step. Of the reasons that several processes have, the largest counts."""
+
+    NO = 0
+    TIME_LIMIT = 1
+    SIGINT = 2
+    SIGTERM = 3
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        """The signal that stopped training, if one did."""
+        return signal.Signals[self.name] if self in SIGNALS.values() else None
+
+    @property
+    def explanation(self) -> str:
+        """The reason in a few words."""
+        return "as model.time_limit is up" if self is Stop.TIME_LIMIT else f"at {self.name}"
+
+
+SIGNALS = {signal.SIGINT: Stop.SIGINT, signal.SIGTERM: Stop.SIGTERM}
 
 
 class Stopping:
@@ -28,24 +46,19 @@ class Stopping:
             ConfigError: a time limit that is no positive number.
         """
         if time_limit is not None:
-            positive("model.time_limit", time_limit)
+            check_number("model.time_limit", time_limit, above=0)
         self._time_limit = time_limit
         self._started = time.monotonic()
-        self._noted = GO_ON
+        self._noted = Stop.NO
         self._handlers: dict[signal.Signals, signal._HANDLER] = {}
 
     @property
-    def verdict(self) -> int:
-        """The number of the first signal noted, else TIME_IS_UP or GO_ON."""
-        if self._noted != GO_ON or self._time_limit is None:
-            return self._noted
-        return TIME_IS_UP if time.monotonic() - self._started >= self._time_limit else GO_ON
-
-    def explain(self, verdict: int) -> str:
-        """A verdict to stop, in a few words."""
-        if verdict == TIME_IS_UP:
-            return f"as model.time_limit of {self._time_limit:g} s is up"
-        return f"at {signal.Signals(verdict).name}"
+    def reason(self) -> Stop:
+        """The first signal noted, else whether the time is up."""
+        if self._noted is Stop.NO and self._time_limit is not None:
+            is_up = time.monotonic() - self._started >= self._time_limit
+            return Stop.TIME_LIMIT if is_up else Stop.NO
+        return self._noted
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -59,6 +72,7 @@ class Stopping:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._noted != GO_ON and number == signal.SIGINT:
+        if self._noted is not Stop.NO and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._noted = self._noted or number
+        if self._noted is Stop.NO:
+            self._noted = SIGNALS[signal.Signals(number)]

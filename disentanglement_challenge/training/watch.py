@@ -37,6 +37,11 @@ class LossWatch:
         self._buffer[self._filled] = values
         self._filled += 1
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the losses must be read before the next step."""
+        return self._filled == self._capacity
+
     def read(self, step: int) -> dict[str, float]:
         """The scalars of the last step added, which made the updates `step`; empties the buffer.
 

@@ -14,26 +14,25 @@ from small_data import (
 
 from disentanglement_challenge.data import store
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.sampling import GridSampler
 from disentanglement_challenge.errors import OutputError, RepresentationError
 from disentanglement_challenge.evaluation import table as table_module
 from disentanglement_challenge.evaluation.table import (
     IndexOnlyData,
     RepresentationTable,
-    sample_codes,
     sampled_indices,
 )
 from disentanglement_challenge.library import utils
-from disentanglement_challenge.metrics.factor_vae import compute_factor_vae
-from disentanglement_challenge.metrics.mig import compute_mig
+from disentanglement_challenge.metrics import RECORDS
 
 
 @pytest.mark.parametrize(("num_points", "batch_size"), [(100, 16), (96, 16), (5, 16), (1, 1)])
-def test_sample_codes_is_the_librarys_bit_for_bit_and_in_its_memory_order(num_points, batch_size):
+def test_points_are_the_librarys_bit_for_bit_and_in_its_memory_order(num_points, batch_size):
     data = small_ground_truth_data()
     ours, theirs = RandomState(0), RandomState(0)
-    mus, ys = sample_codes(data, network, num_points, ours, batch_size)
+    points = GridSampler(data, network).points(num_points, batch_size, ours)
     library_mus, library_ys = utils.generate_batch_factor_code(data, network, num_points, theirs, batch_size)
-    for our_array, library_array in ((mus, library_mus), (ys, library_ys)):
+    for our_array, library_array in ((points.codes.T, library_mus), (points.factors.T, library_ys)):
         np.testing.assert_array_equal(our_array, library_array)
         assert our_array.dtype == library_array.dtype
         assert our_array.strides == library_array.strides or num_points == 1
@@ -56,13 +55,11 @@ def test_sampled_indices_are_the_images_that_the_metric_encodes():
         asked.update(indices_of(observations).tolist())
         return representation_of(codes_of_every_kind())(observations)
 
-    settings = {"batch_size": 4, "num_train": 5, "num_eval": 3, "num_variance_estimate": 10}
-
-    def metric(ground_truth_data, function):
-        return compute_factor_vae(ground_truth_data, function, RandomState(0), **settings)
-
-    metric(data, representation_function)
-    found = sampled_indices(data, metric)
+    metric = RECORDS["factor_vae_metric"]
+    small = {"batch_size": 4, "num_train": 5, "num_eval": 3, "num_variance_estimate": 10}
+    settings = {**metric.official(), **{f"factor_vae_score.{name}": value for name, value in small.items()}}
+    metric.results(GridSampler(data, representation_function), 0, settings)
+    found = sampled_indices(data, lambda sampler: metric.draw_only(sampler, 0, settings))
     assert found.tolist() == sorted(asked)
     assert 0 < len(found) < NUM_IMAGES
 
@@ -95,12 +92,12 @@ def test_each_needed_image_is_encoded_once_and_found_again(dtype, tmp_path):
 def test_metrics_on_the_table_equal_metrics_on_the_images():
     data, representation_function = small_ground_truth_data(), representation_of(codes_of_every_kind())
 
-    def metric(ground_truth_data, function):
-        return compute_mig(ground_truth_data, function, RandomState(0), num_train=200)
-
-    with RepresentationTable(data, representation_function, sampled_indices(data, metric)) as table:
-        scores, matrix = metric(table.index_data, table.lookup)
-    expected_scores, expected_matrix = metric(data, representation_function)
+    metric = RECORDS["mig"]
+    settings = {**metric.official(), "mig.num_train": 200}
+    needed = sampled_indices(data, lambda sampler: metric.draw_only(sampler, 0, settings))
+    with RepresentationTable(data, representation_function, needed) as table:
+        scores, matrix = metric.results(GridSampler(table.index_data, table.lookup), 0, settings)
+    expected_scores, expected_matrix = metric.results(GridSampler(data, representation_function), 0, settings)
     assert scores == expected_scores
     np.testing.assert_array_equal(matrix, expected_matrix)
 

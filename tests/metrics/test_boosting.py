@@ -7,8 +7,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 
 from disentanglement_challenge.errors import DataError, RepresentationError
 from disentanglement_challenge.metrics.boosting import N_STAGES, SortedFeatures, fit_boosting
-from disentanglement_challenge.metrics.boosting_screen import numba_screen
-from disentanglement_challenge.metrics.boosting_torch import torch_screen
+from disentanglement_challenge.metrics.boosting_screen import screen
 
 CLASSES = (2, 3, 6, 40)
 KINDS = ["learnt", "float32", "random", "collapsed", "quantised", "duplicated", "rectified"]
@@ -146,20 +145,8 @@ def test_factors_fitted_together_are_factors_fitted_alone():
         np.testing.assert_array_equal(model.leaf_values, alone.leaf_values)
 
 
-def test_the_torch_screen_gives_the_same_models():
-    factors, codes = codes_of_kind("quantised", 700)
-    features = SortedFeatures(codes)
-    # So few elements that the features go in several steps, the last of them short.
-    by_torch = fit_boosting(features, factors, torch_screen("cpu", 3 * 700 * 16), n_stages=3)
-    for model, other in zip(fit_boosting(features, factors, n_stages=3), by_torch, strict=True):
-        np.testing.assert_array_equal(model.importances, other.importances)
-        np.testing.assert_array_equal(model.thresholds, other.thresholds)
-        np.testing.assert_array_equal(model.leaf_values, other.leaf_values)
-
-
-@pytest.mark.parametrize("screen", [numba_screen(ThreadPoolExecutor(2)), torch_screen("cpu")], ids=["numba", "torch"])
 @pytest.mark.parametrize("num_nodes", [1, 2, 4])
-def test_a_bound_is_the_best_decrease_over_all_cuts(screen, num_nodes):
+def test_a_bound_is_the_best_decrease_over_all_cuts(num_nodes):
     random_state = RandomState(num_nodes)
     num_points = 300
     order = np.stack([random_state.permutation(num_points) for _ in range(3)]).astype(np.uint16)
@@ -175,7 +162,8 @@ def test_a_bound_is_the_best_decrease_over_all_cuts(screen, num_nodes):
             prefix = np.cumsum(residuals[t, order[f], lane][here[order[f]]])[:-1]
             left = np.arange(1, here.sum())
             expected[t, f, j, lane] = (prefix**2 / (left * (here.sum() - left))).max()
-    bounds = screen(order, residuals.astype(np.float32), nodes, (sizes + 0.01).astype(np.float32))
+    with ThreadPoolExecutor(2) as pool:
+        bounds = screen(pool, order, residuals.astype(np.float32), nodes, (sizes + 0.01).astype(np.float32))
     np.testing.assert_allclose(bounds, expected, rtol=0.011)
 
 

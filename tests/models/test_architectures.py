@@ -134,7 +134,7 @@ def test_activations_by_name():
     torch.testing.assert_close(activation_layer("leaky_relu")(values), torch.tensor([-0.2, 2.0]))
     torch.testing.assert_close(activation_layer("tanh")(values), values.tanh())
     torch.testing.assert_close(activation_layer("elu")(values), torch.tensor([torch.e**-1 - 1, 2.0]))
-    with pytest.raises(ConfigError, match="activation is 'swish'; it is one of relu, leaky_relu, tanh, elu"):
+    with pytest.raises(ConfigError, match=r"activation is 'swish'; .*'relu', 'leaky_relu', 'tanh', 'elu'"):
         activation_layer("swish")
 
 
@@ -177,7 +177,7 @@ def test_other_multiples_of_sixteen_work():
 
 @pytest.mark.parametrize("width", [0, -1, float("nan"), float("inf"), "2", True])
 def test_impossible_widths(width):
-    with pytest.raises(ConfigError, match=r"width is .* positive number"):
+    with pytest.raises(ConfigError, match=r"width is .*above 0"):
         conv_encoder((1, 64, 64), 10, width=width)
 
 
@@ -189,5 +189,5 @@ def test_a_width_that_leaves_nothing():
 @pytest.mark.parametrize("parameter", ["base_channels", "blocks_per_stage"])
 @pytest.mark.parametrize("build", [residual_encoder, residual_decoder])
 def test_impossible_residual_sizes(build, parameter):
-    with pytest.raises(ConfigError, match=rf"{build.__name__}\.{parameter} is 0; it is a positive integer"):
+    with pytest.raises(ConfigError, match=rf"{build.__name__}\.{parameter} is 0; .*at least 1"):
         build((1, 64, 64), 10, **{parameter: 0})

@@ -140,14 +140,14 @@ def test_large_codes_do_not_overflow_the_total_correlation():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: BetaVAE(beta=-1), "vae.beta is -1; it is a number of at least 0"),
+        (lambda: BetaVAE(beta=-1), "vae.beta is -1; it must be a finite number, at least 0"),
         (lambda: BetaVAE(beta="4"), "vae.beta is '4'"),
         (lambda: BetaVAE(beta=True), "vae.beta is True"),
         (lambda: AnnealedVAE(gamma=-2.0, c_max=1, iteration_threshold=1), "annealed_vae.gamma is -2.0"),
         (lambda: AnnealedVAE(gamma=1, c_max=math.nan, iteration_threshold=1), "annealed_vae.c_max is nan"),
         (
             lambda: AnnealedVAE(gamma=1, c_max=1, iteration_threshold=0),
-            "annealed_vae.iteration_threshold is 0; it is a number above 0",
+            "annealed_vae.iteration_threshold is 0; it must be a finite number, above 0",
         ),
         (lambda: BottleneckVAE(gamma=math.inf, target=1), "bottleneck_vae.gamma is inf"),
         (lambda: BottleneckVAE(gamma=1, target=-1), "bottleneck_vae.target is -1"),
@@ -155,7 +155,7 @@ def test_large_codes_do_not_overflow_the_total_correlation():
         (lambda: DIPVAE(lambda_od=1, lambda_d_factor=None), "dip_vae.lambda_d_factor is None"),
         (
             lambda: DIPVAE(lambda_od=1, lambda_d_factor=1, dip_type="iii"),
-            "dip_vae.dip_type is 'iii'; it is 'i' or 'ii'",
+            "dip_vae.dip_type is 'iii'; it must be one of 'i', 'ii'",
         ),
         (lambda: BetaTCVAE(beta=-0.5), "beta_tc_vae.beta is -0.5"),
     ],

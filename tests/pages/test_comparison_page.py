@@ -79,15 +79,47 @@ def test_what_only_watches_a_run_does_not_set_it_apart(small_experiment, tmp_pat
     assert len(group(read_runs([small_experiment.path, longer.path]))) == 2
 
 
-@pytest.mark.parametrize(
-    ("setting", "here", "there"), [("dci.num_train", "200", "100"), ("evaluation.engine", "'exact'", "'library'")]
-)
-def test_runs_that_were_scored_otherwise_are_another_configuration(small_experiment, tmp_path, setting, here, there):
-    other = variant(small_experiment, tmp_path / "other", model__random_seed=1)
-    for metric in METRICS:
-        config = other.metrics / metric / "results" / "gin" / "evaluation.gin"
-        config.write_text(config.read_text().replace(f"{setting} = {here}", f"{setting} = {there}"))
-    assert differences(group(read_runs([small_experiment.path, other.path]))) == {setting: [here, there]}
+def rescored(experiment, folder, **provenance):
+    """The experiment under another seed, with other words on record of its scores."""
+    other = variant(experiment, folder, model__random_seed=1)
+    content = json.loads(other.metrics_provenance.read_text())
+    assert provenance.keys() <= content.keys()
+    other.metrics_provenance.write_text(json.dumps({**content, **provenance}))
+    return other
+
+
+def test_runs_that_were_scored_otherwise_are_another_configuration_and_are_not_ranked(small_experiment, tmp_path):
+    earlier = json.loads(small_experiment.metrics_provenance.read_text())["unofficial_settings"]
+    assert earlier["dci.num_train"] == 200
+    other = rescored(small_experiment, tmp_path / "other", unofficial_settings={**earlier, "dci.num_train": 100})
+    runs = read_runs([small_experiment.path, other.path])
+    groups = group(runs)
+    assert differences(groups) == {"dci.num_train": ["200", "100"]}
+    assert [one.rank for one in groups] == [None, None]
+    page = comparison_page(runs, tmp_path)
+    assert "unequal settings (dci.num_train)" in page
+    # An official setting is not on record: against it, too, there is no rank.
+    del earlier["dci.num_train"]
+    official = rescored(small_experiment, tmp_path / "official", unofficial_settings=earlier)
+    groups = group(read_runs([small_experiment.path, official.path]))
+    assert [one.rank for one in groups] == [None, None]
+
+
+def test_runs_of_another_engine_are_another_configuration_and_are_ranked(small_experiment, tmp_path):
+    other = rescored(small_experiment, tmp_path / "other", engine="library")
+    groups = group(read_runs([small_experiment.path, other.path]))
+    assert differences(groups) == {"evaluation.engine": ["'fast'", "'library'"]}
+    assert [one.rank for one in groups] == [1.5, 1.5]
+    old = rescored(small_experiment, tmp_path / "old", engine="exact")
+    assert len(group(read_runs([small_experiment.path, old.path]))) == 1
+
+
+def test_scores_from_before_settings_were_on_record_are_read_by_their_gin_configuration(small_experiment, tmp_path):
+    old = rescored(small_experiment, tmp_path / "old")
+    content = json.loads(old.metrics_provenance.read_text())
+    del content["unofficial_settings"], content["metrics"]
+    old.metrics_provenance.write_text(json.dumps(content))
+    assert len(group(read_runs([small_experiment.path, old.path]))) == 1
 
 
 def run_called(name, seed, **bindings):
@@ -137,10 +169,22 @@ def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path, capsys):
     shutil.copytree(odd, tmp_path / "plain")
     main(argparse.Namespace(experiments=[str(odd)], output=None))
     main(argparse.Namespace(experiments=[str(odd), str(tmp_path / "plain")], output=None))
-    assert capsys.readouterr().out == f"{tmp_path}/odd?/page.html\n{tmp_path}/comparison.html\n"
-    page = Page((tmp_path / "comparison.html").read_text())
+    assert capsys.readouterr().out == f"{tmp_path}/odd?/page.html\n{tmp_path}/comparison_odd?_plain.html\n"
+    page = Page((tmp_path / os.fsdecode(b"comparison_odd\xff_plain.html")).read_text())
     assert "odd?" in page.text
     assert [link["href"] for link in page.all("a")] == ["odd%FF/page.html"]
+
+
+def test_two_comparisons_do_not_overwrite_each_other(tmp_path):
+    for name in ("a", "b", "c", *("x" * 60 + end for end in "yz")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scores.json").write_text(json.dumps(dict.fromkeys(METRICS, 0.5)))
+    pairs = [("a", "b"), ("a", "c"), ("a", "b"), ("x" * 60 + "y", "a"), ("x" * 60 + "z", "a")]
+    for pair in pairs:
+        main(argparse.Namespace(experiments=[str(tmp_path / name) for name in pair], output=None))
+    written = sorted(path.name for path in tmp_path.glob("comparison*"))
+    assert len(written) == len(set(pairs)), written
+    assert written[:2] == ["comparison_a_b.html", "comparison_a_c.html"]
 
 
 def test_the_same_seed_again_is_no_spread(small_experiment, tmp_path):

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from squares import squares
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.experiment import Experiment
@@ -110,9 +109,10 @@ def test_descriptions_hold_the_numbers_of_the_files(page, small_experiment):
         line = next(text for text in page.descriptions if text.startswith(f"Latent {latent} "))
         assert f"KL is {kl[latent]:.3f} nats" in line
         assert f"change by {change:.3f} " in line
-    events = EventAccumulator(str(small_experiment.train)).Reload()
-    for name in events.Tags()["scalars"]:
-        values = [event.value for event in events.Scalars(name)]
+    first, last = map(json.loads, small_experiment.log.read_text().splitlines())
+    assert (first.pop("step"), last.pop("step")) == (100, 102)
+    for name in first:
+        values = [first[name], last[name]]
         line = f"{name.replace('_', ' ')}: {values[0]:.5g} at step 100, {values[-1]:.5g} at step 102"
         assert line in descriptions
     activity = json.loads((small_experiment.metrics / "activity/results/aggregate/evaluation.json").read_text())
@@ -125,8 +125,8 @@ def test_heat_maps_show_every_matrix_and_frame_each_factors_best_latent(small_ex
     tables = re.findall(r'<table class="heat">.*?</table>', text, re.DOTALL)
     with np.load(small_experiment.matrices) as matrices:
         order = np.argsort(-np.load(small_experiment.pictures)["kl"], kind="stable")
-        assert set(matrices) == {"factor_vae_metric", "dci", "sap_score", "mig", "irs"}
-        for table, metric in zip(tables, ("mig", "dci", "sap_score", "irs", "factor_vae_metric"), strict=True):
+        assert set(matrices) == set(METRICS)
+        for table, metric in zip(tables, METRICS, strict=True):
             matrix = matrices[metric]
             assert matrix.shape == (6, 3)
             rows = re.findall(r'<th scope="row">(\d+)</th>', table)
@@ -249,6 +249,7 @@ def test_the_library_engine_says_why_there_are_no_matrices(tmp_path, small_exper
         ("scores.json", "[]", r"scores\.json is damaged: it holds list"),
         ("scores.json", '{"dci": 1}', r"scores\.json is damaged: it holds dci, not"),
         ("scores.json", '{"dci": "x"}', "dci is 'x', which is no number"),
+        ("train/log.jsonl", '{"step": 100}\nnothing\n', r"log\.jsonl is damaged: line 2"),
         ("train/losses.json", "null", r"losses\.json is damaged: it holds NoneType"),
         ("train/pictures.npz", "no npz", r"pictures\.npz cannot be read"),
         ("train/provenance.json", '{"machine": []}', r"machine is \[\], not names"),
@@ -272,11 +273,30 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path, small_experiment, fi
     assert not copy.page.exists()
 
 
-def test_events_that_tell_nothing_are_named(tmp_path, small_experiment):
+def test_a_log_that_tells_nothing_is_named(tmp_path, small_experiment):
     copy = copy_of(small_experiment, tmp_path)
-    for events in copy.train.glob("events*"):
-        events.write_bytes(bytes(range(256)) * 100)
-    assert "the TensorBoard events of training are damaged, or empty" in page_of(copy).text
+    copy.log.write_text("")
+    assert "stopped before it logged any losses" in page_of(copy).text
+    copy.log.unlink()
+    assert "training has left no log.jsonl" in page_of(copy).text
+
+
+DRAW = """
+import sys
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.pages.experiment_page import write_page
+from pathlib import Path
+write_page(Experiment(Path(sys.argv[1])))
+print([name for name in sys.modules if name.startswith("tensor")])
+"""
+
+
+def test_drawing_a_page_imports_neither_tensorflow_nor_tensorboard(tmp_path, small_experiment):
+    copy = copy_of(small_experiment, tmp_path)
+    drawn = subprocess.run(
+        [sys.executable, "-c", DRAW, copy.path], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert drawn.stdout == "[]\n"
 
 
 def test_matrices_that_do_not_fit_are_one_line(tmp_path, small_experiment):

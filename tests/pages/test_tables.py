@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-import disentanglement_challenge.training.loop  # noqa: F401 (what the gin files configure)
+import disentanglement_challenge.training.run  # noqa: F401 (what the gin files configure)
 from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.metrics import METRICS

@@ -20,7 +20,7 @@ from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.sweep.cluster import Sweep, cluster
-from disentanglement_challenge.training.loop import train_and_export
+from disentanglement_challenge.training.run import train_and_export
 
 ROW = """
 include "table1/beta_vae.gin"

@@ -64,7 +64,7 @@ def test_bfloat16_stays_near_float32_and_keeps_float32_weights(objective):
 
 
 @pytest.mark.parametrize(
-    ("precision", "message"), [("float16", "one of float32, tf32, bfloat16"), ("tf32", "only NVIDIA GPUs")]
+    ("precision", "message"), [("float16", "one of 'float32', 'tf32', 'bfloat16'"), ("tf32", "only NVIDIA GPUs")]
 )
 def test_a_precision_that_is_not_there(precision, message):
     with pytest.raises(ConfigError, match=message):

@@ -117,7 +117,7 @@ def test_sigterm_stops_between_two_steps_and_leaves_a_model(tmp_path, settings, 
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143
     line = stderr.strip().splitlines()[-1]
-    message = rf"trained to step (\d+) of {STEPS} and stopped at SIGTERM; --resume goes on from there; .*model.*pt"
+    message = rf"trained to step (\d+) of {STEPS} and stopped at SIGTERM; --resume continues from there; .*model.*pt"
     done = int(re.fullmatch(message, line).group(1))
     assert read_checkpoint(newest(experiment)).done == done < STEPS
     assert torch.jit.load(experiment.model)(torch.rand(2, 3, 64, 64)).shape == (2, 4)

@@ -11,9 +11,9 @@ from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError, OutputError, TrainingError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import remove
-from disentanglement_challenge.training import loop
 from disentanglement_challenge.training.checkpoints import read_checkpoint
-from disentanglement_challenge.training.loop import train, train_and_export
+from disentanglement_challenge.training.run import train, train_and_export
+from disentanglement_challenge.training.settings import TrainingSettings
 from disentanglement_challenge.training.step import TrainingStep
 
 
@@ -24,7 +24,7 @@ def make_squares():
 
 def run(path, data, *bindings):
     with gin_configuration(["shared.gin"], [*SMALL, *bindings]):
-        vae = train(Experiment(path), data).vae
+        vae = train(TrainingSettings(), Experiment(path), data).vae
     return torch.cat([parameter.detach().flatten() for parameter in vae.parameters()])
 
 
@@ -62,7 +62,7 @@ def test_what_a_run_leaves(tmp_path, squares):
 def test_the_saved_configuration_trains_the_same_weights_again(tmp_path, squares):
     first = run(tmp_path / "a", squares)
     with gin_configuration([str(tmp_path / "a" / "train" / "config.gin")]):
-        vae = train(Experiment(tmp_path / "b"), squares).vae
+        vae = train(TrainingSettings(), Experiment(tmp_path / "b"), squares).vae
     assert torch.equal(first, torch.cat([parameter.detach().flatten() for parameter in vae.parameters()]))
 
 
@@ -99,8 +99,8 @@ def test_a_loss_that_diverges_names_its_step_and_leaves_the_last_good_checkpoint
     """The weights are multiplied by a million after step 7, as an exploding update would."""
     update = TrainingStep.update
 
-    def explode(step, loss, losses):
-        update(step, loss, losses)
+    def explode(step, losses):
+        update(step, losses)
         explode.steps += 1
         if explode.steps == 7:
             for parameter in step.vae.parameters():
@@ -121,8 +121,8 @@ def test_weights_that_are_no_numbers_are_never_kept(tmp_path, squares, monkeypat
     """A loss is that of the weights before its step, so it is still finite when an update has spoilt them."""
     update = TrainingStep.update
 
-    def spoil(step, loss, losses):
-        update(step, loss, losses)
+    def spoil(step, losses):
+        update(step, losses)
         next(step.vae.parameters()).data.fill_(float("nan"))
 
     monkeypatch.setattr(TrainingStep, "update", spoil)
@@ -132,7 +132,7 @@ def test_weights_that_are_no_numbers_are_never_kept(tmp_path, squares, monkeypat
 
 
 def test_a_bug_is_no_mistake_of_the_configuration(tmp_path, squares, monkeypatch):
-    def fail(step, loss, losses):
+    def fail(step, losses):
         raise ValueError("a bug")
 
     monkeypatch.setattr(TrainingStep, "update", fail)
@@ -142,7 +142,7 @@ def test_a_bug_is_no_mistake_of_the_configuration(tmp_path, squares, monkeypatch
 
 def resumed(path, source, data, *bindings, overwrite=False):
     with gin_configuration(["shared.gin"], [*SMALL, *bindings]):
-        trained = train(Experiment(path), data, Experiment(source), overwrite)
+        trained = train(TrainingSettings(), Experiment(path), data, Experiment(source), overwrite)
     return trained and torch.cat([parameter.detach().flatten() for parameter in trained.vae.parameters()])
 
 
@@ -214,10 +214,8 @@ def test_another_data_set_is_another_run(tmp_path, squares):
 
 def test_training_stops_when_the_time_is_up(tmp_path, squares):
     with gin_configuration(["shared.gin"], [*SMALL, "model.training_steps = 1000000", "model.time_limit = 0.5"]):
-        trained = train(Experiment(tmp_path), squares)
-    assert re.fullmatch(
-        r"trained to step (\d+) of 1000000 and stopped as model\.time_limit of 0\.5 s is up; .*", trained.summary
-    )
+        trained = train(TrainingSettings(), Experiment(tmp_path), squares)
+    assert re.fullmatch(r"trained to step (\d+) of 1000000 and stopped as model\.time_limit is up; .*", trained.summary)
     done = json.loads((tmp_path / "train" / "losses.json").read_text())["step"]
     assert 0 < done < 1000000
     straight = run(tmp_path / "straight", squares, f"model.training_steps = {done + 3}")
@@ -227,7 +225,7 @@ def test_training_stops_when_the_time_is_up(tmp_path, squares):
 def test_a_run_that_was_killed_while_it_took_its_place_is_put_there_by_the_next(tmp_path, squares, monkeypatch):
     """Killed when what was there is gone and the new model is there, but not yet what belongs to it."""
     experiment = Experiment(tmp_path / "e")
-    monkeypatch.setattr(loop, "get_named_ground_truth_data", lambda: squares)
+    monkeypatch.setattr("disentanglement_challenge.training.run.get_named_ground_truth_data", lambda: squares)
 
     def killed(experiment):
         remove(experiment.train)

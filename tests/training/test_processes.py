@@ -105,7 +105,9 @@ def test_a_run_of_two_processes_can_be_stopped_and_finished_by_one(tmp_path, emb
     _, stderr = stopped.communicate(timeout=60)
     # The leader alone drew them, while the other waited for it in the next step.
     assert read_pictures(Experiment(two / "experiment_name").pictures).kl.shape == (4,)
-    done = int(re.search(r"trained to step (\d+) of 1000000 and stopped at SIGTERM; --resume goes", stderr).group(1))
+    done = int(
+        re.search(r"trained to step (\d+) of 1000000 and stopped at SIGTERM; --resume continues", stderr).group(1)
+    )
 
     bindings = [*TRAINING, f"model.training_steps = {done + 10}"]
     alone = {"WORLD_SIZE": "1", "AICROWD_OUTPUT_PATH": str(two)}

@@ -86,10 +86,10 @@ def test_both_players_move_by_their_own_gradient_at_the_same_point(images):
 def test_a_second_batch_reaches_the_discriminator_and_nothing_else(images):
     step, other = make_step(FactorVAE(7.0, second_batch=True)), make_step(FactorVAE(7.0))
     first, second = images.chunk(2)
-    _, losses, terms = step.losses(images, 0)
-    _, _, alone = other.losses(first, 0)
+    losses = step.losses(images, 0)
+    alone = other.losses(first, 0).named
     for name in ("reconstruction_loss", "kl_loss", "total_correlation", "loss"):
-        assert float(terms[name]) == pytest.approx(float(alone[name]), rel=1e-6), name
+        assert losses.named[name].item() == pytest.approx(alone[name].item(), rel=1e-6), name
 
     other = make_step(FactorVAE(7.0))  # its noise again from the beginning
     vae, discriminator = other.vae, other.second_player.network
@@ -101,7 +101,7 @@ def test_a_second_batch_reaches_the_discriminator_and_nothing_else(images):
     permuted = torch.stack([sampled[1][order[:, i], i] for i in range(order.shape[1])], 1)
     logits = torch.cat([discriminator(sampled[0]), discriminator(permuted)])
     expected = functional.cross_entropy(logits, torch.tensor([0] * len(first) + [1] * len(second)))
-    assert losses.second_player_loss.item() == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert losses.second_player.item() == pytest.approx(float(expected.detach()), rel=1e-4)
 
 
 def test_an_objective_without_a_second_player_makes_none(images):
@@ -122,6 +122,14 @@ def test_the_seed_decides_weights_and_noise(images):
         results.append(torch.cat([p.flatten() for p in parameters(step.vae)]))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("objective", [FactorVAE(10.0), BetaVAE(4.0)])
+def test_what_is_logged_is_what_is_differentiated(images, objective):
+    losses = make_step(objective).losses(images, 0)
+    assert losses.named["loss"] is losses.first_player
+    assert losses.named.get("discriminator_loss") is losses.second_player
+    assert losses.first_player.requires_grad
 
 
 def test_looking_at_the_losses_moves_nothing(images):

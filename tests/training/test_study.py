@@ -11,7 +11,8 @@ from disentanglement_lib.utils.hyperparams import to_bindings
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.training.loop import train
+from disentanglement_challenge.training.run import train
+from disentanglement_challenge.training.settings import TrainingSettings
 
 SETTINGS = sweep.get_default_models()
 STEPS = 3
@@ -29,7 +30,7 @@ def test_every_model_setting_of_the_study_trains(setting, noise, tmp_path):
     assert len(SETTINGS) == 36
     few_steps = [f"model.training_steps = {STEPS}", "model.batch_size = 4", "model.eval_steps = 1"]
     with gin_configuration([CONFIG], [*to_bindings(setting), "model.random_seed = 0", *few_steps]):
-        train(Experiment(tmp_path), noise)
+        train(TrainingSettings(), Experiment(tmp_path), noise)
     losses = json.loads((tmp_path / "train" / "losses.json").read_text())
     assert losses["step"] == STEPS
     assert all(np.isfinite(value) for value in losses.values())

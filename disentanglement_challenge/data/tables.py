@@ -1,0 +1,325 @@
+"""Tables of factors: what came with codes, from an array, a data frame or a file, as indices of values.
+
+Each factor is replaced by the rank of its sorted values. Where the rows are a full grid, exactly one for each
+combination of values, they can be scored draw for draw as disentanglement_lib scores images; other rows are drawn
+themselves (`sampling.RowSampler`).
+"""
+
+import csv
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+from disentanglement_challenge.checks import check_count
+from disentanglement_challenge.data.ground_truth import positions_of
+from disentanglement_challenge.errors import ConfigError, DataError, did_you_mean
+
+Bins = int | Sequence[int | None] | None
+
+# A factor of other numbers than integers with more values than this is measured, not chosen.
+_MOST_VALUES = 100
+_MOST_FACTORS = 63  # what numpy.ravel_multi_index takes
+
+
+@dataclass(frozen=True)
+class FactorTable:
+    """Factors of rows.
+
+    Attributes:
+        names: a name for each factor.
+        indices: the rank of each row's value among the factor's sorted values, int64 [num_rows, num_factors].
+        positions: on a full grid, the row of each combination, the last factor varying fastest, int64 [num_rows];
+            otherwise None.
+    """
+
+    names: list[str]
+    indices: NDArray[np.int64]
+    positions: NDArray[np.int64] | None
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of values of each factor."""
+        return [int(size) for size in self.indices.max(axis=0) + 1]
+
+
+class FactorGrid(GroundTruthData):
+    """Ground-truth data over the rows of a full grid: an observation is a row's number, int64.
+
+    Factors are drawn as disentanglement_lib draws them: one `randint` a factor, in order.
+    """
+
+    def __init__(self, table: FactorTable) -> None:
+        assert table.positions is not None
+        self._sizes = table.sizes
+        self._strides = len(table.indices) // np.cumprod(self._sizes)
+        self._positions = table.positions
+
+    @property
+    def num_factors(self) -> int:
+        return len(self._sizes)
+
+    @property
+    def factors_num_values(self) -> list[int]:
+        return self._sizes
+
+    @property
+    def observation_shape(self) -> list[int]:
+        """[]: an observation is one number."""
+        return []
+
+    def sample_factors(self, num: int, random_state: RandomState) -> NDArray[np.int64]:
+        """Draw factors uniformly, int64 [num, num_factors]."""
+        return np.stack([random_state.randint(size, size=num) for size in self._sizes], axis=1)
+
+    def sample_observations_from_factors(
+        self, factors: NDArray[np.int64], random_state: RandomState
+    ) -> NDArray[np.int64]:
+        """Return the rows with these factors [num, num_factors], int64 [num]."""
+        return self._positions[factors @ self._strides]
+
+
+def factor_table(factors: Any, bins: Bins = None) -> FactorTable:
+    """Make a table of factors.
+
+    Args:
+        factors: [num_rows, num_factors], an array or nested lists; or named columns, in a mapping, a data frame or a
+            structured array. Values are numbers, words, or anything else that numpy sorts.
+        bins: how many equal bins to cut continuous factors into; or one number, or None, for each factor, which is then
+            binned whatever its values are.
+
+    Raises:
+        DataError: the factors have no such shape, or a factor cannot be one; the message names it.
+        ConfigError: bins are no such numbers.
+    """
+    columns = _columns(factors)
+    if len(columns) > _MOST_FACTORS:
+        raise DataError(f"there are {len(columns)} factors; there may be at most {_MOST_FACTORS}")
+    asked = _bins_of(bins, list(columns))
+    ranked = {name: _ranks(_binned(column, asked[name])) for name, column in columns.items()}
+    positions = _positions(ranked)
+    if positions is None:
+        for name, column in columns.items():
+            if asked[name] is None and _is_continuous(column):
+                if not isinstance(bins, int):
+                    raise DataError(
+                        f"factor {name!r} has {len(np.unique(column))} values that are not integers, so it is "
+                        "continuous; bins=20 (--bins 20) cuts it into 20 equal bins"
+                    )
+                ranked[name] = _ranks(_binned(column, bins))
+        positions = _positions(ranked)
+    for name, ranks in ranked.items():
+        size = int(ranks.max()) + 1
+        if size == 1:
+            raise DataError(f"factor {name!r} has one value, so there is nothing to tell apart; leave it out")
+        if positions is None and size == len(ranks):
+            raise DataError(f"factor {name!r} is different in every row, as an id is; leave it out, or give it bins")
+    return FactorTable(list(ranked), np.stack(list(ranked.values()), axis=1), positions)
+
+
+def read_codes(path: Path) -> NDArray[Any]:
+    """Read codes [N, num_latent] from a .npy, an .npz (its array `codes`, or its only one) or a table of numbers.
+
+    Raises:
+        DataError: there is no such file, or it holds no codes. No pickle is ever loaded.
+    """
+    if path.suffix in (".npy", ".npz"):
+        codes = _read_array(path, "codes")
+        if codes.dtype.kind not in "fiub":
+            raise DataError(f"{path}: codes are of dtype {codes.dtype}; they must be numbers")
+        return codes
+    columns = _read_csv(path, with_header=None)
+    for name, column in columns.items():
+        if column.dtype.kind not in "fiu":
+            raise DataError(f"{path}: column {name!r} holds {column[0]!r}; codes must be numbers")
+    return np.stack(list(columns.values()), axis=1).astype(np.float64)
+
+
+def read_factors(path: Path, leave_out: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """Read factors from a table with a header, a .npy or an .npz (`factors`, or `labels`, and `factor_names`).
+
+    Args:
+        path: the file.
+        leave_out: columns that are no factors.
+
+    Returns:
+        A column of values for each factor, by name.
+
+    Raises:
+        DataError: there is no such file, or it holds no factors. No pickle is ever loaded.
+    """
+    if path.suffix in (".npy", ".npz"):
+        factors = _read_array(path, "factors", "labels")
+        columns = _columns(factors)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                given = [str(name) for name in arrays["factor_names"]] if "factor_names" in arrays.files else []
+            if given:
+                if len(given) != len(columns):
+                    raise DataError(f"{path}: there are {len(given)} factor_names and {len(columns)} factors")
+                columns = dict(zip(given, columns.values(), strict=True))
+    else:
+        columns = _read_csv(path, with_header=True)
+    for name in leave_out:
+        if name not in columns:
+            raise ConfigError(f"there is no factor {name!r} in {path}{did_you_mean(name, columns)}")
+    return {name: column for name, column in columns.items() if name not in leave_out}
+
+
+def _columns(factors: Any) -> dict[str, NDArray[Any]]:
+    """Return the factors' values by name."""
+    if isinstance(factors, Mapping):
+        named = {str(name): factors[name] for name in factors}
+    elif hasattr(factors, "columns") and hasattr(factors, "to_numpy"):  # a data frame, of pandas or another library
+        named = {str(name): factors[name].to_numpy() for name in factors.columns}
+    else:
+        try:
+            array = np.asarray(factors)
+        except ValueError as error:
+            raise DataError("factors are rows of unequal length; they must be (N, num_factors)") from error
+        if array.dtype.names:
+            named = {name: array[name] for name in array.dtype.names}
+        elif array.ndim != 2 or 0 in array.shape:
+            hint = "; one factor is factors[:, None]" if array.ndim == 1 and array.size else ""
+            raise DataError(f"factors have shape {array.shape}; they must be (N, num_factors){hint}")
+        else:
+            named = {f"factor {index}": column for index, column in enumerate(array.T)}
+    columns = {name: _column(name, np.asarray(column)) for name, column in named.items()}
+    lengths = {len(column) for column in columns.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise DataError(f"factors have columns of {', '.join(map(str, sorted(lengths))) or 'no'} rows")
+    return columns
+
+
+def _column(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    """Return one factor's values as numbers or words; raise DataError where a row has none."""
+    if column.ndim != 1:
+        raise DataError(f"factor {name!r} has shape {column.shape}; a factor is a column of values")
+    if column.dtype.kind == "O":
+        values = column.tolist()
+        absent = [row for row, value in enumerate(values) if value is None or value != value]
+        if absent:
+            raise DataError(f"factor {name!r} has no value in row {absent[0]}")
+        if all(isinstance(value, str) for value in values):
+            column = np.array(values)
+        elif all(isinstance(value, int | float | np.number) for value in values):
+            column = np.array(values, dtype=np.float64)
+        else:
+            kinds = sorted({type(value).__name__ for value in values})
+            raise DataError(f"factor {name!r} holds {', '.join(kinds)}; values must be all numbers or all words")
+    if column.dtype.kind == "U" and (np.char.strip(column) == "").any():
+        raise DataError(f"factor {name!r} has no value in row {int((np.char.strip(column) == '').argmax())}")
+    if column.dtype.kind == "f" and not np.isfinite(column).all():
+        row = int((~np.isfinite(column)).argmax())
+        raise DataError(f"factor {name!r} is {column[row]} in row {row}; each row needs a finite value")
+    return column
+
+
+def _bins_of(bins: Bins, names: Sequence[str]) -> dict[str, int | None]:
+    """Return the bins that each factor was given of its own."""
+    if bins is None or isinstance(bins, int):
+        if bins is not None:
+            check_count("bins", bins, minimum=2)
+        return dict.fromkeys(names)
+    if isinstance(bins, str) or len(bins) != len(names):
+        raise ConfigError(f"bins is {bins!r}; it must be a number, or one for each of the {len(names)} factors")
+    for name, number in zip(names, bins, strict=True):
+        if number is not None:
+            check_count(f"bins of factor {name!r}", number, minimum=2)
+    return dict(zip(names, bins, strict=True))
+
+
+def _binned(column: NDArray[Any], bins: int | None) -> NDArray[Any]:
+    if bins is None or column.min() == column.max():
+        return column
+    if column.dtype.kind not in "fiub":
+        raise DataError(f"a factor of words such as {column[0]!r} cannot be cut into bins")
+    edges = np.linspace(column.min(), column.max(), bins + 1)
+    return np.digitize(column, edges[1:-1])
+
+
+def _ranks(column: NDArray[Any]) -> NDArray[np.int64]:
+    return np.unique(column, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _positions(ranked: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64] | None:
+    indices = np.stack(list(ranked.values()), axis=1)
+    return positions_of(indices, [int(size) for size in indices.max(axis=0) + 1])
+
+
+def _is_continuous(column: NDArray[Any]) -> bool:
+    return column.dtype.kind == "f" and not (column == np.round(column)).all() and len(np.unique(column)) > _MOST_VALUES
+
+
+def _read_array(path: Path, *names: str) -> NDArray[Any]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded as arrays:
+            found = next((name for name in names if name in arrays.files), None)
+            if found is None and len(arrays.files) == 1:
+                found = arrays.files[0]
+            if found is None:
+                held = ", ".join(arrays.files) or "nothing"
+                raise DataError(f"{path}: there is no array {' or '.join(map(repr, names))} in it; it holds {held}")
+            return arrays[found]
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        reason = "it holds Python objects, which are never loaded" if "pickle" in str(error) else str(error)
+        raise DataError(f"{path}: cannot be read ({reason})") from error
+
+
+def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
+    """Return the columns of a table; of one without a known header, its first row is one if it is no numbers."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    rows = [[cell.strip() for cell in row] for row in _split(text) if any(cell.strip() for cell in row)]
+    if not rows:
+        raise DataError(f"{path}: there are no rows in it")
+    has_header = not _is_numbers(rows[0]) if with_header is None else with_header
+    if with_header and _is_numbers(rows[0]):
+        raise DataError(f"{path}: its first line, {', '.join(rows[0])[:60]!r}, must name the factors")
+    names = rows.pop(0) if has_header else [f"latent {index}" for index in range(len(rows[0]))]
+    if len(set(names)) < len(names) or "" in names:
+        raise DataError(f"{path}: its header is {', '.join(names)[:120]!r}; each column needs a name of its own")
+    for number, row in enumerate(rows, start=2 if has_header else 1):
+        if len(row) != len(names):
+            raise DataError(f"{path}: row {number} has {len(row)} values, the header names {len(names)}")
+        if "" in row:
+            raise DataError(f"{path}: row {number} has no value of {names[row.index('')]!r}")
+    if not rows:
+        raise DataError(f"{path}: there are no rows below its header, {', '.join(names)[:120]!r}")
+    return {name: _parsed([row[index] for row in rows]) for index, name in enumerate(names)}
+
+
+def _split(text: str) -> list[list[str]]:
+    """Split a table into cells by whichever of comma, semicolon and tab its first line has most of."""
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    return list(csv.reader(text.splitlines(), delimiter=separator))
+
+
+def _is_numbers(cells: Sequence[str]) -> bool:
+    return _parsed(cells).dtype.kind in "fi"
+
+
+def _parsed(cells: Sequence[str]) -> NDArray[Any]:
+    """Return cells as integers or numbers, so that 10 comes after 9; as words where one is neither."""
+    for dtype in (np.int64, np.float64):
+        try:
+            return np.array([dtype(cell) for cell in cells])
+        except (ValueError, OverflowError):
+            continue
+    return np.array(cells)

@@ -1,0 +1,189 @@
+"""Translate between gin's bindings and the settings of metrics: on the way in for runs, on the way out for the library.
+
+disentanglement_lib's metrics are set by gin, so its names are the names of settings everywhere: "dci.num_train". A
+value that gin writes as a reference is a string here: "@histogram_discretizer".
+"""
+
+import copy
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import gin
+from gin import config as gin_config
+
+from disentanglement_challenge import library  # noqa: F401 (registers its metrics with gin)
+from disentanglement_challenge.checks import check_choice, check_count, check_number
+from disentanglement_challenge.config import bound_value, gin_configuration
+from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
+
+ENGINES = ("fast", "library")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a gin configuration says of an evaluation.
+
+    Attributes:
+        metrics: the records to compute.
+        settings: of these, by gin name.
+        engine: "fast" or "library".
+        seed: of the random state that each metric draws from.
+        memory_limit: bytes of the table of representations that may be in memory at a time.
+    """
+
+    metrics: list[Metric]
+    settings: dict[str, Any]
+    engine: str
+    seed: int
+    memory_limit: int
+
+
+@gin.configurable("evaluation")
+def _evaluation(evaluation_fn: Any = None, random_seed: int = 0, name: str = "", engine: str = "fast") -> None:
+    """Name what gin binds of an evaluation, as disentanglement_lib's `evaluate` does; read by `read_evaluation`."""
+
+
+@gin.configurable("representation_table")
+def _representation_table(memory_limit: int = 1 << 30) -> None:
+    """Name what gin binds of the table of representations; read by `read_evaluation`."""
+
+
+def register(records: Iterable[Metric]) -> None:
+    """Let gin know the names of metrics that disentanglement_lib does not have."""
+    for record in records:
+        parameters: dict[str, list[str]] = {record.gin_name or record.name: []}
+        for name in record.settings:
+            configurable, _, parameter = name.rpartition(".")
+            parameters.setdefault(configurable, []).append(parameter)
+        for configurable, names in parameters.items():
+            if gin_config._REGISTRY.get_match(configurable) is None:
+                _register(configurable, names)
+
+
+def _register(name: str, parameters: Sequence[str]) -> None:
+    def settings(**_: Any) -> None:
+        """Name the settings of a metric; read by `read_evaluation`."""
+
+    settings.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(parameter, inspect.Parameter.KEYWORD_ONLY, default=None) for parameter in parameters]
+    )
+    gin.configurable(name, module="disentanglement_challenge.metrics")(settings)
+
+
+register(RECORDS.values())
+
+
+def read_evaluation(metrics: Sequence[Metric] | None, metric_files: Sequence[str] = ()) -> Evaluation:
+    """Read what the current gin configuration says of an evaluation.
+
+    Args:
+        metrics: what to compute; by default what `evaluation.evaluation_fn` names, or the challenge's five.
+        metric_files: gin files of which each may name a metric, as disentanglement_lib's metric_configs do.
+
+    Raises:
+        ConfigError: a metric that there is none of, or a setting that cannot be.
+    """
+    if metrics is None:
+        metrics = _named_metrics(metric_files) or list(METRICS.values())
+    settings: dict[str, Any] = dict(pair for record in metrics for pair in record.official().items())
+    others: dict[str, Any] = {
+        "evaluation.engine": "fast",
+        "evaluation.random_seed": 0,
+        "representation_table.memory_limit": 1 << 30,
+    }
+    for values in (settings, others):
+        for name in values:
+            with suppress(ValueError):  # it is not bound
+                values[name] = _value(gin.query_parameter(name))
+    engine, seed, limit = others.values()
+    check_engine("evaluation.engine", engine)
+    check_count("evaluation.random_seed", seed, minimum=0)
+    check_number("representation_table.memory_limit", limit, minimum=1)
+    for record in metrics:
+        record.check(settings, fast=engine == "fast")
+    return Evaluation(list(metrics), settings, engine, seed, int(limit))
+
+
+def check_engine(name: str, engine: object) -> None:
+    """Raise ConfigError for anything but an engine."""
+    if engine == "exact":
+        raise ConfigError(f"{name} is 'exact', which is called 'fast' now, as it equals the library within tolerances")
+    check_choice(name, engine, ENGINES)
+
+
+def _named_metrics(files: Sequence[str]) -> list[Metric]:
+    """Return the metrics that `evaluation.evaluation_fn` names, in each of these files and in the configuration."""
+    bound = bound_value("evaluation.evaluation_fn")
+    if bound is None:
+        return []
+    named = [_value(bound)]
+    if len(files) > 1:  # the last file's is the one that gin keeps
+        for file in files:
+            with isolated(), gin_configuration([file]):
+                function = bound_value("evaluation.evaluation_fn")
+                if function is not None and _value(function) not in named:
+                    named.insert(-1, _value(function))
+    return [record for function in named for record in _records_of(function)]
+
+
+def _records_of(function: Any) -> list[Metric]:
+    name = str(function).lstrip("@").rsplit(".", 1)[-1]
+    found = [record for record in RECORDS.values() if name in (record.gin_name or record.name, record.name)]
+    if not found:
+        known = ", ".join(f"@{record.gin_name or record.name}" for record in RECORDS.values())
+        raise ConfigError(f"evaluation.evaluation_fn is {function}, which is no metric here; it must be one of {known}")
+    return found
+
+
+def _value(value: Any) -> Any:
+    """Return a bound value: macros by what they stand for, references by their name."""
+    if isinstance(value, list | tuple):
+        return type(value)(_value(item) for item in value)
+    if isinstance(value, gin_config.ConfigurableReference):
+        if value.selector == "gin.macro":
+            return copy.deepcopy(value)
+        return f"@{value.selector}"
+    return value
+
+
+def _reference(value: Any) -> Any:
+    """Undo `_value`."""
+    if isinstance(value, list | tuple):
+        return [_reference(item) for item in value]
+    if isinstance(value, str) and value.startswith("@"):
+        return gin_config.ConfigurableReference(value[1:], False)
+    return value
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Keep the caller's gin configuration from what happens in the block, and the block from it."""
+    tables = (gin_config._CONFIG, gin_config._OPERATIVE_CONFIG, gin_config._SINGLETONS)
+    before = [dict(table) for table in tables]
+    modules, locked = set(gin_config._IMPORTED_MODULES), gin_config._CONFIG_IS_LOCKED
+    prefixes = list(gin_config._LOCATION_PREFIXES)
+    gin.clear_config()
+    try:
+        yield
+    finally:
+        gin.clear_config()
+        for table, content in zip(tables, before, strict=True):
+            table.update(content)
+        gin_config._IMPORTED_MODULES.update(modules)
+        gin_config._LOCATION_PREFIXES[:] = prefixes
+        gin_config._set_config_is_locked(locked)
+
+
+@contextmanager
+def bound(values: Mapping[str, Any]) -> Iterator[None]:
+    """Make these values gin's configuration inside the block, as bound and as operative, and no others."""
+    with isolated():
+        for name, value in values.items():
+            gin.bind_parameter(name, _reference(value))
+        for key, parameters in gin_config._CONFIG.items():
+            gin_config._OPERATIVE_CONFIG[key] = dict(parameters)
+        yield

@@ -1,0 +1,49 @@
+"""Compute a metric by disentanglement_lib's own code, whatever gin and numpy's global state are set to outside."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
+from numpy.random import RandomState
+
+from disentanglement_challenge import library
+from disentanglement_challenge.data.sampling import RepresentationFunction
+from disentanglement_challenge.errors import ChallengeError, ScoreError, lines_of
+from disentanglement_challenge.evaluation.bindings import bound
+from disentanglement_challenge.metrics.metric import Metric
+
+
+def library_results(
+    metric: Metric,
+    ground_truth_data: GroundTruthData,
+    representation_function: RepresentationFunction,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Compute a metric that disentanglement_lib has.
+
+    Args:
+        metric: a record with a `library` function.
+        ground_truth_data: what to draw from.
+        representation_function: its observations to codes [N, num_latent].
+        seed: of the random state that the metric draws from, and of numpy's, which the library leaves unseeded.
+        settings: a value for each of the metric's, by gin name.
+
+    Raises:
+        ScoreError: the library's code fails on these codes.
+    """
+    module, _, function = metric.library.rpartition(".")
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        with bound({name: settings[name] for name in metric.settings}):
+            compute = getattr(getattr(library, module), function)
+            return compute(ground_truth_data, representation_function, RandomState(seed))
+    except ChallengeError:  # what the representation function raises
+        raise
+    except Exception as error:  # the library checks little, so that codes may fail it anywhere
+        reason = f"{type(error).__name__}: {lines_of(error)[0]}"
+        raise ScoreError(f"disentanglement_lib's code fails on these codes ({reason})") from error
+    finally:
+        np.random.set_state(before)

@@ -1,0 +1,381 @@
+"""Score a representation: a pure call that reads no gin configuration and writes no file.
+
+An image is encoded once, however many metrics sample it, and the codes wait in a temporary file without a name.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+from disentanglement_challenge.allocation import keep_freed_memory
+from disentanglement_challenge.checks import check_count
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.sampling import GridSampler, RepresentationFunction, RowSampler, Sampler
+from disentanglement_challenge.data.tables import Bins, FactorGrid, FactorTable, factor_table
+from disentanglement_challenge.errors import ConfigError, DataError, RepresentationError, ScoreError, did_you_mean
+from disentanglement_challenge.evaluation.scores import Score, Scores, metric_of
+from disentanglement_challenge.evaluation.table import IndexOnlyData, RepresentationTable, sampled_indices
+from disentanglement_challenge.metrics import METRICS, Metric
+from disentanglement_challenge.metrics.metric import as_codes
+
+_MEMORY_LIMIT = 1 << 30
+# Two factors that share more than this of their information are worth a note.
+_DEPENDENT = 0.05
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is scored.
+
+    Attributes:
+        data: what is known of it: name, note, factor_names, factor_sizes, and rows of codes where it is these.
+        sampler: draws codes and factors; of images before they are encoded.
+        images: the data whose images are to be encoded once; None where there is nothing to encode, or where each
+            observation is random and encoded as it is drawn.
+        notes: what a reader of the scores must know.
+    """
+
+    data: dict[str, Any]
+    sampler: Sampler
+    images: IndexedGroundTruthData | None = None
+    notes: tuple[str, ...] = ()
+
+
+def compute_scores(
+    subject: Subject,
+    metrics: Sequence[Metric],
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    engine: str = "fast",
+    batch_size: int = 64,
+    memory_limit: int = _MEMORY_LIMIT,
+    folder: Path | None = None,
+) -> Scores:
+    """Compute metrics.
+
+    Args:
+        subject: what is scored.
+        metrics: the records of the metrics.
+        settings: a value for each of their settings, by gin name.
+        seed: of the random state that each metric draws from.
+        engine: "fast", or "library" for disentanglement_lib's own code, of the metrics that it has.
+        batch_size: images to encode at a time.
+        memory_limit: bytes of the codes that may be in memory at a time; the others wait on the disk.
+        folder: where the temporary file of codes is made; the system's temporary folder by default.
+
+    Raises:
+        RepresentationError: the representation of an image cannot be scored.
+        OutputError: the disk has no room for the codes.
+    """
+    _check_sampler(subject.sampler, metrics, engine)
+    by_library = [metric for metric in metrics if engine == "library" and metric.library]
+    fast = [metric for metric in metrics if metric not in by_library]
+    sampler, encoding_seconds = subject.sampler, 0.0
+    with ExitStack() as stack:
+        if subject.images is not None and fast:
+            assert isinstance(sampler, GridSampler)
+            started = time.monotonic()
+            needed = [
+                sampled_indices(subject.images, lambda drawn, metric=metric: metric.draw_only(drawn, seed, settings))  # type: ignore[misc]
+                for metric in fast
+            ]
+            table = RepresentationTable(
+                subject.images,
+                sampler.representation_function,
+                np.concatenate(needed),
+                batch_size=batch_size,
+                memory_limit=memory_limit,
+                folder=folder,
+            )
+            stack.enter_context(table)
+            sampler = GridSampler(table.index_data, table.lookup, sampler.factor_names)
+            encoding_seconds = time.monotonic() - started
+        by_metric = {
+            metric.name: _score(metric, subject.sampler if metric in by_library else sampler, seed, settings, engine)
+            for metric in metrics
+        }
+    shown = {name: settings[name] for metric in metrics for name in metric.settings}
+    return Scores(
+        by_metric,
+        {**shown, "evaluation.random_seed": seed},
+        engine,
+        subject.data,
+        [*subject.notes, *_seen_notes(by_metric.values())],
+        encoding_seconds,
+    )
+
+
+def _score(metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, Any], engine: str) -> Score:
+    started = time.monotonic()
+    results: dict[str, Any] = {}
+    matrix, reason = None, ""
+    by_library = engine == "library" and bool(metric.library)
+    try:
+        if by_library:
+            from disentanglement_challenge.evaluation.library_engine import library_results
+
+            assert isinstance(sampler, GridSampler)
+            data, function = sampler.ground_truth_data, sampler.representation_function
+            results = library_results(metric, data, function, seed, settings)
+        else:
+            results, matrix = metric.results(sampler, seed, settings)
+            matrix = None if matrix is None else np.asarray(matrix, dtype=np.float64)
+    except ScoreError as error:
+        reason = str(error)
+    value = results.get(metric.key)
+    if value is None:
+        reason = reason or f"{metric.label} has no value for these codes"
+    elif not np.isfinite(value):
+        value, reason = None, f"{metric.label} is {value} for these codes"
+    number = None if value is None else float(value)
+    engine = "library" if by_library else "fast"
+    return Score(metric, number, reason, dict(results), matrix, engine, time.monotonic() - started)
+
+
+def image_subject(
+    ground_truth_data: GroundTruthData, representation_function: RepresentationFunction, check: bool = True
+) -> Subject:
+    """Make the images of a data set, and a function that encodes them, the subject.
+
+    Raises:
+        DataError: the data has no factors, or one of a single value.
+        RepresentationError: what the function gives cannot be scored, or is no function of the image.
+    """
+    data = describe(ground_truth_data)
+    if check:
+        check_representation_function(ground_truth_data, representation_function)
+    indexed = ground_truth_data if isinstance(ground_truth_data, IndexedGroundTruthData) else None
+    return Subject(data, GridSampler(ground_truth_data, representation_function, data["factor_names"]), indexed)
+
+
+def code_subject(codes: Any, data: Any, bins: Bins = None) -> Subject:
+    """Make codes, and the data set or the factors that they are of, the subject.
+
+    Args:
+        codes: [N, num_latent], numbers.
+        data: ground-truth data with N images, in whose order the codes are, or factors (see `tables.factor_table`).
+        bins: of continuous factors.
+
+    Raises:
+        RepresentationError, DataError, ConfigError: codes or factors cannot be scored; the message names the place.
+    """
+    codes = as_codes(codes)
+    _check_num_latent(codes.shape[1])
+    if isinstance(data, GroundTruthData):
+        if not isinstance(data, IndexedGroundTruthData):
+            raise DataError("codes in a data set's order need a data set with a fixed image for each combination")
+        described = describe(data)
+        if len(codes) != len(data.images):
+            raise DataError(
+                f"there are {len(codes)} codes; data set {data.name!r} has {len(data.images)} images, each needs a code"
+            )
+        sampler: Sampler = GridSampler(IndexOnlyData(data), codes.__getitem__, described["factor_names"])
+        return Subject({**described, "rows": len(codes)}, sampler)
+    table = data if isinstance(data, FactorTable) else factor_table(data, bins)
+    if len(codes) != len(table.indices):
+        raise DataError(f"there are {len(codes)} codes and {len(table.indices)} rows of factors; each row needs both")
+    described = {
+        "name": "", "note": "", "factor_names": table.names, "factor_sizes": table.sizes, "rows": len(codes),
+        "is_full_grid": table.positions is not None,
+    }  # fmt: skip
+    if table.positions is not None:
+        return Subject(described, GridSampler(FactorGrid(table), codes.__getitem__, table.names))
+    notes = [
+        f"The {len(codes)} rows are no full grid of their factors, so rows are drawn, with replacement; IRS shows "
+        "association here, not the effect of an intervention.",
+        *_dependence(table),
+    ]
+    return Subject(described, RowSampler(codes, table.indices, table.names), notes=tuple(notes))
+
+
+def score(
+    representation: Any,
+    data: Any,
+    metrics: str | Metric | Iterable[str | Metric] | None = None,
+    seed: int = 0,
+    engine: str = "fast",
+    settings: Mapping[str, Any] | None = None,
+    bins: Bins = None,
+) -> Scores:
+    """Score a representation; see `disentanglement_challenge.score`, which is this."""
+    keep_freed_memory()
+    records = chosen(metrics)
+    _check_engine(engine)
+    check_count("seed", seed, minimum=0)
+    values = settings_of(records, settings or {}, engine)
+    is_codes = not (callable(representation) or isinstance(representation, str | os.PathLike))
+    if isinstance(data, str):
+        from disentanglement_challenge.data.named import load_data  # PyTorch comes with it, which codes do without
+
+        data = load_data(data)
+    if is_codes:
+        return compute_scores(code_subject(representation, data, bins), records, values, seed, engine)
+    if not isinstance(data, GroundTruthData):
+        raise DataError(
+            f"data is {type(data).__name__}; to encode images it must be a data set's name or ground-truth data"
+        )
+    function, batch_size = representation_function_of(representation)
+    return compute_scores(image_subject(data, function), records, values, seed, engine, batch_size)
+
+
+def chosen(metrics: str | Metric | Iterable[str | Metric] | None) -> list[Metric]:
+    """Return the records of metrics given by name, alias or as records; the challenge's five by default.
+
+    Raises ConfigError for a name that is none.
+    """
+    if metrics is None:
+        return list(METRICS.values())
+    given = [metrics] if isinstance(metrics, str | Metric) else list(metrics)
+    records = [item if isinstance(item, Metric) else metric_of(item) for item in given]
+    if not records:
+        raise ConfigError(f"metrics is empty; name one at least, such as {next(iter(METRICS))!r}")
+    return list({record.name: record for record in records}.values())
+
+
+def settings_of(records: Sequence[Metric], settings: Mapping[str, Any], engine: str) -> dict[str, Any]:
+    """Return a value for each setting of the metrics: the given one, or the official.
+
+    Raises ConfigError for a setting that none of the metrics has, or a value that it cannot have.
+    """
+    values = {name: value for record in records for name, value in record.official().items()}
+    for name in settings:
+        if name not in values:
+            raise ConfigError(
+                f"no metric that is computed has a setting {name!r}{did_you_mean(name, values)}; "
+                f"there are {', '.join(values)}"
+            )
+    values.update(settings)
+    for record in records:
+        record.check(values, fast=engine == "fast")
+    return values
+
+
+def representation_function_of(representation: Any) -> tuple[RepresentationFunction, int]:
+    """Return the function that encodes images, and how many it is to be given at a time.
+
+    Args:
+        representation: a model file's path, a torch module, or a function of images [N, height, width, channels].
+
+    Raises:
+        RepresentationError: a file that is no model.
+    """
+    if isinstance(representation, str | os.PathLike) or _is_module(representation):
+        # PyTorch takes seconds to import, which codes do without.
+        from disentanglement_challenge.export.model_file import import_model
+        from disentanglement_challenge.export.representor import encoding_batch, make_representor, module_representor
+
+        if isinstance(representation, str | os.PathLike):
+            function = make_representor(import_model(representation))
+        else:
+            function = module_representor(representation)
+        return function, encoding_batch(function)
+    return _of_callable(representation), 64
+
+
+def _is_module(representation: Any) -> bool:
+    return any(kind.__module__ == "torch.nn.modules.module" for kind in type(representation).__mro__)
+
+
+def _of_callable(function: Callable[[NDArray[Any]], Any]) -> RepresentationFunction:
+    def representation_function(images: NDArray[Any]) -> NDArray[Any]:
+        codes = function(images.copy())  # which it may change
+        if hasattr(codes, "detach"):  # a tensor that may want gradients, or lie on another device
+            codes = codes.detach().cpu()
+        codes = as_codes(codes, "the representation's codes")
+        if len(codes) != len(images):
+            raise RepresentationError(f"the representation gives {len(codes)} codes for {len(images)} images")
+        return codes
+
+    return representation_function
+
+
+def check_representation_function(
+    ground_truth_data: GroundTruthData, representation_function: RepresentationFunction
+) -> None:
+    """Raise RepresentationError for what would make an hour of metrics worthless."""
+    observations = ground_truth_data.sample_observations(64, RandomState(0))
+    at_once = representation_function(observations)
+    _check_num_latent(at_once.shape[1])
+    one_by_one = np.concatenate([representation_function(observations[i : i + 1]) for i in range(8)])
+    if one_by_one.shape[1] != at_once.shape[1] or not np.allclose(one_by_one, at_once[:8], rtol=1e-3, atol=1e-4):
+        raise RepresentationError(
+            "the representation of an image depends on the batch or is random; it must be a function of the image"
+        )
+
+
+def describe(ground_truth_data: GroundTruthData) -> dict[str, Any]:
+    """Return what is known of a data set: name, note, factor_names and factor_sizes.
+
+    Raises DataError where it cannot be scored: it has no factors, or one of a single value.
+    """
+    name = getattr(ground_truth_data, "name", type(ground_truth_data).__name__)
+    sizes = [int(size) for size in ground_truth_data.factors_num_values]
+    names = list(getattr(ground_truth_data, "factor_names", [])) or [f"factor {index}" for index in range(len(sizes))]
+    fault = "" if sizes else "it has no factors"
+    for factor, size in zip(names, sizes, strict=True):
+        if size == 1:
+            fault = f"its factor {factor!r} has one value, so that there is nothing to tell apart"
+    if fault:
+        raise DataError(f"data set {name!r} cannot be scored, as {fault}; train_pytorch.py trains on it")
+    note = getattr(ground_truth_data, "note", "")
+    return {"name": name, "note": note, "factor_names": names, "factor_sizes": sizes}
+
+
+def _check_num_latent(num_latent: int) -> None:
+    if num_latent < 2:
+        raise RepresentationError("the representation has one latent; SAP and MIG are gaps between two")
+
+
+def _check_engine(engine: object) -> None:
+    if engine == "exact":
+        raise ConfigError("engine is 'exact', which is called 'fast' now, as it equals the library within tolerances")
+    if engine not in ("fast", "library"):
+        raise ConfigError(f"engine is {engine!r}; it must be 'fast' or 'library'")
+
+
+def _check_sampler(sampler: Sampler, metrics: Sequence[Metric], engine: str) -> None:
+    if isinstance(sampler, GridSampler):
+        return
+    if engine == "library":
+        raise ConfigError(
+            "engine is 'library', whose code draws from a full grid of factors; the rows are none, so it must be 'fast'"
+        )
+    for metric in metrics:
+        if not metric.on_rows:
+            raise DataError(
+                f"{metric.name} changes one factor and keeps the others, which needs a row for each combination"
+            )
+
+
+def _dependence(table: FactorTable) -> list[str]:
+    """Return a note where two factors depend on each other, as then not even perfect codes reach a score of 1."""
+    from sklearn.metrics import normalized_mutual_info_score  # a second, which a grid does without
+
+    pairs = [(a, b) for a in range(len(table.names)) for b in range(a)]
+    if not pairs:
+        return []
+    shared = [normalized_mutual_info_score(table.indices[:, a], table.indices[:, b]) for a, b in pairs]
+    largest = int(np.argmax(shared))
+    if shared[largest] < _DEPENDENT:
+        return []
+    a, b = pairs[largest]
+    return [
+        f"Factors {table.names[b]!r} and {table.names[a]!r} share information (normalised mutual information "
+        f"{shared[largest]:.2f}, the largest of all pairs), which keeps even perfect codes from the best scores."
+    ]
+
+
+def _seen_notes(scores: Iterable[Score]) -> list[str]:
+    shares = [score.results["test_seen_in_training"] for score in scores if "test_seen_in_training" in score.results]
+    if not shares:
+        return []
+    return [f"{max(shares):.0%} of the test draws were seen in training (the largest share of any metric)."]

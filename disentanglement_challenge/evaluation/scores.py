@@ -1,0 +1,281 @@
+"""What an evaluation found: scores, the settings they were computed with, and the matrices behind them."""
+
+import html
+import importlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.files import write_text
+from disentanglement_challenge.metrics import RECORDS
+from disentanglement_challenge.metrics.metric import Metric, find
+
+# Of a wide representation, a notebook shows this many latents: those that say most of any factor.
+_LATENTS_SHOWN = 16
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric's score.
+
+    Attributes:
+        metric: the record of the metric.
+        value: the score; None where there is none.
+        reason: why there is none.
+        results: all that the metric computed, by disentanglement_lib's names.
+        matrix: latents by factors, float64 [num_latent, num_factors]; None where the metric or the engine has none.
+        engine: "fast" or "library".
+        seconds: what it took, without encoding.
+    """
+
+    metric: Metric
+    value: float | None
+    reason: str = ""
+    results: dict[str, Any] = field(default_factory=dict)
+    matrix: NDArray[np.float64] | None = None
+    engine: str = "fast"
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scores(Mapping[str, "float | None"]):
+    """The scores of one representation, by metric.
+
+    A mapping from names, or aliases such as "sap", to numbers; None where a metric has no score, and
+    `by_metric[name].reason` says why. In a notebook it shows itself as a table with heat maps.
+
+    Attributes:
+        by_metric: everything about each metric's score, in the order they were asked for.
+        settings: the value of each setting, by gin name, and "evaluation.random_seed".
+        engine: "fast" or "library".
+        data: what was scored: name, note, factor_names, factor_sizes, and rows where it was codes and factors.
+        notes: sentences that a reader of the scores must know.
+        encoding_seconds: what encoding the images took; 0 where each metric encodes its own, or nothing was encoded.
+
+    Example:
+        >>> scores = score(codes, factors)
+        >>> scores["mig"], scores.as_dict(), scores.matrices["dci"]
+        >>> scores.to_json("scores.json")
+    """
+
+    by_metric: dict[str, Score]
+    settings: dict[str, Any]
+    engine: str
+    data: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    encoding_seconds: float = 0.0
+
+    def __getitem__(self, name: str) -> float | None:
+        """Return the score of a metric; raise KeyError for one that was not computed."""
+        if name in self.by_metric:
+            return self.by_metric[name].value
+        for score in self.by_metric.values():
+            if name in score.metric.aliases:
+                return score.value
+        raise KeyError(f"{name!r} was not computed; {', '.join(self.by_metric)} were")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_metric)
+
+    def __len__(self) -> int:
+        return len(self.by_metric)
+
+    @property
+    def matrices(self) -> dict[str, NDArray[np.float64]]:
+        """The latent by factor matrices behind the scores, float64 [num_latent, num_factors], by metric."""
+        return {name: score.matrix for name, score in self.by_metric.items() if score.matrix is not None}
+
+    @property
+    def unofficial(self) -> dict[str, Any]:
+        """The settings that are not the official ones, by gin name; such scores cannot be set beside published ones."""
+        return unofficial(self.settings, (score.metric for score in self.by_metric.values()))
+
+    @property
+    def warnings(self) -> list[str]:
+        """The notes, and which settings are not the official ones."""
+        return [*self.notes, *([unofficial_note(written(self.unofficial))] if self.unofficial else [])]
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Return the scores by metric; None where there is none."""
+        return {name: score.value for name, score in self.by_metric.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as what JSON can hold; a number that is not finite is None."""
+        return {
+            "scores": self.as_dict(),
+            "engine": self.engine,
+            "official": not self.unofficial,
+            "unofficial_settings": self.unofficial,
+            "settings": self.settings,
+            "data": self.data,
+            "notes": self.notes,
+            "encoding_seconds": self.encoding_seconds,
+            "metrics": {
+                name: {
+                    "label": score.metric.label,
+                    "explanation": score.metric.explanation,
+                    "matrix_label": score.metric.matrix_label,
+                    "beside": {
+                        label: plain(score.results[key])
+                        for key, label in score.metric.beside.items()
+                        if key in score.results
+                    },
+                    "key": score.metric.key,
+                    "value": score.value,
+                    "reason": score.reason,
+                    "bounds": list(score.metric.bounds),
+                    "higher_is_better": score.metric.higher_is_better,
+                    "is_count": score.metric.is_count,
+                    "engine": score.engine,
+                    "seconds": score.seconds,
+                    "results": plain(score.results),
+                }
+                for name, score in self.by_metric.items()
+            },
+        }
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write everything, matrices too, to a JSON file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        content = {**self.to_dict(), "matrices": {name: plain(matrix) for name, matrix in self.matrices.items()}}
+        write_text(Path(path), json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(score.metric.label)}</td><td style='text-align:right'>{shown(score)}</td>"
+            f"<td style='text-align:left'>{html.escape(score.reason)}</td></tr>"
+            for score in self.by_metric.values()
+        )
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.warnings)
+        maps = "".join(
+            f"<details><summary>{html.escape(score.metric.label)}: {html.escape(score.metric.explanation)}</summary>"
+            f"{_heat_map(score.matrix, self.data['factor_names'], score.metric.is_count)}</details>"
+            for score in self.by_metric.values()
+            if score.matrix is not None
+        )
+        return f"<table><tr><th>metric</th><th>score</th><th></th></tr>{rows}</table>{notes}{maps}"
+
+
+def unofficial(settings: Mapping[str, Any], metrics: Any) -> dict[str, Any]:
+    """Return which of these settings of these metrics are not the official ones."""
+    official: dict[str, Any] = {"evaluation.random_seed": 0}
+    for metric in metrics:
+        official.update(metric.official())
+    return {name: value for name, value in settings.items() if name in official and value != official[name]}
+
+
+def written(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of settings as gin writes them."""
+    return {name: value if str(value).startswith("@") else repr(value) for name, value in settings.items()}
+
+
+def unofficial_note(settings: Mapping[str, str]) -> str:
+    """Return the sentence that says which settings, as gin writes them, are not the official ones."""
+    listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return f"Not the official settings, so not to be set beside published scores: {listed}."
+
+
+def plain(value: Any) -> Any:
+    """Return the value as JSON can hold it: lists and Python's own numbers, None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def metric_of(name: object) -> Metric:
+    """Return the record of a metric.
+
+    Args:
+        name: the metric's name or an alias; or "module:RECORD", for a record in a module that can be imported.
+
+    Raises:
+        ConfigError: there is none; the message has the nearest name.
+    """
+    module, colon, attribute = str(name).partition(":")
+    if not colon:
+        return find(name, RECORDS)
+    sys.path.insert(0, "")  # the current folder, which an installed command does not look in
+    try:
+        record = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"metric {name!r} cannot be imported ({error}); write module:RECORD") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(record, Metric):
+        raise ConfigError(f"metric {name!r} is {type(record).__name__}; it must be a disentanglement_challenge Metric")
+    return record
+
+
+def print_scores(scores: Scores) -> None:
+    """Print the scores as a table, with what belongs beside them, and what a reader must know."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    title = f"{scores.data['name'] or 'codes and factors'}, {scores.engine} engine"
+    table = Table(
+        title=escape(title), caption=escape(scores.data["note"]), title_justify="left", caption_justify="left"
+    )
+    for column in ("metric", "score", "seconds"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    if scores.encoding_seconds:
+        table.add_row("(encoding, for all)", "", f"{scores.encoding_seconds:.1f}")
+    for name, score in scores.by_metric.items():
+        table.add_row(escape(name), shown(score), f"{score.seconds:.1f}")
+        for key, label in score.metric.beside.items():
+            if key in score.results:
+                table.add_row(f"  {escape(label)}", f"{score.results[key]:.4f}", "")
+    console = Console(soft_wrap=True)
+    console.print(table)
+    for name, score in scores.by_metric.items():
+        if score.value is None:
+            print(f"{name} is missing: {score.reason}")
+    for note in scores.warnings:
+        print(note)
+
+
+def shown(score: Score) -> str:
+    """Return a score as tables show it: a count without digits, "-" for none."""
+    if score.value is None:
+        return "-"
+    return f"{score.value:.0f}" if isinstance(score.results.get(score.metric.key), int) else f"{score.value:.4f}"
+
+
+def _heat_map(matrix: NDArray[np.float64], factor_names: list[str], is_count: bool) -> str:
+    """Return a matrix as an HTML table, a row a latent, the darker the larger."""
+    known = np.where(np.isfinite(matrix), matrix, -np.inf)
+    shown = np.sort(np.argsort(-known.max(axis=1), kind="stable")[:_LATENTS_SHOWN])
+    largest = max(float(known.max()), 1e-300)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in factor_names)
+    body = ""
+    for latent in shown:
+        cells = ""
+        for value in matrix[latent]:
+            if np.isfinite(value):
+                share = min(max(value / largest, 0.0), 1.0)
+                ink = "#fff" if share > 0.55 else "#000"
+                text = f"{value:.0f}" if is_count else f"{value:.2f}"
+                cells += f"<td style='background:rgba(8,48,107,{share:.2f});color:{ink}'>{text}</td>"
+            else:
+                cells += "<td>-</td>"
+        body += f"<tr><th>latent {latent}</th>{cells}</tr>"
+    rest = f"<caption>{len(shown)} of {len(matrix)} latents</caption>" if len(shown) < len(matrix) else ""
+    return f"<table>{rest}<tr><th></th>{head}</tr>{body}</table>"

@@ -1,0 +1,112 @@
+"""Score codes or a model from the shell, as `disentanglement_challenge.score` does.
+
+python -m disentanglement_challenge.score codes.npy --factors factors.csv
+python -m disentanglement_challenge.score codes.npy --dataset mpi3d_embedded --metrics mig sap
+python -m disentanglement_challenge.score model.pt --dataset mpi3d_embedded --json scores.json --page scores.html
+"""
+
+import argparse
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.errors import ConfigError
+
+MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
+
+
+def main(flags: argparse.Namespace) -> None:
+    # Whoever asks for help, or makes a mistake, does not wait for what computes.
+    from disentanglement_challenge.data.tables import factor_table, read_codes, read_factors
+    from disentanglement_challenge.evaluation.score import chosen, score
+    from disentanglement_challenge.evaluation.scores import print_scores
+
+    settings = dict(_setting(text) for text in flags.settings)
+    metrics = chosen(flags.metrics)
+    path = Path(flags.representation).expanduser()
+    bins = flags.bins[0] if flags.bins and len(flags.bins) == 1 else flags.bins
+    representation: Any
+    data: Any
+    if path.suffix in MODEL_SUFFIXES:
+        if flags.dataset is None:
+            raise ConfigError(f"{path.name} is a model; --dataset names the data set whose images it is to encode")
+        representation, data = path, flags.dataset
+    elif flags.dataset is not None:
+        representation, data = read_codes(path), flags.dataset
+    elif flags.factors is not None:
+        data = factor_table(read_factors(Path(flags.factors).expanduser(), flags.leave_out), bins)
+        representation = read_codes(path)
+    else:
+        raise ConfigError(
+            f"{path.name} needs factors: --factors FILE, or --dataset NAME for codes in a data set's order"
+        )
+    scores = score(representation, data, metrics, flags.seed, flags.engine, settings)
+    print_scores(scores)
+    if flags.json:
+        scores.to_json(Path(flags.json).expanduser())
+    if flags.page:
+        from disentanglement_challenge.pages.experiment_page import write_score_page
+
+        write_score_page(scores, path.name, Path(flags.page).expanduser())
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Read "dci.num_train = 2000"."""
+    name, equals, value = text.partition("=")
+    try:
+        if equals:
+            return name.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        if value.strip().startswith("@"):
+            return name.strip(), value.strip()
+    raise ConfigError(f"--settings {text!r} is no setting; write one as 'dci.num_train = 2000'")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m disentanglement_challenge.score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "representation", metavar="FILE", help="codes (.npy, .npz or a table of numbers), or a model (.pt, .pt2, .onnx)"
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--factors", metavar="FILE", help="the factors of the codes: .csv with a header, .npy or .npz")
+    source.add_argument(
+        "--dataset", metavar="NAME", help="the data set that the codes are of, in its order, or a model's"
+    )
+    parser.add_argument("--leave_out", nargs="+", default=[], metavar="COLUMN", help="columns that are no factors")
+    parser.add_argument(
+        "--bins",
+        nargs="+",
+        type=_bin,
+        metavar="N",
+        help="equal bins for continuous factors; or a number, or 0, for each",
+    )
+    parser.add_argument(
+        "--metrics", nargs="+", metavar="NAME", help="default: the challenge's five; module:RECORD for one of your own"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--engine", default="fast", help="fast (default), or library for disentanglement_lib's own code"
+    )
+    parser.add_argument(
+        "--settings", action="append", default=[], metavar="'a.b = c'", help="a metric's setting; repeatable"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write everything there")
+    parser.add_argument("--page", metavar="FILE", help="draw a page there")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(arguments)
+
+
+def _bin(text: str) -> int | None:
+    return int(text) or None
+
+
+if __name__ == "__main__":
+    parsed = parse()
+    run_script(lambda: main(parsed), parsed.debug)

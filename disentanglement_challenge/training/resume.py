@@ -1,0 +1,63 @@
+"""What a training run starts from, and what of an earlier run stays in its folder."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+
+from disentanglement_challenge.errors import ConfigError, TrainingError
+from disentanglement_challenge.experiment import CHECKPOINT, Experiment
+from disentanglement_challenge.files import make_folder, remove, remove_torn, replacing
+from disentanglement_challenge.training.checkpoints import Checkpoint, load_newest, newest_first
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def find_checkpoint(
+    resume_from: Experiment | None, configuration: Mapping[str, str], training_steps: int, overwrite: bool
+) -> Checkpoint | None:
+    """The checkpoint to resume training from; None where there is none, or one that `overwrite` allows to replace.
+
+    Raises:
+        ConfigError: the checkpoint is of another configuration, or of more steps.
+        TrainingError: there are checkpoints, and none can be read.
+    """
+    if resume_from is None:
+        return None
+    try:
+        checkpoint = load_newest(resume_from.checkpoints, configuration)
+        if checkpoint is not None and checkpoint.done > training_steps:
+            raise ConfigError(
+                f"model.training_steps is {training_steps}; the run has made {checkpoint.done} already; "
+                "ask for more, or pass --overwrite to start anew"
+            )
+    except (ConfigError, TrainingError) as error:
+        if not overwrite:
+            raise
+        _LOGGER.warning("%s; starting anew", error)
+        return None
+    return checkpoint
+
+
+def is_whole(resume_from: Experiment | None, experiment: Experiment) -> bool:
+    """Whether what is resumed is another run than the one that is written, and came to its end."""
+    return resume_from is not None and resume_from != experiment and resume_from.losses.exists()
+
+
+def prepare_folder(experiment: Experiment, resumed: Experiment | None, done: int) -> None:
+    """Leaves in the folder what belongs to the run that is resumed after `done` steps, and nothing else."""
+    if resumed == experiment:
+        remove_torn(experiment.path)
+        remove(experiment.losses)
+        # What is newer could not be read, and would count as one of those that are kept.
+        kept = newest_first(experiment.checkpoints)
+        for path in kept[: kept.index(experiment.checkpoints / CHECKPOINT.format(done))]:
+            remove(path)
+        return
+    remove(experiment.path)
+    make_folder(experiment.train)
+    if resumed is None:
+        return
+    logs = [*resumed.train.glob("events*"), *resumed.train.glob(resumed.log.name)]
+    for file in (*logs, *newest_first(resumed.checkpoints)):
+        with replacing(experiment.train / file.relative_to(resumed.train)) as copy:
+            shutil.copyfile(file, copy)

@@ -1,0 +1,234 @@
+"""A training run's life: its folder, what it is resumed from, the loop, and what it leaves on disk."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from signal import Signals
+
+import gin
+import numpy as np
+import torch
+from torch import Tensor
+
+from disentanglement_challenge.allocation import keep_freed_memory
+from disentanglement_challenge.config import operative_bindings
+from disentanglement_challenge.data.batches import random_batches, to_network
+from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
+from disentanglement_challenge.data.named import get_named_ground_truth_data
+from disentanglement_challenge.environment import device as training_device
+from disentanglement_challenge.errors import ConfigError, Interrupted
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.export.metadata import Metadata
+from disentanglement_challenge.export.model_file import export_model, more_formats
+from disentanglement_challenge.files import write_json, write_text
+from disentanglement_challenge.models import VAE, MeanEncoder
+from disentanglement_challenge.provenance import provenance
+from disentanglement_challenge.training.acceleration import make_step
+from disentanglement_challenge.training.batches import training_batches
+from disentanglement_challenge.training.checkpoints import Checkpoints
+from disentanglement_challenge.training.log import TrainingLog, say
+from disentanglement_challenge.training.loop import Loop
+from disentanglement_challenge.training.pictures import draw_pictures, picture_interval, write_pictures
+from disentanglement_challenge.training.processes import ALONE, Processes, torchrun_processes
+from disentanglement_challenge.training.resume import find_checkpoint, is_whole, prepare_folder
+from disentanglement_challenge.training.settings import TrainingSettings
+from disentanglement_challenge.training.state import TrainingState
+from disentanglement_challenge.training.step import TrainingStep
+from disentanglement_challenge.training.stopping import Stop, Stopping
+from disentanglement_challenge.training.watch import LossWatch
+
+# Steps whose losses are kept on the device at most before they are looked at.
+_WATCHED_STEPS = 100
+
+
+def train_and_export(
+    experiment: Experiment,
+    overwrite: bool,
+    resume: bool = False,
+    on_progress: Callable[[float], None] = lambda progress: None,
+) -> str:
+    """Trains what gin describes on the data set gin names, and exports the mean encoder.
+
+    Leaves train/ (operative gin config, checkpoints, losses as lines and TensorBoard events, final losses, pictures,
+    and what the run was made with) and representation/ (the model and the gin configs that disentanglement_lib's
+    results carry along) in the experiment's folder, in the place of what was there. A run that a signal stops is
+    exported too, and takes the place of nothing but an interrupted run.
+
+    Args:
+        experiment: where to write.
+        overwrite: whether to replace an earlier run.
+        resume: whether to resume the run that is there, if one is. It is an error where that cannot be done, unless
+            `overwrite` lets the run be replaced.
+        on_progress: told now and then how much of the training is done, from 0 to 1.
+
+    Returns:
+        What was done, in a sentence.
+
+    Raises:
+        Interrupted: a signal stopped the run.
+        OutputError: the experiment has a run already and neither `overwrite` nor `resume` is set, or its folder cannot
+            be written.
+        ConfigError, DataError, TrainingError, RepresentationError: as the stages raise them.
+    """
+    keep_freed_memory()
+    settings = TrainingSettings()  # before a data set is rendered
+    formats = more_formats()  # not after days of training
+    with torchrun_processes(training_device()) as processes, ExitStack() as stack:
+        resumable = [run for run in (experiment.unfinished, experiment) if resume and run.has_checkpoints]
+        if processes.is_leader:
+            if not resumable:
+                experiment.check_room(overwrite)
+            stack.enter_context(experiment.training())
+        ground_truth_data = get_named_ground_truth_data()
+        resume_from = resumable[0] if resumable else None
+        trained = train(
+            settings, experiment.unfinished, ground_truth_data, resume_from, overwrite, processes, on_progress
+        )
+        if trained is None:
+            return f"{experiment.path} is trained to its end already; a larger model.training_steps trains it further"
+        model = experiment.model
+        if processes.is_leader:
+            model = _export(experiment, trained, ground_truth_data, formats)
+    if trained.signal is not None:
+        raise Interrupted(f"{trained.summary}; its model so far is {model}", trained.signal)
+    return trained.summary
+
+
+def _export(
+    experiment: Experiment, trained: "Trained", ground_truth_data: NamedGroundTruthData, formats: Sequence[str]
+) -> Path:
+    """Exports to the unfinished run, puts that into its place if it may take it, and returns where the model is."""
+    unfinished = experiment.unfinished
+    check_images = to_network(next(random_batches(ground_truth_data, 8, np.random.default_rng(0))), torch.device("cpu"))
+    gin_config = gin.operative_config_str()
+    encoder = MeanEncoder(trained.vae.encoder)
+    metadata = Metadata.of(ground_truth_data.name, trained.vae.num_latent, gin_config)
+    for suffix in ("pt", *formats):
+        path = unfinished.model.with_suffix(f".{suffix}")
+        export_model(encoder, path, check_images[:1].shape, images=check_images, metadata=metadata)
+    configs = unfinished.representation_results / "gin"
+    write_text(configs / "train.gin", gin_config)
+    # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
+    write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
+    if trained.signal is not None and experiment.representation_files and not experiment.is_interrupted:
+        return unfinished.model
+    experiment.take_training()
+    return experiment.model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training came to: the VAE, how far it is in a sentence, and the signal that stopped it, if one did."""
+
+    vae: VAE
+    summary: str
+    signal: Signals | None
+
+
+def train(
+    settings: TrainingSettings,
+    experiment: Experiment,
+    ground_truth_data: NamedGroundTruthData,
+    resume_from: Experiment | None = None,
+    overwrite: bool = False,
+    processes: Processes = ALONE,
+    on_progress: Callable[[float], None] = lambda progress: None,
+) -> Trained | None:
+    """Trains a VAE.
+
+    Args:
+        settings: of the run.
+        experiment: where the leader writes. Emptied before the first step, unless it is the run that is resumed.
+        ground_truth_data: the images to train on.
+        resume_from: whose newest checkpoint to start from: `experiment`, or a run that is left as it is.
+        overwrite: whether to start anew where `resume_from` cannot be resumed.
+        processes: those that train together; the leader's `resume_from` is the one that counts.
+        on_progress: told now and then how much is done, from 0 to 1.
+
+    Returns:
+        What training came to; None where `resume_from` is another run, and complete.
+
+    Raises:
+        ConfigError: a number out of range, what building the networks raises, or a checkpoint of another configuration.
+        TrainingError: a loss is no longer finite or diverges, or no checkpoint can be read.
+        OutputError: the disk is full or cannot be written.
+    """
+    stopping = Stopping(settings.time_limit)
+    if settings.batch_size % processes.size:
+        raise ConfigError(
+            f"model.batch_size is {settings.batch_size}; it cannot be shared evenly by {processes.size} processes"
+        )
+    device = training_device()
+    # cuDNN may otherwise pick an algorithm that adds up in another order each time.
+    torch.backends.cudnn.deterministic = True
+    height, width, channels = ground_truth_data.observation_shape
+    step, advance = make_step(settings.model, (channels, height, width), settings.random_seed, device, processes)
+    state = TrainingState(step, settings.random_seed)
+    checkpoints = Checkpoints(experiment.checkpoints)
+    pictures_every = picture_interval()
+    configuration = {
+        **operative_bindings(),
+        "dataset.name": repr(ground_truth_data.name),
+        "factor sizes": repr(ground_truth_data.factors_num_values),
+        "observation shape": repr(ground_truth_data.observation_shape),
+        "device": repr(device.type),
+    }
+    resumed = processes.from_leader(
+        lambda: find_checkpoint(resume_from, configuration, settings.training_steps, overwrite)
+    )
+    if resumed is not None:
+        if resumed.done == settings.training_steps and processes.from_leader(lambda: is_whole(resume_from, experiment)):
+            return None
+        state.load_state_dict(resumed.state)
+        if processes.is_leader:
+            say(f"going on from step {state.done}")
+    log = TrainingLog(experiment, state.done, settings.training_steps, processes.is_leader)
+    if processes.is_leader:
+        prepare_folder(experiment, resume_from if resumed else None, state.done)
+        write_text(experiment.train / "config.gin", gin.operative_config_str())
+        write_json(experiment.train_provenance, provenance())
+
+    batches = training_batches(
+        ground_truth_data, settings.batch_size * settings.model.num_batches, state.random, device, processes
+    )
+    draw = partial(draw_pictures, step.vae, step.reconstruction_loss.activation, ground_truth_data, device)
+    with stopping, checkpoints.named_in_errors(), log:
+        stop = Loop(
+            state=state,
+            advance=advance,
+            batches=batches,
+            training_steps=settings.training_steps,
+            watch=LossWatch(_WATCHED_STEPS, height * width * channels),
+            log=log,
+            draw=draw,
+            pictures_every=pictures_every,
+            checkpoints=checkpoints,
+            configuration=configuration,
+            stopping=stopping,
+            processes=processes,
+            on_progress=on_progress,
+        ).run()
+        if processes.is_leader:
+            pictures = draw(state.done)
+            write_pictures(experiment.pictures, pictures)
+            log.images(pictures.grids(), state.done)
+
+    stop = Stop(processes.largest(max(stop, stopping.reason)))
+    if stop.signal is None:
+        losses = _mean_losses(step, batches, settings.eval_steps, state.done)
+        timing = {"seconds": state.seconds, "steps_per_second": state.done / state.seconds}
+        if processes.is_leader:
+            write_json(experiment.losses, {"step": state.done, **losses, **timing})
+    summary = f"trained to step {state.done} of {settings.training_steps}"
+    if stop.signal is not None or state.done < settings.training_steps:
+        summary += f" and stopped {stop.explanation}; --resume continues from there"
+    return Trained(step.vae, summary, stop.signal)
+
+
+def _mean_losses(step: TrainingStep, batches: Iterator[Tensor], num_batches: int, updates: int) -> dict[str, float]:
+    """Each loss over this many batches, with nothing updated."""
+    with torch.no_grad():
+        evaluated = [step.losses(next(batches), updates).named for _ in range(num_batches)]
+    return {name: float(torch.stack([losses[name] for losses in evaluated]).mean()) for name in evaluated[0]}

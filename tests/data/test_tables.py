@@ -1,0 +1,171 @@
+"""Tables of factors, from arrays, named columns and files."""
+
+import numpy as np
+import pytest
+from numpy.random import RandomState
+
+from disentanglement_challenge.data.tables import FactorGrid, factor_table, read_codes, read_factors
+from disentanglement_challenge.errors import ConfigError, DataError
+
+GRID = np.stack(np.unravel_index(np.arange(24), [4, 2, 3]), axis=1)
+
+
+def test_values_are_replaced_by_their_rank():
+    table = factor_table({"color": ["red", "blue", "red", "green"], "size": [10.0, 9.0, 9.0, -1.5]})
+    assert table.names == ["color", "size"]
+    assert table.indices.tolist() == [[2, 2], [0, 1], [2, 1], [1, 0]]
+    assert table.sizes == [3, 3]
+    assert table.positions is None
+
+
+def test_a_grid_in_any_order_of_rows_is_one():
+    order = RandomState(0).permutation(24)
+    table = factor_table(GRID[order] * [1.5, -1, 7])
+    data = FactorGrid(table)
+    factors, rows = data.sample(50, RandomState(1))
+    # The sign of the second factor turns its ranks round.
+    np.testing.assert_array_equal(GRID[order][rows] * [1, -1, 1] + [0, 1, 0], factors)
+    assert data.factors_num_values == [4, 2, 3]
+
+
+@pytest.mark.parametrize("rows", [GRID[:-1], np.vstack([GRID, GRID]), np.vstack([GRID[:-1], GRID[:1]])])
+def test_rows_that_are_missing_or_there_twice_are_no_grid(rows):
+    assert factor_table(rows).positions is None
+
+
+class Frame:
+    """A data frame as far as it is looked at: named columns that give arrays."""
+
+    def __init__(self, columns):
+        self.columns = list(columns)
+        self._columns = columns
+
+    def to_numpy(self):
+        return np.stack(list(self._columns.values()), axis=1)
+
+    def __getitem__(self, name):
+        return type("Series", (), {"to_numpy": lambda _: np.asarray(self._columns[name], dtype=object)})()
+
+
+def test_named_columns_of_any_kind_are_read():
+    columns = {"word": ["a", "b", "b"], "number": [3, 1, 1]}
+    expected = factor_table(columns)
+    records = np.array([("a", 3), ("b", 1), ("b", 1)], dtype=[("word", "U1"), ("number", int)])
+    for other in (Frame(columns), records):
+        table = factor_table(other)
+        assert table.names == expected.names
+        np.testing.assert_array_equal(table.indices, expected.indices)
+
+
+def continuous(num_rows=300):
+    return np.stack([np.arange(num_rows) % 3, RandomState(0).uniform(size=num_rows)], axis=1)
+
+
+def test_a_continuous_factor_needs_bins():
+    factors = continuous()
+    factors[-1] = factors[0]  # or it would be an id
+    with pytest.raises(DataError, match=r"'factor 1' has 299 values.*bins=20"):
+        factor_table(factors)
+    table = factor_table(factors, bins=5)
+    assert table.sizes == [3, 5]
+    np.testing.assert_array_equal(table.indices[:, 1], np.minimum(5 * _unit(factors[:, 1]), 4).astype(int))
+    # One number for each factor bins whatever its values are.
+    assert factor_table(factors, bins=[2, 4]).sizes == [2, 4]
+    assert factor_table(factors, bins=[None, 4]).sizes == [3, 4]
+
+
+def _unit(values):
+    return (values - values.min()) / np.ptp(values)
+
+
+def test_many_values_that_are_a_grid_or_integers_are_no_continuous_factor():
+    values = np.linspace(0, 1, 150)
+    grid = np.stack([np.tile(values, 2), np.repeat([0, 1], 150)], axis=1)
+    assert factor_table(grid).sizes == [150, 2]
+    integers = np.stack([np.tile(np.arange(150.0), 2), RandomState(0).randint(3, size=300)], axis=1)
+    assert factor_table(integers).sizes == [150, 3]
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ([1, 2, 3], r"shape \(3,\).*factors\[:, None\]"),
+        ([[1, 2], [3]], "unequal length"),
+        (np.zeros((0, 2)), r"shape \(0, 2\)"),
+        ([[1, 5], [2, 5], [1, 5]], "'factor 1' has one value"),
+        ([[1, 0], [1, 1], [2, 2], [2, 3]], "'factor 1' is different in every row"),
+        ([[0.0, 1], [np.nan, 0], [1, 1]], "'factor 0' is nan in row 1"),
+        ({"a": ["x", None, "y"]}, "'a' has no value in row 1"),
+        ({"a": ["x", "", "y"]}, "'a' has no value in row 1"),
+        ({"a": np.array(["x", 3, "y"], dtype=object)}, "'a' holds int, str"),
+        ({"a": [1, 2], "b": [1, 2, 3]}, "columns of 2, 3 rows"),
+        (np.zeros((4, 70)), "70 factors"),
+    ],
+)
+def test_what_is_no_table_of_factors_is_named(factors, message):
+    with pytest.raises(DataError, match=message):
+        factor_table(factors)
+
+
+@pytest.mark.parametrize(
+    ("bins", "message"), [(1, "bins is 1"), ([5], "each of the 2 factors"), ([5, 0], "'factor 1'")]
+)
+def test_bins_that_cannot_be_are_named(bins, message):
+    with pytest.raises(ConfigError, match=message):
+        factor_table(continuous(), bins=bins)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_any_separator_are_read(tmp_path, separator):
+    lines = [["color", "size", "id"], ["red", "10", "a1"], ["blue", "9", "a2"], ["red", "9", "a3"]]
+    file = tmp_path / "factors.csv"
+    file.write_text("\ufeff" + "\n".join(separator.join(line) for line in lines) + "\n\n", encoding="utf-8")
+    columns = read_factors(file, ["id"])
+    assert list(columns) == ["color", "size"]
+    # Numbers sort as numbers: 9 before 10.
+    assert factor_table(columns).indices.tolist() == [[1, 1], [0, 0], [1, 0]]
+
+
+def test_arrays_in_files_are_read(tmp_path):
+    np.save(tmp_path / "f.npy", GRID)
+    np.savez(tmp_path / "f.npz", labels=GRID, factor_names=["a", "b", "c"])
+    np.savez(tmp_path / "c.npz", codes=GRID * 0.5, other=1)
+    assert list(read_factors(tmp_path / "f.npy")) == ["factor 0", "factor 1", "factor 2"]
+    assert list(read_factors(tmp_path / "f.npz")) == ["a", "b", "c"]
+    np.testing.assert_array_equal(read_codes(tmp_path / "c.npz"), GRID * 0.5)
+    (tmp_path / "c.csv").write_text("0.5,1\n2,3e-1\n")
+    np.testing.assert_array_equal(read_codes(tmp_path / "c.csv"), [[0.5, 1], [2, 0.3]])
+    (tmp_path / "c.csv").write_text("z0,z1\n0.5,1\n")
+    np.testing.assert_array_equal(read_codes(tmp_path / "c.csv"), [[0.5, 1]])
+
+
+class Evil:
+    """Whose unpickling would be seen."""
+
+    def __reduce__(self):
+        return (open, ("/tmp/unpickled_by_read_codes", "w"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("nowhere.npy", None, "no file"),
+        ("f.csv", "a,b\n1,2\n3\n", "row 3 has 1 values"),
+        ("f.csv", "a,b\n1,2\n,3\n", "row 3 has no value of 'a'"),
+        ("f.csv", "a,a\n1,2\n", "'a, a'"),
+        ("f.csv", "1,2\n3,4\n", "'1, 2'.*name the factors"),
+        ("f.csv", "", "no rows"),
+        ("f.npy", "not an array", "cannot be read"),
+    ],
+)
+def test_a_file_that_holds_no_factors_is_named(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_factors(tmp_path / name)
+
+
+def test_nothing_is_ever_unpickled(tmp_path):
+    np.save(tmp_path / "evil.npy", np.array([Evil()], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="Python objects, which are never loaded"):
+        read_codes(tmp_path / "evil.npy")

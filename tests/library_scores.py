@@ -1,0 +1,35 @@
+"""Scores by disentanglement_lib itself, under its own gin bindings."""
+
+import importlib
+
+import gin
+import numpy as np
+from numpy.random import RandomState
+
+from disentanglement_challenge.data.sampling import GridSampler
+
+# Imported for its side effect, without which the library cannot be.
+from disentanglement_challenge.library import utils  # noqa: F401
+
+
+def library_results(metric, data, representation_function, settings, seed=0):
+    """The results of the library's function of a metric, from numpy's global generator as `Metric.results` seeds it."""
+    module, function = metric.library.split(".")
+    compute = getattr(importlib.import_module(f"disentanglement_lib.evaluation.metrics.{module}"), function)
+    gin.clear_config()
+    gin.parse_config([f"{name} = {_in_gin(value)}" for name, value in settings.items()])
+    try:
+        np.random.seed(seed)
+        return compute(data, representation_function, RandomState(seed))
+    finally:
+        gin.clear_config()
+
+
+def our_results(metric, data, representation_function, settings, seed=0):
+    return metric.results(GridSampler(data, representation_function), seed, settings)
+
+
+def _in_gin(value):
+    if isinstance(value, list):
+        return f"[{', '.join(map(_in_gin, value))}]"
+    return value if isinstance(value, str) and value.startswith("@") else repr(value)
