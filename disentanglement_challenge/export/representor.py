@@ -90,14 +90,6 @@ class _Representor:
             raise RepresentationError(f"the model fails on images {tuple(inputs.shape)}: {reason:.300}") from error
 
 
-def encoding_batch(representation_function: object) -> int:
-    return 1024 if use_cuda() else 64
-
-
-def module_representor(module: nn.Module) -> RepresentationFunction:
-    return make_representor(module)
-
-
 def check_images(images: object) -> NDArray[Any]:
     """The images, if they are a float ndarray [N, height, width, channels]; raises RepresentationError otherwise."""
     if not isinstance(images, np.ndarray):
