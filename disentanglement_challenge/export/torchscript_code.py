@@ -94,7 +94,7 @@ def check_code(sources: Mapping[str, bytes]) -> None:
     nodes = [node for nodes in modules.values() for node in nodes if not _is_no_grad(node)]
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
     setters = list(functions)
-    called: set[str] = set()
+    called = {function.name for function in functions}
     for node in nodes:
         if isinstance(node, ast.ClassDef):
             methods = _methods(node)

@@ -382,6 +382,32 @@ def test_a_model_sets_no_attribute_in_what_is_called(tmp_path):
     assert "sets the attribute 'count' in add" in refusal(path, tmp_path)
 
 
+class Steps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) * self.steps
+
+
+def test_a_function_sets_no_attribute_of_a_module_that_it_is_given(tmp_path):
+    """No exporter writes that, and PyTorch takes it."""
+    path = with_code(
+        tmp_path / "model.pt",
+        ("    steps = self.steps\n", "    __torch__.test_stranger.add(self)\n    steps = self.steps\n"),
+        (
+            "class Steps(Module):",
+            "def add(m: __torch__.test_stranger.Steps) -> NoneType:\n  m.steps = torch.add(m.steps, 1)\n  return None\n"
+            "class Steps(Module):",
+        ),
+        module=Steps,
+    )
+    model = plain(path)
+    assert not torch.equal(model(IMAGES), model(IMAGES))
+    assert "sets the attribute 'steps' in add" in refusal(path, tmp_path)
+
+
 def test_the_counter_of_older_batch_normalisations_is_no_state(tmp_path):
     """PyTorch below 2.0 wrote `self.num_batches_tracked = ...` for training."""
     path = with_code(
