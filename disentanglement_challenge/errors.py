@@ -51,10 +51,12 @@ class Interrupted(KeyboardInterrupt):
 def lines_of(error: BaseException) -> list[str]:
     """The lines of what an error says, at least one: its type's name where it says nothing.
 
-    Without those that gin adds to an error, of the configurables that it passes through.
+    Without those that gin adds to an error, of the configurables that it passes through, and without characters that a
+    terminal would obey: a model may be somebody else's, and choose the words.
     """
     said, _, _ = str(error).partition("\n  In call to configurable ")
-    return said.strip().splitlines() or [type(error).__name__]
+    lines = said.strip().splitlines() or [type(error).__name__]
+    return ["".join(character if character.isprintable() else " " for character in line) for line in lines]
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -86,7 +86,11 @@ def export_model(
         expected = _representation(model, images)
         with replacing(target) as temporary:
             temporary.write_bytes(_format(target).to_bytes(model, images.new_zeros(*input_shape), metadata))
-            _check(_format(target).load(temporary), model, images, expected)
+            try:
+                loaded = _format(target).load(temporary)
+            except RepresentationError as error:
+                raise RepresentationError(str(error).replace(str(temporary), str(target))) from error
+            _check(loaded, model, images, expected)
     return str(target)
 
 

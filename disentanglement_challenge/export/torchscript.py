@@ -15,13 +15,8 @@ from torch import Tensor, nn
 from disentanglement_challenge.errors import RepresentationError, lines_of
 from disentanglement_challenge.export.archive import read_archive
 from disentanglement_challenge.export.metadata import METADATA, Metadata
-from disentanglement_challenge.export.torchscript_code import (
-    Refused,
-    check_code,
-    check_graphs,
-    check_pickle,
-    graph_nodes,
-)
+from disentanglement_challenge.export.torchscript_code import Refused, check_code, check_graphs, graph_nodes
+from disentanglement_challenge.export.torchscript_pickle import check_pickle
 
 _C: Any = torch._C  # whose stubs are wrong about the functions used here
 
@@ -78,10 +73,10 @@ def load_torchscript(path: Path, is_confined: bool = False) -> nn.Module:
         return torch.jit._recursive.wrap_cpp_module(module)
     except Refused as error:
         raise RepresentationError(
-            f"{path} {error}. A model may compute with tensors and do nothing else: export it again without this, or "
-            "score it with run.py --sandbox, in a process that can do no harm (Linux 5.13 or newer)"
+            f"{path} {lines_of(error)[0]}. A model may compute with tensors and do nothing else: export it again "
+            "without this, or score it with run.py --sandbox, in a process that can do no harm (Linux 5.13 or newer)"
         ) from error
-    except (RuntimeError, ValueError, EOFError) as error:
+    except (RuntimeError, ValueError, EOFError, RecursionError) as error:
         raise RepresentationError(f"{path} is not TorchScript: {_what_is(path, entries)}") from error
 
 
@@ -96,8 +91,9 @@ def _compute_in_float32(functions: Iterable[Any]) -> None:
 
 def _check(entries: dict[str, bytes]) -> None:
     check_code({name.removeprefix("code/"): entries[name] for name in entries if _CODE.fullmatch(name)})
-    for name in ("constants.pkl", "data.pkl"):
-        check_pickle(entries.get(name, b""), name)
+    num_bytes = {name: len(content) for name, content in entries.items()}
+    for folder in ("constants", "data"):
+        check_pickle(entries.get(f"{folder}.pkl", b""), folder, num_bytes)
 
 
 def _archive(entries: dict[str, bytes]) -> bytes:

@@ -7,7 +7,6 @@ that `is_allowed` lists, and functions and methods that the archive defines.
 """
 
 import ast
-import pickletools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +43,7 @@ _FORMS = {
     "uninitialized",
 }  # fmt: skip
 # PyTorch's C++ classes, which it takes for these names whatever the archive says that they are.
-_CUSTOM_CLASSES = "__torch__.torch.classes."
+CUSTOM_CLASSES = "__torch__.torch.classes."
 # The names that the exporter gives to functions that it calls more than once: `_0 = __torch__.models.normalise`.
 _ALIAS = re.compile(r"_\d+")
 _LITERAL_NAME = re.compile(r"inf|nan|CONSTANTS(\.c\d+)?")
@@ -76,23 +75,6 @@ class no_grad:
 """
 _NO_GRAD_TREE = ast.dump(ast.parse(_NO_GRAD_CODE).body[0])
 
-# What PyTorch's pickler writes (torch/csrc/jit/serialization/pickler.cpp). Each has one form, so that its unpickler and
-# pickletools cannot fall out of step.
-_OPCODES = {
-    "APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID", "BINPUT", "BINUNICODE",
-    "BUILD", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "GLOBAL", "LONG1", "LONG_BINGET", "LONG_BINPUT", "MARK",
-    "NEWFALSE", "NEWOBJ", "NEWTRUE", "NONE", "PROTO", "REDUCE", "SETITEM", "SETITEMS", "STOP", "TUPLE", "TUPLE1",
-    "TUPLE2", "TUPLE3",
-}  # fmt: skip
-_GLOBALS = {
-    "builtins complex", "collections OrderedDict", "torch device", "torch._utils _rebuild_tensor_v2",
-    "torch.jit._pickle build_boollist", "torch.jit._pickle build_doublelist", "torch.jit._pickle build_intlist",
-    "torch.jit._pickle build_tensorlist", "torch.jit._pickle restore_type_tag",
-    "torch BFloat16Storage", "torch BoolStorage", "torch ByteStorage", "torch CharStorage",
-    "torch ComplexDoubleStorage", "torch ComplexFloatStorage", "torch DoubleStorage", "torch FloatStorage",
-    "torch HalfStorage", "torch IntStorage", "torch LongStorage", "torch ShortStorage",
-}  # fmt: skip
-
 
 class Refused(ValueError):
     """Says what code that is not run does, such as "calls torch.save"."""
@@ -107,12 +89,12 @@ def check_code(sources: Mapping[str, bytes]) -> None:
     modules = {path.removesuffix(".py").replace("/", "."): _parsed(path, source) for path, source in sources.items()}
     definitions = {f"{module}.{node.name}" for module, nodes in modules.items() for node in nodes}
     for name in definitions:
-        if f"{name}.".startswith(_CUSTOM_CLASSES):
+        if f"{name}.".startswith(CUSTOM_CLASSES):
             raise Refused(f"defines {name}, the name of a class of PyTorch's")
     nodes = [node for nodes in modules.values() for node in nodes if not _is_no_grad(node)]
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
     setters = list(functions)
-    called: set[str] = set()
+    called = {function.name for function in functions}
     for node in nodes:
         if isinstance(node, ast.ClassDef):
             methods = _methods(node)
@@ -133,31 +115,6 @@ def check_code(sources: Mapping[str, bytes]) -> None:
         raise Refused("defines __setstate__, which runs while the file is loaded")
 
 
-def check_pickle(content: bytes, name: str) -> None:
-    """Raises Refused where one of the archive's two pickles names more than tensors and the archive's own classes.
-
-    PyTorch reads them with an unpickler of its own that knows few names; those of its C++ classes are among them.
-    Nothing is unpickled here.
-
-    Args:
-        content: of the pickle.
-        name: "data.pkl" or "constants.pkl".
-    """
-    try:
-        operations = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(content)]
-    except Exception as error:  # pickletools has half a dozen types of error
-        raise Refused(f"has no pickle in {name}") from error
-    for opcode, argument in operations:
-        if opcode not in _OPCODES:
-            raise Refused(f"has the opcode {opcode} in {name}")
-        if opcode == "GLOBAL" and argument not in _GLOBALS:
-            qualified = str(argument).replace(" ", ".")
-            # Constants are tensors; an object among them would be made before all else.
-            is_object = name == "data.pkl" and qualified.startswith("__torch__.")
-            if not is_object or qualified.startswith(_CUSTOM_CLASSES):
-                raise Refused(f"names {qualified:.100} in {name}")
-
-
 def check_graphs(functions: Iterable[Any]) -> None:
     """Raises Refused for an operator in what PyTorch compiled from code that `check_code` has accepted.
 
@@ -169,7 +126,7 @@ def check_graphs(functions: Iterable[Any]) -> None:
     for function in functions:
         allowed = {"aten::set_grad_enabled"} if function.qualified_name.startswith(f"{_NO_GRAD}.") else set()
         for node in graph_nodes(function.graph):
-            is_custom = node.kind() == "prim::CreateObject" and node.output().type().str().startswith(_CUSTOM_CLASSES)
+            is_custom = node.kind() == "prim::CreateObject" and node.output().type().str().startswith(CUSTOM_CLASSES)
             if is_custom or (not is_allowed(node.kind()) and node.kind() not in allowed):
                 raise Refused(f"calls {node.kind()}")
 

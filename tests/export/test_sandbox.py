@@ -95,7 +95,7 @@ def test_a_model_that_is_out_of_bounds_is_a_line(tmp_path, model, limits, messag
 
 
 def test_a_model_makes_no_file(tmp_path):
-    """Which it does where there is no sandbox."""
+    """Which it does with PyTorch's own loader; without a sandbox it is not loaded here (test_stranger)."""
     target = tmp_path / "made"
     path = saved(MakesAFile(str(target)), tmp_path / "model.pt")
     with Sandbox(path) as sandbox, pytest.raises(RepresentationError, match="made"):
@@ -106,7 +106,10 @@ def test_a_model_makes_no_file(tmp_path):
         sandbox(IMAGES)
     assert target.read_text() == "mine"
     target.unlink()
-    make_representor(import_model(path), cuda=False)(IMAGES)
+    with pytest.raises(RepresentationError, match=r"calls torch\.from_file"):
+        import_model(path)
+    assert not target.exists()
+    torch.jit.load(path)(torch.zeros(1, 3, 64, 64))
     assert target.exists()
 
 

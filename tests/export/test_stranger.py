@@ -3,9 +3,13 @@
 Every attack writes, prints, reads a file into a tensor, or sets a state of the process: on load, or on the first call.
 """
 
+import os
 import random
+import subprocess
+import sys
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +21,15 @@ from disentanglement_challenge.errors import RepresentationError
 from disentanglement_challenge.export import torchscript
 from disentanglement_challenge.export.model_file import export_model, import_model
 from disentanglement_challenge.export.operators import is_allowed
+from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.export.sandbox import Sandbox
-from disentanglement_challenge.export.torchscript_code import Refused, check_code, check_graphs, check_pickle
+from disentanglement_challenge.export.torchscript_code import Refused, check_code, check_graphs
+from disentanglement_challenge.export.torchscript_pickle import check_pickle
 from disentanglement_challenge.models import MeanEncoder
 from disentanglement_challenge.models.encoders import conv_encoder, fc_encoder, residual_encoder
 from disentanglement_challenge.models.layers import ACTIVATIONS
 
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
@@ -375,6 +382,32 @@ def test_a_model_sets_no_attribute_in_what_is_called(tmp_path):
     assert "sets the attribute 'count' in add" in refusal(path, tmp_path)
 
 
+class Steps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) * self.steps
+
+
+def test_a_function_sets_no_attribute_of_a_module_that_it_is_given(tmp_path):
+    """No exporter writes that, and PyTorch takes it."""
+    path = with_code(
+        tmp_path / "model.pt",
+        ("    steps = self.steps\n", "    __torch__.test_stranger.add(self)\n    steps = self.steps\n"),
+        (
+            "class Steps(Module):",
+            "def add(m: __torch__.test_stranger.Steps) -> NoneType:\n  m.steps = torch.add(m.steps, 1)\n  return None\n"
+            "class Steps(Module):",
+        ),
+        module=Steps,
+    )
+    model = plain(path)
+    assert not torch.equal(model(IMAGES), model(IMAGES))
+    assert "sets the attribute 'steps' in add" in refusal(path, tmp_path)
+
+
 def test_the_counter_of_older_batch_normalisations_is_no_state(tmp_path):
     """PyTorch below 2.0 wrote `self.num_batches_tracked = ...` for training."""
     path = with_code(
@@ -562,26 +595,62 @@ def test_what_runs_on_loading_is_literal(content):
 
 
 @pytest.mark.parametrize(
-    ("content", "name", "message"),
+    ("content", "folder", "message"),
     [
-        (
-            b"c__torch__.torch.classes.quantized\nConv2dPackedParamsBase\n.",
-            "data.pkl",
-            "names __torch__.torch.classes.quantized",
-        ),
-        (b"c__torch__.models\nM\n.", "constants.pkl", r"names __torch__\.models\.M in constants.pkl"),
-        (b"cos\nsystem\n.", "data.pkl", r"names os\.system in data.pkl"),
-        (b"ctorch.distributed.rpc\nrref\n.", "data.pkl", r"names torch\.distributed\.rpc\.rref"),
-        (b"\x8c\x02os\x8c\x06system\x93.", "data.pkl", "has the opcode"),
-        (b"ios\nsystem\n.", "data.pkl", "has the opcode INST|has no pickle"),
-        (b"", "data.pkl", "has no pickle in data.pkl"),
-        (b"\x80\x02X\xff\xff\xff\x7f", "data.pkl", "has no pickle"),
+        (b"c__torch__.torch.classes.quantized\nLinearPackedParamsBase\n.", "data", r"names __torch__\.torch\.classes"),
+        (b"c__torch__.models\nM\n.", "constants", r"names __torch__\.models\.M in constants\.pkl"),
+        (b"cos\nsystem\n.", "data", r"names os\.system in data\.pkl"),
+        (b"ctorch.distributed.rpc\nrref\n.", "data", r"names torch\.distributed\.rpc\.rref"),
+        (b"\x8c\x02os\x8c\x06system\x93.", "data", "has the opcode SHORT_BINUNICODE"),
+        (b"(ios\nsystem\n.", "data", "has the opcode INST"),
+        (b"c__torch__.models\nM\nK\x00)R.", "data", "calls a number"),
+        (b"K\x07Q.", "data", "has no pickle of PyTorch's"),
+        (b"R.", "data", "has no pickle of PyTorch's"),
+        (b"h\x00.", "data", "has no pickle of PyTorch's"),
+        (b"", "data", "has no pickle of PyTorch's"),
+        (b"\x80\x02X\xff\xff\xff\x7f", "data", "has no pickle of PyTorch's"),
     ],
 )
-def test_a_pickle_names_tensors_and_the_archives_classes(content, name, message):
-    check_pickle(b"c__torch__.models\nM\n.", "data.pkl")
+def test_a_pickle_names_tensors_and_the_archives_classes(content, folder, message):
+    check_pickle(b"c__torch__.models\nM\n.", "data", {})
     with pytest.raises(Refused, match=message):
-        check_pickle(content, name)
+        check_pickle(content, folder, {})
+
+
+def test_a_tensor_that_is_longer_than_its_file_is_refused(tmp_path):
+    """PyTorch takes the rest from what the process holds in memory."""
+    path = scripted(nn.Sequential(nn.Flatten(), nn.Linear(4, 3000)), tmp_path / "model.pt")
+    entries = entries_of(path)
+    (name,) = [name for name in entries if name.endswith("/data/0")]
+    entries[name] = entries[name][:16]
+    written(path, entries)
+    weight = next(plain(path).parameters())
+    assert weight.untyped_storage().nbytes() == 48_000  # nobody reads them here
+    assert "has a tensor that is longer than its file data/0" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"K\x00K\x03K\x04\x86", b"K\x01K\x03K\x04\x86"),  # begins one later
+        (b"K\x03K\x04\x86", b"K\x04K\x04\x86"),  # is longer
+        (b"K\x04K\x01\x86", b"K\x05K\x01\x86"),  # has wider strides
+        (b"K\x04K\x01\x86", b"J\xff\xff\xff\xffK\x01\x86"),  # goes back
+    ],
+)
+def test_a_tensor_that_reaches_out_of_its_memory_is_refused(old, new):
+    """A weight of [3, 4]: its storage, where it begins in it, its sizes and its strides."""
+    tensor = (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+        b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x0ctQK\x00K\x03K\x04\x86K\x04K\x01\x86\x89"
+        b"ccollections\nOrderedDict\n)RtR."
+    )
+    check_pickle(tensor, "data", {"data/0": 48})
+    with pytest.raises(Refused, match="longer than its file data/0"):
+        check_pickle(tensor, "data", {"data/0": 47})
+    assert tensor.count(old) == 1
+    with pytest.raises(Refused, match="reaches out of its memory"):
+        check_pickle(tensor.replace(old, new), "data", {"data/0": 48})
 
 
 def test_what_pytorch_compiled_is_looked_at_again(tmp_path, monkeypatch):
@@ -605,6 +674,53 @@ def test_in_a_sandbox_a_model_may_try_to_write(tmp_path, monkeypatch):
         with Sandbox(path) as sandbox:  # PyTorch says nothing of a file that it cannot write
             assert sandbox(np.zeros((2, 16, 16, 3))).shape == (2, 768)
         assert not (tmp_path / "made").exists()
+
+
+def test_evaluating_it_is_one_line_and_no_file(tmp_path, embedded_data_path):
+    path = tmp_path / "theirs" / "representation" / "pytorch_model.pt"
+    path.parent.mkdir(parents=True)
+    made = tmp_path / "made"
+    with_code(path, (FORWARD, f'{FORWARD}    torch.save(images, "{made}")\n'))
+    plain(path)(IMAGES)
+    made.unlink()
+    result = subprocess.run(
+        [sys.executable, "run.py", "--evaluate_only", "--experiment", "theirs", "--dataset", "mpi3d_embedded"],
+        env={**os.environ, "AICROWD_OUTPUT_PATH": str(tmp_path), "DISENTANGLEMENT_LIB_DATA": str(embedded_data_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert f"{path} calls torch.save. A model may compute with tensors" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not made.exists()
+
+
+def test_what_a_model_says_does_not_reach_the_terminal_as_it_is(tmp_path):
+    """A text with which it clears the screen and writes in another's name."""
+    path = with_code(
+        tmp_path / "model.pt", (FORWARD, f'{FORWARD}    ops.prim.RaiseException("\\033[2Jall scores are 1\\a")\n')
+    )
+    with pytest.raises(torch.jit.Error, match="\033"):
+        plain(path)(IMAGES)
+    with pytest.raises(RepresentationError, match="all scores are 1") as raised:
+        make_representor(import_model(path), cuda=False)(np.zeros((1, 4, 4, 3)))
+    assert str(raised.value).isprintable()
+
+
+def test_code_that_nests_too_deeply_is_one_line(tmp_path):
+    path = with_code(tmp_path / "model.pt", ("k: int=3", f"k: int={'-' * 900}(torch.seed())"))
+    with pytest.raises(RepresentationError) as raised:
+        import_model(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_of_ones_own_is_refused_by_the_name_of_the_file_that_it_would_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RepresentationError) as raised:
+        export_model(torch.jit.script(MakesAFile()), tmp_path / "model.pt", (1, 3, 16, 16))
+    assert str(raised.value).startswith(f"{tmp_path / 'model.pt'} calls torch.from_file")
+    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_in_the_sandbox_other_operators_are_allowed(tmp_path):

@@ -1,0 +1,136 @@
+"""Reads the two pickles of a TorchScript archive, its constants and its module, before PyTorch's C++ unpickler does.
+
+That unpickler runs no code by itself, but it makes PyTorch's C++ classes by name, and it believes what a pickle says of
+a tensor's place in memory: of a file that is shorter than it says, the model would get what else the process holds.
+"""
+
+import pickletools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from disentanglement_challenge.export.torchscript_code import CUSTOM_CLASSES, Refused
+
+# By the names that the format has for them.
+_ITEM_BYTES = {
+    "torch BFloat16Storage": 2, "torch BoolStorage": 1, "torch ByteStorage": 1, "torch CharStorage": 1,
+    "torch ComplexDoubleStorage": 16, "torch ComplexFloatStorage": 8, "torch DoubleStorage": 8,
+    "torch FloatStorage": 4, "torch HalfStorage": 2, "torch IntStorage": 4, "torch LongStorage": 8,
+    "torch ShortStorage": 2,
+}  # fmt: skip
+_TENSOR = "torch._utils _rebuild_tensor_v2"
+_GLOBALS = {
+    *_ITEM_BYTES, _TENSOR, "builtins complex", "collections OrderedDict", "torch device",
+    "torch.jit._pickle build_boollist", "torch.jit._pickle build_doublelist", "torch.jit._pickle build_intlist",
+    "torch.jit._pickle build_tensorlist", "torch.jit._pickle restore_type_tag",
+}  # fmt: skip
+
+
+class _Global(NamedTuple):
+    name: str
+
+
+class _Storage(NamedTuple):
+    num_items: int
+
+
+def check_pickle(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
+    """Raises Refused for a pickle of more than plain values, tensors within their files, and the archive's classes.
+
+    Nothing is unpickled: values are followed as far as is needed to know what tensors are made of.
+
+    Args:
+        content: of the pickle.
+        folder: "data" or "constants", where its tensors are.
+        num_bytes: the length of each of the archive's entries.
+    """
+    try:
+        _follow(content, folder, num_bytes)
+    except Refused:
+        raise
+    except Exception as error:  # pickletools has half a dozen types of error, and the stack may run empty
+        raise Refused(f"has no pickle of PyTorch's in {folder}.pkl") from error
+
+
+def _follow(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
+    argument: Any
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+
+    def pop(count: int) -> list[Any]:
+        if count > len(stack):
+            raise IndexError(count)
+        taken = stack[len(stack) - count :]
+        del stack[len(stack) - count :]
+        return taken
+
+    # What PyTorch's pickler writes (torch/csrc/jit/serialization/pickler.cpp).
+    for opcode, argument, _ in pickletools.genops(content):
+        match opcode.name:
+            case "PROTO" | "STOP":
+                pass
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE":
+                stack.append(argument)
+            case "BINFLOAT" | "NONE" | "NEWTRUE" | "NEWFALSE" | "EMPTY_DICT" | "EMPTY_LIST":
+                stack.append(None)
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(pop(int(opcode.name[-1]))))
+            case "MARK":
+                marks.append(len(stack))
+            case "TUPLE":
+                stack.append(tuple(pop(len(stack) - marks.pop())))
+            case "APPENDS" | "SETITEMS":
+                pop(len(stack) - marks.pop())
+            case "APPEND":
+                pop(1)
+            case "SETITEM":
+                pop(2)
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                stack.append(_global(argument, folder))
+            case "NEWOBJ":
+                pop(1)
+            case "BINPERSID":
+                stack.append(_storage(pop(1)[0], folder, num_bytes))
+            case "BUILD" | "REDUCE":
+                function, value = pop(2)
+                # PyTorch's stack has a number in place of a name, which a pickle could write as such.
+                if not isinstance(function, _Global):
+                    raise Refused(f"calls a number in {folder}.pkl")
+                if function.name == _TENSOR:
+                    _check_tensor(value, folder)
+                stack.append(None)
+            case _:
+                raise Refused(f"has the opcode {opcode.name} in {folder}.pkl")
+
+
+def _global(name: str, folder: str) -> _Global:
+    if name not in _GLOBALS:
+        qualified = name.replace(" ", ".")
+        # Constants are tensors and texts; an object among them would be made before all else.
+        is_object = folder == "data" and qualified.startswith("__torch__.")
+        if not is_object or qualified.startswith(CUSTOM_CLASSES):
+            raise Refused(f"names {qualified:.100} in {folder}.pkl")
+    return _Global(name)
+
+
+def _storage(identifier: Any, folder: str, num_bytes: Mapping[str, int]) -> _Storage:
+    word, kind, key, _, num_items = identifier
+    needed = num_items * _ITEM_BYTES[kind.name]
+    if word != "storage" or num_items < 0 or (needed and needed > num_bytes.get(f"{folder}/{key}", -1)):
+        raise Refused(f"has a tensor that is longer than its file {folder}/{key}")
+    return _Storage(num_items)
+
+
+def _check_tensor(arguments: Any, folder: str) -> None:
+    storage, offset, sizes, strides = arguments[:4]
+    if not isinstance(storage, _Storage) or len(sizes) != len(strides):
+        raise Refused(f"has a tensor of something else in {folder}.pkl")
+    last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    if min((offset, *sizes, *strides)) < 0 or (0 not in sizes and last >= storage.num_items):
+        raise Refused(f"has a tensor that reaches out of its memory in {folder}.pkl")
