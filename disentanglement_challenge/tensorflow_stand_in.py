@@ -11,6 +11,7 @@ honest ImportError.
 
 import functools
 import glob
+import importlib
 import io
 import logging
 import os
@@ -78,28 +79,42 @@ def _modules() -> dict[str, ModuleType]:
 MODULES = _modules()
 
 
+class _Later(ModuleType):
+    """A module that is imported when something of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
 @contextmanager
-def importing_library() -> Iterator[None]:
+def importing_library(scikit_learn_later: bool = False) -> Iterator[None]:
     """Lets disentanglement_lib be imported inside the block, with the stand-ins and without a word.
 
     gin reports a deprecated keyword of the library eleven times, through the root logger. In the block other code
     gets the stand-ins too; what was imported under their names before is back after it.
+
+    Args:
+        scikit_learn_later: for its data modules alone, of which Cars3D imports `sklearn.utils.extmath`; it is imported
+            when it is used. It takes a second, which training would wait for at each start.
     """
+    modules = dict(MODULES)
+    if scikit_learn_later and "sklearn" not in sys.modules:
+        modules["sklearn.utils"] = _module("sklearn.utils", extmath=_Later("sklearn.utils.extmath"))
 
     def drop_deprecation(record: logging.LogRecord) -> bool:
         return "is deprecated. Please use" not in record.getMessage()
 
-    before = {name: sys.modules[name] for name in MODULES if name in sys.modules}
+    before = {name: sys.modules[name] for name in modules if name in sys.modules}
     root = logging.getLogger()
     handlers = list(root.handlers)
     root.addFilter(drop_deprecation)
-    sys.modules.update(MODULES)
+    sys.modules.update(modules)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name in MODULES:
+        for name in modules:
             sys.modules.pop(name, None)
         sys.modules.update(before)
         root.removeFilter(drop_deprecation)

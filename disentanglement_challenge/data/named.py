@@ -15,7 +15,7 @@ from disentanglement_challenge.tensorflow_stand_in import importing_library
 
 # Its `dataset` is the configurable that a binding of `dataset.name` is for. With another of that name every such
 # binding would be ambiguous in a process that uses the library's named data too.
-with importing_library():
+with importing_library(scikit_learn_later=True):
     import disentanglement_lib.data.ground_truth.named_data  # noqa: F401
 
 LOADERS: dict[str, Callable[[str, Path], NamedGroundTruthData]] = {
