@@ -68,9 +68,8 @@ def check_environment(copy: Path) -> Finding:
     problems = []
     pythons = [re.sub(r"^python[\s=]*", "", entry) for entry in conda if re.match(r"python\b(?!-)", entry)]
     if [".".join(version.split(".")[:2]) for version in pythons] != [_PYTHON]:
-        problems.append(
-            f"python is {', '.join(pythons) or 'not there'}; the project's for the evaluator is {_PYTHON}, write python={_PYTHON}"
-        )
+        there = ", ".join(pythons) or "not there"
+        problems.append(f"python is {there}; the project's for the evaluator is {_PYTHON}, write python={_PYTHON}")
     others = [entry for entry in conda if not re.match(r"(python|pip)\b(?!-)", entry)]
     if others:
         problems.append(f"{listed(others)} would be installed by conda; everything but python and pip belongs to pip:")
@@ -78,8 +77,8 @@ def check_environment(copy: Path) -> Finding:
     installed = _pins(pip, "environment.yml")
     for name in sorted(required.keys() | installed.keys()):
         if required.get(name) != installed.get(name):
-            there, here = (versions.get(name, "not there") for versions in (installed, required))
-            problems.append(f"{name} is {there} and in requirements.txt {here}")
+            theirs, ours = (versions.get(name, "not there") for versions in (installed, required))
+            problems.append(f"{name} is {theirs} and in requirements.txt {ours}")
     if problems:
         return failed("; ".join(problems))
     return passed(f"Python {_PYTHON} and {len(installed)} pins, those of requirements.txt")
