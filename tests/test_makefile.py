@@ -83,6 +83,5 @@ def test_no_python_that_will_do_is_one_line(make):
     assert first_line(make({"python3": "3.9"})) == f"error: python3 is Python 3.9; {runs_on}"
     assert first_line(make({})) == f"error: python3 is not there; {runs_on}"
     assert first_line(make(ALL, "PYTHON=python4")) == f"error: python4 is not there; {runs_on}"
-    assert first_line(make({"python3": "3.13*"})) == (
-        "error: python3 cannot make virtual environments; install its venv (apt install python3-venv on Debian and Ubuntu)"
-    )
+    no_venv = "error: python3 cannot make virtual environments; install its venv (apt install python3-venv on Debian"
+    assert first_line(make({"python3": "3.13*"})).startswith(no_venv)
