@@ -1,9 +1,16 @@
 # The two commands of the README, and what stands behind them. `make run ARGS="--help"` passes flags on.
-PYTHON ?= python3
+
+# What the requirements are pinned for. The newest that is found here, with what makes virtual environments, is used;
+# make run PYTHON=python3.12 chooses another.
+PYTHONS := 3.14 3.13 3.12 3.11
 VENV ?= .venv
+VERSION_OF = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+CAN_BE_USED = $(shell $(1) -c 'import ensurepip, venv' 2>/dev/null && echo $(1))
+NEWEST = $(firstword $(foreach version,$(PYTHONS),$(call CAN_BE_USED,python$(version))) python3)
+WANTED = $(eval WANTED := $(or $(PYTHON),$(NEWEST)))$(WANTED)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-slow lint submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures clean
+.PHONY: another-python run test test-slow lint submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -54,11 +61,21 @@ bench-pictures: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) .venv-aicrowd-cli .mypy_cache .ruff_cache .pytest_cache
 
+# Asked for another Python than the environment's, it is made anew.
+ifneq ($(PYTHON),)
+ifneq ($(call VERSION_OF,$(PYTHON)),$(call VERSION_OF,$(VENV)/bin/python))
+$(VENV)/.installed: another-python
+endif
+endif
+
 # A stamp is written only after everything was installed, so an interrupted installation is taken up again.
 $(VENV)/.installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "error: $(PYTHON) is not Python 3.11, for which the requirements are pinned; set PYTHON=python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(if $(filter $(PYTHONS),$(call VERSION_OF,$(WANTED))),,echo "error: $(WANTED) is $(or $(addprefix Python ,$(call \
+		VERSION_OF,$(WANTED))),not there); this runs on Python $(PYTHONS): set PYTHON, as in make run PYTHON=python3.13" >&2; exit 1)
+	@$(if $(call CAN_BE_USED,$(WANTED)),,echo "error: $(WANTED) cannot make virtual environments; install its venv (apt \
+		install python3-venv on Debian and Ubuntu)" >&2; exit 1)
+	@$(if $(filter $(call VERSION_OF,$(WANTED)),$(call VERSION_OF,$(VENV)/bin/python)),,rm -rf $(VENV))
+	$(WANTED) -m venv $(VENV)
 	$(PIP) install --quiet -r requirements.txt
 	$(PIP) check
 	@touch $@
@@ -69,6 +86,6 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@touch $@
 
 .venv-aicrowd-cli/.installed: requirements-aicrowd-cli.txt
-	$(PYTHON) -m venv .venv-aicrowd-cli
+	$(WANTED) -m venv .venv-aicrowd-cli
 	.venv-aicrowd-cli/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-aicrowd-cli.txt
 	@touch $@

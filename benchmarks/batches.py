@@ -41,6 +41,7 @@ from disentanglement_challenge.data.loader import DLIBDataset
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.files import write_json
+from disentanglement_challenge.provenance import available_cores
 
 BATCH_SIZE = 64
 CPU = torch.device("cpu")
@@ -196,7 +197,7 @@ def main(flags: argparse.Namespace) -> None:
     )
     machine = {
         "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "torch_threads": flags.threads,
         "load_average": os.getloadavg()[0],
     }

@@ -21,7 +21,6 @@ go through gin: ARGS="--gin_bindings 'encoder.num_latent = 256' --gin_bindings '
 
 import argparse
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
@@ -44,6 +43,7 @@ from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.errors import ChallengeError
 from disentanglement_challenge.files import write_json
 from disentanglement_challenge.objectives import FactorVAE
+from disentanglement_challenge.provenance import available_cores
 from disentanglement_challenge.training.acceleration import Advance, make_step
 from disentanglement_challenge.training.step import TrainingStep
 
@@ -223,7 +223,7 @@ def main(flags: argparse.Namespace) -> None:
     machine = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "matmul_gflops": [peak / 1e9 for peak in peaks],
         "torch": torch.__version__,
     }

@@ -17,8 +17,12 @@ from gin import config as gin_config
 
 from disentanglement_challenge.errors import ConfigError, did_you_mean, lines_of
 
-ROOT = Path(__file__).resolve().parent.parent
-GIN_FOLDER = ROOT / "gin"
+_PACKAGE = Path(__file__).resolve().parent
+ROOT = _PACKAGE.parent
+# Whether the package is used in the project's own tree, which has the gin files beside it. An installation has them in
+# the package, as beside it lies gin-config's own package of that name.
+IS_TREE = not (_PACKAGE / "gin_files").is_dir()
+GIN_FOLDER = ROOT / "gin" if IS_TREE else _PACKAGE / "gin_files"
 
 # The settings of disentanglement_lib's metrics may stand in the same gin file as those of training, which does not
 # import the library: it passes over these names, and the evaluation, which does, checks them.

@@ -1,7 +1,8 @@
 """Writing files so that a reader sees the old content or the new, never half of either."""
 
-import fcntl
+import errno
 import json
+import logging
 import lzma
 import os
 import shutil
@@ -18,6 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disentanglement_challenge.errors import DataError, OutputError
+
+try:
+    import fcntl
+except ImportError:  # a system without POSIX's locks
+    fcntl = None  # type: ignore[assignment]
+
+_LOGGER = logging.getLogger(__name__)
 
 # What zipfile raises for a damaged archive: a bit that flips in its directory may name another compression, or no text.
 DAMAGED_ZIP = (
@@ -45,6 +53,35 @@ def check_writable(path: Path) -> None:
         folder.rmdir()
 
 
+# What a file system says that has no locks: some shared ones of clusters, mounted without.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+def lock(descriptor: int, wait: bool = False) -> bool:
+    """Locks an open file or folder until it is closed, or its process ends, however it ends.
+
+    Where the system or the file system has no locks, nobody is kept out, and a warning says so.
+
+    Args:
+        descriptor: of the open file.
+        wait: for the process that holds it, however long.
+
+    Returns:
+        False where another process holds it and this one does not wait.
+    """
+    try:
+        if fcntl is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _LOGGER.warning("files cannot be locked here; do not start two processes that write to the same folder")
+    return True
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keeps other processes that lock the same folder out; raises OutputError where one holds it.
@@ -54,12 +91,8 @@ def locked(path: Path) -> Iterator[None]:
     """
     descriptor = os.open(make_folder(path), os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"another process is writing to {path}; wait for it, or choose another experiment name"
-            ) from None
+        if not lock(descriptor):
+            raise OutputError(f"another process is writing to {path}; wait for it, or choose another experiment name")
         try:
             yield
         finally:

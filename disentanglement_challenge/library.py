@@ -1,19 +1,11 @@
-"""disentanglement_lib 1.5 on a stack that installs today: all imports of its TensorFlow half go through here.
+"""disentanglement_lib 1.5 on a stack that installs today: everything of it that imports TensorFlow comes from here.
 
-The library is used as published. What this module does, it does around the import:
-
-* TensorFlow 2.16 removed `tf.estimator`, which gin's TensorFlow half subclasses a hook from: it is given one that has
-  that class, from `tf.compat.v1.train` where it lives on.
-* TensorFlow loads Keras when it is imported, which takes almost as long as the rest of it, and which nothing here
-  uses. It is told to use Keras 2 for the length of the import, which is not installed, so it loads neither;
-  `tensorflow.keras` is still there for whoever asks for it.
-* Three sources of noise on a user's first screen are silenced for the length of the import, and no longer:
-  TensorFlow's start-up log, gin's deprecation notice for the library's `blacklist=` (eleven times), and distutils'
-  deprecation notice.
+The library is used as published. It is imported with a stand-in for TensorFlow (`tensorflow_stand_in`), of which it
+needs the file access alone; `use_tensorflow` gives it the real one.
 
 distutils' `copy_tree`, by which results take along those of the stage before, remembers folders that it has made and
 does not make them again after they were removed, as they are when an experiment is scored twice in one process. It is
-given shutil's in its place.
+given shutil's in its place, whether or not this Python still has distutils.
 
 Three of its data sets do not load any more; these names of theirs are given other meanings, and nothing else is:
 
@@ -23,76 +15,119 @@ Three of its data sets do not load any more; these names of theirs are given oth
 * Cars3D numbers its cars as the file system lists their files; here they are listed in the order of their names, so
   that it is the same data set on every disk.
 
+`unified_scores` draws: it loads pandas, seaborn and matplotlib, which takes as long as all the others together. It is
+imported when it is asked for.
+
 `disentanglement_lib.data.ground_truth.ground_truth_data` and `.dummy_data` need none of this and are imported directly
 where they are needed.
 """
 
-import functools
-import logging
+import importlib
 import os
-import shutil
+import sys
 import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import PIL.Image
 
-# TensorFlow reads both when it is first imported.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+from disentanglement_challenge.errors import ConfigError, lines_of
+from disentanglement_challenge.tensorflow_stand_in import MODULES, importing_library
+
+with importing_library():
+    from disentanglement_lib.data.ground_truth import cars3d, dsprites, mpi3d, named_data, norb, shapes3d
+    from disentanglement_lib.evaluation.metrics import (
+        beta_vae,
+        dci,
+        downstream_task,
+        factor_vae,
+        fairness,
+        irs,
+        mig,
+        modularity_explicitness,
+        sap_score,
+        strong_downstream_task,
+        unsupervised_metrics,
+        utils,
+    )
+    from disentanglement_lib.utils import results
+
+
+def tensorflow_in_use() -> str:
+    """The version of the TensorFlow that the library runs with, for provenance; "stand-in" where it is the stand-in."""
+    return "stand-in" if results.tf is MODULES["tensorflow.compat.v1"] else str(sys.modules["tensorflow"].__version__)
+
+
+def use_tensorflow() -> None:
+    """Gives the library the real TensorFlow in place of the stand-in; does nothing where it is not installed.
+
+    Raises:
+        ConfigError: what is installed cannot be imported.
+    """
+    try:
+        with _quiet_tensorflow():
+            import tensorflow
+    except Exception as error:  # one that was built for another machine or numpy may raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name == "tensorflow":
+            return
+        raise ConfigError(
+            f"TensorFlow is installed and cannot be imported ({type(error).__name__}: {lines_of(error)[0]}); "
+            "mend it, or uninstall it: disentanglement_lib runs without it"
+        ) from error
+    for name, module in list(sys.modules.items()):
+        if name.startswith("disentanglement_lib."):
+            for attribute, value in list(vars(module).items()):
+                if isinstance(value, types.ModuleType) and value is MODULES.get(value.__name__):
+                    setattr(module, attribute, _real(tensorflow, value.__name__))
+
+
+def _real(tensorflow: Any, name: str) -> Any:
+    """The module of this name, such as "tensorflow.compat.v1"; others than TensorFlow's remain stand-ins."""
+    package, _, rest = name.partition(".")
+    if package != "tensorflow":
+        return MODULES[name]
+    return attrgetter(rest)(tensorflow) if rest else tensorflow
 
 
 @contextmanager
-def _without_keras() -> Iterator[None]:
+def _quiet_tensorflow() -> Iterator[None]:
+    """Keeps TensorFlow's start-up log from the screen, and Keras from being loaded by it.
+
+    Keras takes almost as long to import as the rest of TensorFlow, and nothing here uses it. TensorFlow is told to use
+    Keras 2 for the length of its import, which is not installed, so it loads neither; `tensorflow.keras` is still
+    there for whoever asks for it.
+    """
+    # TensorFlow reads both when it is first imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         os.environ.pop("TF_USE_LEGACY_KERAS")
         if before is not None:
             os.environ["TF_USE_LEGACY_KERAS"] = before
 
 
-@contextmanager
-def _quiet_import() -> Iterator[None]:
-    def drop_deprecation(record: logging.LogRecord) -> bool:
-        return "is deprecated. Please use" not in record.getMessage()
+def __getattr__(name: str) -> types.ModuleType:
+    if name != "unified_scores":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import matplotlib
 
-    root = logging.getLogger()
-    handlers = list(root.handlers)
-    root.addFilter(drop_deprecation)
+    # The library chooses a backend without windows for the whole process, in which a notebook would draw nothing more.
+    use = matplotlib.use
+    matplotlib.use = lambda *_, **__: None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        with importing_library():
+            return importlib.import_module("disentanglement_lib.evaluation.metrics.unified_scores")
     finally:
-        root.removeFilter(drop_deprecation)
-        # The first message to a root logger without handlers gives it one, which would print everybody's messages
-        # twice.
-        root.handlers[:] = handlers
-
-
-with _quiet_import(), _without_keras():
-    import tensorflow
-
-    if not hasattr(tensorflow, "estimator"):
-        tensorflow.estimator = types.SimpleNamespace(SessionRunHook=tensorflow.compat.v1.train.SessionRunHook)
-    from disentanglement_lib.data.ground_truth import cars3d, dsprites, mpi3d, norb, shapes3d
-    from disentanglement_lib.evaluation.metrics import (
-        beta_vae,
-        dci,
-        factor_vae,
-        irs,
-        mig,
-        modularity_explicitness,
-        sap_score,
-        unsupervised_metrics,
-        utils,
-    )
-    from disentanglement_lib.utils import results
+        matplotlib.use = use
 
 
 def _with_old_thumbnail(image: PIL.Image.Image) -> Any:
@@ -108,29 +143,35 @@ _OLD_PILLOW = types.SimpleNamespace(
         open=lambda file: _with_old_thumbnail(PIL.Image.open(file)),
     )
 )
-results.dir_util = types.SimpleNamespace(copy_tree=functools.partial(shutil.copytree, dirs_exist_ok=True))
+results.dir_util = MODULES["distutils.dir_util"]  # also where the library was imported before, by somebody else
 for _module in (cars3d, dsprites, norb):
     _module.PIL = _OLD_PILLOW
 norb.int = lambda array: array.item()
-cars3d.gfile = types.SimpleNamespace(
-    Open=cars3d.gfile.Open,
-    ListDirectory=lambda path, list_directory=cars3d.gfile.ListDirectory: sorted(list_directory(path)),
+cars3d.gfile = types.SimpleNamespace(  # of whichever TensorFlow the library has at the time
+    Open=lambda *arguments: results.gfile.Open(*arguments),
+    ListDirectory=lambda path: sorted(results.gfile.ListDirectory(path)),
 )
 
 __all__ = [
     "beta_vae",
     "cars3d",
     "dci",
+    "downstream_task",
     "dsprites",
     "factor_vae",
+    "fairness",
     "irs",
     "mig",
     "modularity_explicitness",
     "mpi3d",
+    "named_data",
     "norb",
     "results",
     "sap_score",
     "shapes3d",
+    "strong_downstream_task",
+    "tensorflow_in_use",
     "unsupervised_metrics",
+    "use_tensorflow",
     "utils",
 ]

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,19 +18,38 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "numba", "disentanglement
 
 
 def provenance() -> dict[str, Any]:
-    """The date (ISO 8601, UTC), the machine, and versions of Python and `PACKAGES`."""
+    """The date (ISO 8601, UTC), the machine, and versions of Python and `PACKAGES`.
+
+    Where disentanglement_lib's metrics are loaded, also which TensorFlow they run with; "stand-in" is none.
+    """
+    library = sys.modules.get("disentanglement_challenge.library")  # which training does not load
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": available_cores(),
             "threads": torch.get_num_threads(),
-            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "memory_bytes": _memory(),
             "gpu": torch.cuda.get_device_name() if use_cuda() else None,
         },
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in PACKAGES}
+        | ({"tensorflow": library.tensorflow_in_use()} if library else {}),
     }
+
+
+def available_cores() -> int | None:
+    """How many this process may use; where the system does not limit that, how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _memory() -> int | None:
+    """Bytes; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
 
 
 def _processor() -> str:

@@ -6,7 +6,6 @@ DISENTANGLEMENT_LIB_DATA/downloads, with the SHA-256 of each finished download b
 is whole and its check sum, where one is published, is right.
 """
 
-import fcntl
 import gzip
 import hashlib
 import json
@@ -27,7 +26,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from disentanglement_challenge.errors import DataError, OutputError
-from disentanglement_challenge.files import make_folder, write_text
+from disentanglement_challenge.files import lock, make_folder, write_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -110,10 +109,8 @@ def _held(partial: Path) -> Iterator[None]:
     """Keeps other processes from downloading the same file; the system lets go when this one ends, however it ends."""
     try:
         with partial.with_suffix(".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(f"another process is downloading {partial.stem}; wait for it") from None
+            if not lock(file.fileno()):
+                raise OutputError(f"another process is downloading {partial.stem}; wait for it")
             yield
             partial.with_suffix(".lock").unlink(missing_ok=True)
     except OSError as error:

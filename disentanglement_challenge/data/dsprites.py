@@ -4,6 +4,7 @@ The official .npz carries a pickled description beside its arrays; only the imag
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +81,20 @@ def noisy(sprites: NDArray[np.float32], random_state: RandomState) -> NDArray[np
 
 def scream(painting: NDArray[np.float64]) -> Decorate:
     """Inverts, where a sprite is, a random patch in a random tint of a painting [height, width, 3] (ScreamDSprites)."""
+    return partial(_on_patches, painting)  # no closure, which could not be handed to a loader's worker processes
 
-    def decorate(sprites: NDArray[np.float32], random_state: RandomState) -> NDArray[np.float32]:
-        height, width = sprites.shape[1:3]
-        observations = np.empty_like(sprites)
-        for observation, sprite in zip(observations, sprites, strict=True):
-            top = random_state.randint(0, painting.shape[0] - height)
-            left = random_state.randint(0, painting.shape[1] - width)
-            patch = (painting[top : top + height, left : left + width] + random_state.uniform(0, 1, size=3)) / 2.0
-            observation[:] = np.where(sprite == 1, 1 - patch, patch)
-        return observations
 
-    return decorate
+def _on_patches(
+    painting: NDArray[np.float64], sprites: NDArray[np.float32], random_state: RandomState
+) -> NDArray[np.float32]:
+    height, width = sprites.shape[1:3]
+    observations = np.empty_like(sprites)
+    for observation, sprite in zip(observations, sprites, strict=True):
+        top = random_state.randint(0, painting.shape[0] - height)
+        left = random_state.randint(0, painting.shape[1] - width)
+        patch = (painting[top : top + height, left : left + width] + random_state.uniform(0, 1, size=3)) / 2.0
+        observation[:] = np.where(sprite == 1, 1 - patch, patch)
+    return observations
 
 
 def load_dsprites(name: str, data_path: Path) -> NamedGroundTruthData:

@@ -1,6 +1,7 @@
 """Ground-truth data as the stages to the right see it: the interface, and data over an array of images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from disentanglement_lib.data.ground_truth.ground_truth_data import GroundTruthData
@@ -8,7 +9,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from disentanglement_challenge.data.pixels import to_floats
-from disentanglement_challenge.data.store import take_images
+from disentanglement_challenge.data.store import MappedImages, take_images
 from disentanglement_challenge.errors import DataError
 
 
@@ -81,6 +82,14 @@ class IndexedGroundTruthData(NamedGroundTruthData):
         # How many images one step of each factor skips.
         self._strides = num_combinations // np.cumprod(self.factor_sizes)
         self._positions = positions
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other processes, which are not forked on every system: the images' file is named, not copied."""
+        return {**vars(self), "images": MappedImages.of(self.images) or self.images}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        images = state["images"]
+        self.__dict__.update(state, images=images.open() if isinstance(images, MappedImages) else images)
 
     @property
     def num_factors(self) -> int:

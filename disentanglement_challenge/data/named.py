@@ -4,8 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import gin
-
+from disentanglement_challenge.config import bound_parameters
 from disentanglement_challenge.data import cars3d, dsprites, mpi3d, shapes3d, smallnorb
 from disentanglement_challenge.data.dummy import load_dummy
 from disentanglement_challenge.data.embedded import SIZES, load_embedded
@@ -13,6 +12,12 @@ from disentanglement_challenge.data.folder import load_folder
 from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.environment import data_path, get_dataset_name
 from disentanglement_challenge.errors import DataError, did_you_mean
+from disentanglement_challenge.tensorflow_stand_in import importing_library
+
+# Its `dataset` is the configurable that a binding of `dataset.name` is for. With another of that name every such
+# binding would be ambiguous in a process that uses the library's named data too.
+with importing_library(scikit_learn_later=True):
+    import disentanglement_lib.data.ground_truth.named_data  # noqa: F401
 
 LOADERS: dict[str, Callable[..., NamedGroundTruthData]] = {
     **dict.fromkeys(SIZES, load_embedded),
@@ -26,16 +31,18 @@ LOADERS: dict[str, Callable[..., NamedGroundTruthData]] = {
 }
 
 
-@gin.configurable("dataset")
-def get_named_ground_truth_data(name: str = "auto") -> NamedGroundTruthData:
-    """Loads a data set by its name (disentanglement_lib's `named_data.get_named_ground_truth_data`).
+def get_named_ground_truth_data(name: str | None = None) -> NamedGroundTruthData:
+    """Loads a data set by its name, as disentanglement_lib's `named_data.get_named_ground_truth_data` does.
 
     Args:
-        name: a key of `LOADERS`, or "auto" for the one that AICROWD_DATASET_NAME names.
+        name: a key of `LOADERS`, or "auto" for the one that AICROWD_DATASET_NAME names; by default what gin binds
+            `dataset.name` to, and "auto" where nothing does.
 
     Raises:
         DataError: the name is unknown, or its files are missing or wrong.
     """
+    if name is None:
+        name = bound_parameters("dataset").get("name", "auto")
     if name == "auto":
         name = get_dataset_name()
     check_name(name)

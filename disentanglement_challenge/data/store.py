@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import io
 import json
 import logging
@@ -10,8 +9,9 @@ import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numba
 import numpy as np
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from disentanglement_challenge.compiled import compiled
 from disentanglement_challenge.errors import DataError, OutputError
+from disentanglement_challenge.files import lock
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -116,6 +117,26 @@ def _is_whole(images: np.memmap[Any, Any]) -> bool:
     return isinstance(images.base, mmap.mmap) and images.flags.c_contiguous
 
 
+@dataclass(frozen=True)
+class MappedImages:
+    """Where the images of a whole read-only map are, to map them again elsewhere."""
+
+    path: str
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, images: NDArray[Any]) -> Self | None:
+        """None where the array is not a whole map of a file that nobody writes to."""
+        if not isinstance(images, np.memmap) or not _is_whole(images) or images.flags.writeable:
+            return None
+        return cls(str(images.filename), images.offset, images.shape, images.dtype.str)
+
+    def open(self) -> np.memmap[Any, Any]:
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+
+
 def read_images(images: np.memmap[Any, Any], indices: NDArray[np.int64]) -> NDArray[Any]:
     """`images[indices]` of a whole map, read from its file, which leaves no pages of it in this process's memory.
 
@@ -132,8 +153,10 @@ def read_images(images: np.memmap[Any, Any], indices: NDArray[np.int64]) -> NDAr
         num_read = _read_rows(file, rows, offsets)
         for row, offset in zip(rows[num_read:], offsets[num_read:].tolist(), strict=True):
             # Where the fast way stops, this one says why.
-            if os.preadv(file, [row.data], offset) != len(row):
+            content = os.pread(file, len(row), offset)
+            if len(content) != len(row):
                 raise DataError(f"{images.filename} has become shorter; {_ADVICE}")
+            row[:] = np.frombuffer(content, np.uint8)
     finally:
         os.close(file)
     return batch
@@ -274,19 +297,20 @@ def _writing(folder: Path) -> Iterator[None]:
 def _lock(folder: Path) -> Iterator[None]:
     """Holds the folder against other processes; the system lets go when the holder ends, however it ends."""
     with (folder / "images.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(file.fileno()):
             _LOGGER.warning("%s: waiting for another process that is making the images", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file.fileno(), wait=True)
         yield
 
 
 def release_pages(array: NDArray[Any]) -> None:
-    """Takes a read-only memory-mapped array's pages out of this process's memory; they are read again when needed."""
+    """Takes a read-only memory-mapped array's pages out of this process's memory; they are read again when needed.
+
+    Where the system cannot be told to, it takes them itself when memory runs short.
+    """
     base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
     # A private mapping (writable without touching the file) would lose what was written to it.
-    if isinstance(base, mmap.mmap) and not array.flags.writeable:
+    if isinstance(base, mmap.mmap) and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)

@@ -22,6 +22,7 @@ from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.program import load_program, program_bytes
 from disentanglement_challenge.export.representor import check_representation
 from disentanglement_challenge.export.torchscript import load_torchscript, torchscript_bytes
+from disentanglement_challenge.extras import require_extra
 from disentanglement_challenge.files import make_folder, replacing
 
 PathLike = str | os.PathLike[str]
@@ -131,9 +132,15 @@ def read_metadata(path: PathLike) -> Metadata | None:
 
 @gin.configurable("export", allowlist=["formats"])
 def more_formats(formats: Sequence[str] = ()) -> list[str]:
-    """What a training run exports beside TorchScript: any of "pt2" and "onnx". Raises ConfigError for another."""
+    """What a training run exports beside TorchScript: any of "pt2" and "onnx".
+
+    Raises:
+        ConfigError: for another, and where the packages of one are not installed.
+    """
     if not isinstance(formats, list | tuple) or not all(suffix in ("pt2", "onnx") for suffix in formats):
         raise ConfigError(f"export.formats is {formats!r}; it is a list of 'pt2' and 'onnx', or empty")
+    if "onnx" in formats:
+        require_extra("onnx", "an ONNX model")
     return list(dict.fromkeys(formats))
 
 
@@ -145,6 +152,7 @@ class _Format(NamedTuple):
 
 def _format(path: Path) -> _Format:
     if path.suffix == ".onnx":
+        require_extra("onnx", "an ONNX model")
         # Importing it takes a second, which only those wait who use it.
         from disentanglement_challenge.export.onnx import load_onnx, onnx_bytes, read_onnx_metadata
 

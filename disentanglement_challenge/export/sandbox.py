@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import os
 import resource
 import socket
@@ -25,6 +26,8 @@ from disentanglement_challenge.errors import ConfigError, RepresentationError
 from disentanglement_challenge.export.model_file import import_confined, import_model
 from disentanglement_challenge.export.representor import check_images, check_representation, make_representor
 
+_LOGGER = logging.getLogger(__name__)
+
 _START = """
 import sys
 sys.path[:] = {path!r}
@@ -45,9 +48,10 @@ class Sandbox:
     """A representation function whose model is loaded and computed on the CPU of a child process.
 
     A context manager, which is called inside its block. The process may take `memory_limit` more than PyTorch itself
-    does, and writes no file longer than nothing; where the kernel has Landlock (Linux 5.13, or 6.7 for connections) it
-    opens none for writing and makes no TCP connection, and the model may then call operators that `import_model`
-    refuses. It is killed when an answer takes longer than `time_limit`. Nothing that it answers is unpickled.
+    does (on Linux), and writes no file longer than nothing; where the kernel has Landlock (Linux 5.13, or 6.7 for
+    connections) it opens none for writing and makes no TCP connection, and the model may then call operators that
+    `import_model` refuses. It is killed when an answer takes longer than `time_limit`. Nothing that it answers is
+    unpickled.
     """
 
     device = torch.device("cpu")
@@ -88,6 +92,11 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         """Starts the process and loads the model; raises RepresentationError where that cannot be done."""
+        if sys.platform != "linux":
+            _LOGGER.warning(
+                "this system does not limit the model's memory, nor what it opens and whom it connects to; the limits "
+                "on its time and on the length of what it writes hold"
+            )
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = self._start(theirs.fileno())
@@ -206,10 +215,14 @@ def _confine(memory_limit: int) -> bool:
     Returns:
         Whether the process can open no file for writing, as Landlock makes sure, so that a model may try what it likes.
     """
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    space = pages * resource.getpagesize() + memory_limit
-    for limit, value in ((resource.RLIMIT_AS, space), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+    limits = [(resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)]
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limits.append((resource.RLIMIT_AS, pages * resource.getpagesize() + memory_limit))
+    for limit, value in limits:
         resource.setrlimit(limit, (value, value))
+    if sys.platform != "linux":  # a system call of Landlock's number is another there
+        return False
     try:
         _landlock()
     except OSError:

@@ -3,6 +3,8 @@
     python -m disentanglement_challenge.submission check           # does what the evaluator does, before it does
     python -m disentanglement_challenge.submission push VERSION    # makes the tag submission-VERSION and pushes it
 
+The repository is the one that this package lies in; where pip has installed it, the working directory.
+
 `check` looks at what is committed. Every line is a tick (✓), a cross (✗) with what is wrong, or a warning (!); the exit
 code is 1 if there is a cross.
 """
@@ -15,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from disentanglement_challenge.cli import run_script
-from disentanglement_challenge.config import ROOT
+from disentanglement_challenge.config import IS_TREE, ROOT
 from disentanglement_challenge.errors import ChallengeError
 from disentanglement_challenge.submission.findings import CROSS, TICK, WARNING, Finding, failed
 from disentanglement_challenge.submission.manifests import STATIC_CHECKS, check_resolution
@@ -62,9 +64,10 @@ def check(root: Path) -> bool:
 
 
 def main(flags: argparse.Namespace) -> None:
+    root = ROOT if IS_TREE else Path.cwd()
     if flags.command == "push":
-        print(push(ROOT, flags.version, flags.remote))
-    elif not check(ROOT):
+        print(push(root, flags.version, flags.remote))
+    elif not check(root):
         sys.exit(1)
 
 

@@ -10,15 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.markers import InvalidMarker, Marker, default_environment
 
-from disentanglement_challenge.errors import SubmissionError
+from disentanglement_challenge.errors import SubmissionError, lines_of
 from disentanglement_challenge.submission.findings import Finding, failed, passed, warned
 from disentanglement_challenge.submission.repository import check_files, git, listed
 
 CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
 PLACEHOLDER = "your-aicrowd-username"
 
-_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+# What environment.yml asks for, and where: the evaluator's machine, whatever this one is.
+_PYTHON = "3.11"
+_EVALUATOR = {
+    **{name: str(value) for name, value in default_environment().items()},
+    "python_version": _PYTHON, "python_full_version": f"{_PYTHON}.0", "sys_platform": "linux",
+    "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix",
+}  # fmt: skip
+_HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PIN = re.compile(r"([A-Za-z0-9][\w.-]*(?:\[[\w.,-]+\])?)\s*==\s*([\w.+!]+)")
 # Debian Policy, 5.6.1.
 _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -55,12 +63,13 @@ def check_aicrowd_json(copy: Path) -> Finding:
 
 
 def check_environment(copy: Path) -> Finding:
-    """environment.yml: this Python, and the pins of requirements.txt."""
+    """environment.yml: the evaluator's Python, and the pins of requirements.txt for it."""
     conda, pip = _dependencies(copy)
     problems = []
     pythons = [re.sub(r"^python[\s=]*", "", entry) for entry in conda if re.match(r"python\b(?!-)", entry)]
     if [".".join(version.split(".")[:2]) for version in pythons] != [_PYTHON]:
-        problems.append(f"python is {', '.join(pythons) or 'not there'}; this is {_PYTHON}, write python={_PYTHON}")
+        there = ", ".join(pythons) or "not there"
+        problems.append(f"python is {there}; the project's for the evaluator is {_PYTHON}, write python={_PYTHON}")
     others = [entry for entry in conda if not re.match(r"(python|pip)\b(?!-)", entry)]
     if others:
         problems.append(f"{listed(others)} would be installed by conda; everything but python and pip belongs to pip:")
@@ -68,8 +77,8 @@ def check_environment(copy: Path) -> Finding:
     installed = _pins(pip, "environment.yml")
     for name in sorted(required.keys() | installed.keys()):
         if required.get(name) != installed.get(name):
-            there, here = (versions.get(name, "not there") for versions in (installed, required))
-            problems.append(f"{name} is {there} and in requirements.txt {here}")
+            theirs, ours = (versions.get(name, "not there") for versions in (installed, required))
+            problems.append(f"{name} is {theirs} and in requirements.txt {ours}")
     if problems:
         return failed("; ".join(problems))
     return passed(f"Python {_PYTHON} and {len(installed)} pins, those of requirements.txt")
@@ -78,6 +87,8 @@ def check_environment(copy: Path) -> Finding:
 def check_resolution(copy: Path) -> Finding:
     """Whether pip finds versions for environment.yml's pins and all that they need. What conda adds is not tried."""
     _, pip = _dependencies(copy)
+    if _HERE != _PYTHON:
+        return warned(f"not known: pip judges for its own Python, {_HERE}; check with Python {_PYTHON} to see")
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     command += [
         "--disable-pip-version-check",
@@ -166,15 +177,21 @@ def _dependencies(copy: Path) -> tuple[list[str], list[str]]:
 
 
 def _pins(lines: list[str], file: str) -> dict[str, str]:
-    """Versions by normalised name (PEP 503)."""
+    """Versions by normalised name (PEP 503), of what is for the evaluator's Python and machine."""
     pins = {}
     for line in lines:
         requirement = re.sub(r"(^|\s)#.*", "", line).strip()
         if not requirement:
             continue
+        requirement, _, marker = (part.strip() for part in requirement.partition(";"))
         match = _PIN.fullmatch(requirement)
         if not match:
             raise SubmissionError(f"{file} has {requirement!r}; write it as name==version")
+        try:
+            if marker and not Marker(marker).evaluate(_EVALUATOR):
+                continue
+        except InvalidMarker as error:
+            raise SubmissionError(f"{file} has the marker {marker!r}, which is none: {lines_of(error)[0]}") from error
         pins[re.sub(r"[-_.]+", "-", match.group(1)).lower()] = match.group(2)
     return pins
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from disentanglement_challenge import tensorflow_stand_in
 from disentanglement_challenge.data.embedded import SIZES
 from disentanglement_challenge.environment import data_path
 from disentanglement_challenge.errors import SubmissionError
@@ -122,7 +123,8 @@ class Trial:
         if not self.model.is_file():
             return failed("there is no model to score, as the run left none")
         program = self.folder / "score_alone.py"
-        shutil.copyfile(score_alone.__file__, program)
+        for module in (score_alone, tensorflow_stand_in):
+            shutil.copy(str(module.__file__), self.folder)
         images = self.folder / "data" / DATA_SET / "images.npy"
         sizes = ",".join(map(str, SIZES[DATA_SET]))
         try:

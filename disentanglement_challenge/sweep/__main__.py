@@ -11,6 +11,7 @@ goes on where it is started again. One of less than an hour on two cores:
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,12 +21,16 @@ from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.pages.tables import read_results, table_of
-from disentanglement_challenge.sweep.cluster import Finished, Sweep, cluster
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder
 
+if TYPE_CHECKING:
+    from disentanglement_challenge.sweep.cluster import Finished, Sweep
+
 
 def main(flags: argparse.Namespace) -> None:
+    from disentanglement_challenge.sweep.cluster import cluster  # which says so where Ray is not installed
+
     check_count("--seeds", flags.seeds)
     check_count("--divide_steps", flags.divide_steps)
     console = Console()
@@ -60,8 +65,10 @@ def main(flags: argparse.Namespace) -> None:
 
 def _sweep(
     console: Console, missing: list[Run], runs: list[Run], results: Results, flags: argparse.Namespace
-) -> list[Finished]:
+) -> "list[Finished]":
     """Carries out the missing runs, keeping each record as it comes; returns those that failed."""
+    from disentanglement_challenge.sweep.cluster import Sweep
+
     failed = []
     sweep = Sweep(missing, results.folder, flags.cpus_per_run, flags.gpus_per_run)
     try:
@@ -84,11 +91,11 @@ def _sweep(
     return failed
 
 
-def _failure(ended: Finished) -> Text:
+def _failure(ended: "Finished") -> Text:
     return Text.assemble((ended.run.name, "red"), f" failed: {ended.error}")
 
 
-def _progress(sweep: Sweep, total: int) -> Group:
+def _progress(sweep: "Sweep", total: int) -> Group:
     running = sweep.running()
     head = Text(f"{total - sweep.num_pending} of {total} runs ended, {len(running)} running")
     return Group(head, *(Text(f"  {name}  {line}", no_wrap=True) for name, line in sorted(running.items())))

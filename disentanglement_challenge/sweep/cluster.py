@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from disentanglement_challenge.config import IS_TREE, ROOT
+from disentanglement_challenge.environment import data_path
+from disentanglement_challenge.errors import ChallengeError, ConfigError
+from disentanglement_challenge.extras import require_extra
+from disentanglement_challenge.sweep.runs import Record, Run, carry_out
+
+require_extra("sweep", "a sweep")
 # Before Ray is imported: it reports its use to its makers otherwise.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-from disentanglement_challenge.config import ROOT
-from disentanglement_challenge.environment import data_path
-from disentanglement_challenge.errors import ChallengeError, ConfigError
-from disentanglement_challenge.sweep.runs import Record, Run, carry_out
+import ray  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 # How often a run starts again after its process or machine died under it.
 MAX_RETRIES = 3
@@ -61,9 +63,12 @@ def cluster(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"address": "local", "include_dashboard": False}
     if address is not None:
         _check_answers(address)
-        # The code travels to machines that do not share this folder; what is large and not code stays here.
-        excludes = ["/.git", "/.venv", "/scratch", "/docs", "/tests"]
-        options = {"address": address, "runtime_env": {"working_dir": str(ROOT), "excludes": excludes}}
+        options = {"address": address}
+        if IS_TREE:
+            # The code travels to machines that do not share this folder; what is large and not code stays here. One
+            # that is installed here is installed there.
+            excludes = ["/.git", "/.venv", "/scratch", "/docs", "/tests"]
+            options["runtime_env"] = {"working_dir": str(ROOT), "excludes": excludes}
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:

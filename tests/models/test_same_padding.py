@@ -1,13 +1,15 @@
 """The convolutions against TensorFlow's "same" padding: re-derived in numpy, and TensorFlow's own operations."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from disentanglement_challenge.library import tensorflow as tf
 from disentanglement_challenge.models.decoders import deconv_decoder
 from disentanglement_challenge.models.encoders import conv_encoder
 from disentanglement_challenge.models.initialisation import initialise
+
+tf = pytest.importorskip("tensorflow")
 
 
 def same_convolution(image, kernel, stride):

@@ -7,10 +7,11 @@ ones. It runs in a process of its own because it registers the same gin names as
 import sys
 import types
 
+import gin
 import numpy as np
+import tensorflow
 
-from disentanglement_challenge.library import tensorflow
-
+sys.modules["gin.tf"] = gin  # its own does not import under this TensorFlow
 contrib = types.ModuleType("tensorflow.contrib")
 contrib.tpu = types.ModuleType("tensorflow.contrib.tpu")
 for module in (contrib, contrib.tpu, types.ModuleType("tensorflow_probability"), types.ModuleType("tensorflow_hub")):
