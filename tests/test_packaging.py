@@ -104,7 +104,7 @@ def test_an_installation_finds_its_gin_files(installed):
 import sys
 from disentanglement_challenge import config
 assert not config.IS_TREE and str(config.GIN_FOLDER) == sys.argv[1] + "/disentanglement_challenge/gin_files"
-import disentanglement_challenge.training.loop
+import disentanglement_challenge.training.run
 with config.gin_configuration(["stage1.gin"], skip_unknown=config.EVALUATION_CONFIGURABLES):
     assert config.bound_value("dataset.name") == "auto"
 """

@@ -14,7 +14,7 @@ from typing import Any
 import gin
 from gin import config as gin_config
 
-from disentanglement_challenge import library  # noqa: F401 (registers its metrics with gin)
+from disentanglement_challenge import library
 from disentanglement_challenge.checks import check_choice, check_count, check_number
 from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.errors import ConfigError
@@ -53,8 +53,10 @@ def _representation_table(memory_limit: int = 1 << 30) -> None:
 
 
 def register(records: Iterable[Metric]) -> None:
-    """Let gin know the names of metrics that disentanglement_lib does not have."""
+    """Let gin know the names of these metrics: those of disentanglement_lib by importing its module, others as they are."""
     for record in records:
+        if record.library:
+            getattr(library, record.library.partition(".")[0])
         parameters: dict[str, list[str]] = {record.gin_name or record.name: []}
         for name in record.settings:
             configurable, _, parameter = name.rpartition(".")
@@ -74,7 +76,7 @@ def _register(name: str, parameters: Sequence[str]) -> None:
     gin.configurable(name, module="disentanglement_challenge.metrics")(settings)
 
 
-register(RECORDS.values())
+register(record for record in RECORDS.values() if record.library.partition(".")[0] != "unified_scores")  # which draws
 
 
 def read_evaluation(metrics: Sequence[Metric] | None, metric_files: Sequence[str] = ()) -> Evaluation:

@@ -64,6 +64,7 @@ def evaluate(
         DataError, ConfigError, OutputError: as those stages raise them.
     """
     keep_freed_memory()
+    register(metrics or ())
     with gin_configuration(gin_files, gin_bindings):
         evaluation = _read(metrics, gin_files)
         model = Sandbox(experiment.model_to_score) if sandbox else None  # within gin's limits
@@ -91,6 +92,7 @@ def check_settings(
     gin_files: Sequence[str] = (), gin_bindings: Sequence[str] = (), metrics: Sequence[Metric] | None = None
 ) -> None:
     """Raise ConfigError where a metric cannot be computed under these settings; read no data and no model."""
+    register(metrics or ())
     with gin_configuration(gin_files, gin_bindings):
         _read(metrics, gin_files)
         Sandbox(Path())  # checks its limits, and starts nothing
@@ -107,8 +109,6 @@ def check_before_training() -> None:
 
 
 def _read(metrics: Sequence[Metric] | None, gin_files: Sequence[str]) -> Evaluation:
-    if metrics is not None:
-        register(metrics)
     evaluation = read_evaluation(metrics, gin_files)
     if _is_whole(evaluation.metrics) and ACTIVITY not in evaluation.metrics:
         evaluation = read_evaluation([*evaluation.metrics, ACTIVITY])

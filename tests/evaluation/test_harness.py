@@ -411,7 +411,7 @@ def test_all_metrics_come_from_the_same_table_and_leave_scores_json_alone(experi
             "beta_vae_sklearn": library.beta_vae.compute_beta_vae_sklearn(
                 tiny, representation, np.random.RandomState(0), batch_size=64, num_train=100, num_eval=50
             )["eval_accuracy"],
-            "modularity_explicitness": library.modularity_explicitness.compute_modularity_explicitness(
+            "modularity": library.modularity_explicitness.compute_modularity_explicitness(
                 tiny, representation, np.random.RandomState(0), num_train=200, num_test=100
             )["modularity_score"],
             "unsupervised": library.unsupervised_metrics.unsupervised_metrics(
