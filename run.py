@@ -15,11 +15,11 @@ from rich.table import Table
 
 from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
 from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.environment import is_torchrun
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.harness import Scores, check_before_training, check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import ACTIVITY
-from disentanglement_challenge.training.processes import is_torchrun
 from disentanglement_challenge.training.run import train_and_export
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"

@@ -9,8 +9,8 @@ import argparse
 from disentanglement_challenge.aicrowd import reported_execution
 from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
 from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, gin_configuration
+from disentanglement_challenge.environment import is_leader
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.training.processes import is_leader
 from disentanglement_challenge.training.run import train_and_export
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"

@@ -31,8 +31,6 @@ class Experiment:
             raise ConfigError(
                 f"experiment name {config.experiment_name!r} must be a plain name; AICROWD_OUTPUT_PATH says where"
             )
-        if not config.base_path:
-            raise ConfigError("AICROWD_OUTPUT_PATH is empty; name a folder, or unset it")
         return cls(Path(config.base_path) / config.experiment_name)
 
     @property

@@ -20,8 +20,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from disentanglement_challenge.config import ROOT
-from disentanglement_challenge.environment import data_path
+from disentanglement_challenge.environment import ROOT, data_path
 from disentanglement_challenge.errors import ChallengeError, ConfigError
 from disentanglement_challenge.sweep.runs import Record, Run, carry_out
 
