@@ -8,19 +8,18 @@ import argparse
 import shlex
 import sys
 import time
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
-from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.cli import Parser, add_common_flags, add_training_flags, apply_common_flags, run_script
 from disentanglement_challenge.environment import is_torchrun
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.evaluation.harness import Scores, check_before_training, check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.metrics import ACTIVITY
-from disentanglement_challenge.training.run import train_and_export
+from disentanglement_challenge.preflight import check_scoring, check_training
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from disentanglement_challenge.evaluation.harness import Scores
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"
 
@@ -31,12 +30,31 @@ def main(flags: argparse.Namespace) -> None:
         raise ConfigError("run.py scores in one process; torchrun train_pytorch.py, then run.py --evaluate_only")
     bindings = apply_common_flags(flags)
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
-    experiment = Experiment.from_environment()
+    if flags.evaluate_only:
+        experiment = check_scoring(files, bindings)
+    else:
+        experiment = check_training(files, bindings, flags, scores=True)
+    # Here, as PyTorch and the metrics take longer to import than a mistake takes to find.
+    from rich.console import Console
+
+    from disentanglement_challenge.config import gin_configuration
+    from disentanglement_challenge.evaluation.harness import check_before_training, check_settings, evaluate
+
     if not flags.evaluate_only:
+        from disentanglement_challenge.training.run import train_and_export
+
         check_settings(files, bindings, flags.all_metrics)  # not after days of training
         with gin_configuration(files, bindings):
             check_before_training()
-            print(train_and_export(experiment, overwrite=flags.overwrite, resume=flags.resume))
+            print(
+                train_and_export(
+                    experiment,
+                    overwrite=flags.overwrite,
+                    resume=flags.resume,
+                    resume_on=flags.resume_on,
+                    discard_unfinished=flags.discard_unfinished,
+                )
+            )
         print(f"representation function: {experiment.model}")
         if experiment.scores.exists():  # training again would have taken them away
             print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
@@ -65,7 +83,13 @@ def draw_page(experiment: Experiment, debug: bool) -> None:
         print(f"the page could not be drawn ({reason:.300}); the scores are kept, and {again}", file=sys.stderr)
 
 
-def score_table(scores: Scores) -> Table:
+def score_table(scores: "Scores") -> "Table":
+    """The scores as a table for the terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from disentanglement_challenge.metrics import ACTIVITY
+
     data = scores.ground_truth_data
     table = Table(
         title=f"{data.name}, {scores.engine} engine",
@@ -85,9 +109,9 @@ def score_table(scores: Scores) -> Table:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_flags(parser, DEFAULT_CONFIG)
-    add_resume_flag(parser)
+    add_training_flags(parser)
     parser.add_argument(
         "--evaluate_only", action="store_true", help="score the model that the experiment already holds"
     )

@@ -5,6 +5,7 @@
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 from disentanglement_challenge.errors import ConfigError, did_you_mean
 from disentanglement_challenge.gin_names import (
@@ -167,19 +168,26 @@ class Reach:
                     self._use(macro, scope)
 
 
-def training_reach(statements: Statements, dataset: str) -> Reach:
+def training_reach(statements: Statements, dataset: object) -> Reach:
     """What training reads; `dataset` is the data set's name, as the user's own data has settings of its own."""
     return Reach(statements, (*TRAINING_CALLS, *(("folder",) if dataset == "folder" else ())))
 
 
-def dataset_name(statements: Statements, default: str) -> object:
+def bound(statements: Statements, name: str, parameter: str) -> Any:
+    """What a parameter is bound to, macros in their place; None where it is not."""
+    effective = statements.effective
+    statement = effective.get(("", name, parameter))
+    while statement is not None and isinstance(statement.value, Macro):
+        scope, _, macro = statement.value.name.rpartition("/")
+        following = effective.pop((scope, macro, ""), None)  # once, so that macros in a circle end
+        statement = following
+    return None if statement is None else statement.value
+
+
+def dataset_name(statements: Statements, default: str) -> Any:
     """What dataset.name is bound to; the default where it is not bound, or "auto"."""
-    statement = statements.effective.get(("", "dataset", "name"))
-    value = "auto" if statement is None else statement.value
-    if isinstance(value, Macro):
-        macro = statements.effective.get(("", value.name, ""))
-        value = "auto" if macro is None else macro.value
-    return default if value == "auto" else value
+    name = bound(statements, "dataset", "name")
+    return default if name in (None, "auto") else name
 
 
 def check_required(statements: Statements, reach: Reach, files: Sequence[str]) -> None:
@@ -219,6 +227,6 @@ def unused_bindings(statements: Statements, reaches: Iterable[Reach]) -> list[st
     return [statement.source.removeprefix("--gin_bindings ") for statement in known if statement.key not in used]
 
 
-def scoring_reach(statements: Statements, dataset: str) -> Reach:
+def scoring_reach(statements: Statements, dataset: object) -> Reach:
     """What scoring may read."""
     return Reach(statements, (*EVALUATION, "dataset", *(("folder",) if dataset == "folder" else ())))

@@ -28,7 +28,8 @@ from PIL import Image, UnidentifiedImageError
 from disentanglement_challenge.data.archive import NpzMember, load_npz_images
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, positions_of
 from disentanglement_challenge.data.store import file_stamp, load_or_make_images
-from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.environment import absolute
+from disentanglement_challenge.errors import ConfigError, DataError
 
 TABLE = "factors.csv"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
@@ -53,14 +54,8 @@ class FolderData(IndexedGroundTruthData):
             DataError: the path does not hold what the top of this module says; the message names file and fault.
             OutputError: there is no room or no permission to convert the images.
         """
-        if path.suffix == ".npz":
-            contents = _read_npz(name, path)
-        elif path.is_dir():
-            contents = _read_folder(path)
-        else:
-            raise DataError(
-                f"data set {name!r}: {path} is neither a folder of pictures nor an .npz; bind folder.path to one"
-            )
+        check_there(name, path)
+        contents = _read_npz(path) if path.suffix == ".npz" else _read_folder(path)
         if contents.values is None:
             # Which image it is, is one factor that is not latent.
             note = "it has no factors, so it cannot be scored"
@@ -103,7 +98,25 @@ def _odd_combination(
 @gin.configurable("folder", denylist=["name", "data_path"])
 def load_folder(name: str, data_path: Path, path: str | None = None) -> FolderData:
     """Loads the user's own data from `path`, by default data_path/folder."""
-    return FolderData(data_path / "folder" if path is None else Path(path), name)
+    return FolderData(folder_or_npz(data_path, path), name)
+
+
+def folder_or_npz(data_path: Path, path: object) -> Path:
+    """Where the images are: what `folder.path` is bound to, by default data_path/folder. Raises ConfigError."""
+    if path is not None and not isinstance(path, str):
+        raise ConfigError(f"folder.path is {path!r}; it must be the path of a folder or an .npz, in quotes")
+    return data_path / "folder" if path is None else absolute(path)
+
+
+def check_there(name: str, path: Path) -> None:
+    """Raises DataError where the path is neither a folder nor an .npz."""
+    try:
+        is_there = path.is_file() if path.suffix == ".npz" else path.is_dir()
+    except (OSError, ValueError):
+        is_there = False
+    if not is_there:
+        kind = "no file" if path.suffix == ".npz" else "no folder"
+        raise DataError(f"data set {name!r}: {kind} {path}; bind folder.path to an .npz or a folder of pictures")
 
 
 class _Contents(NamedTuple):
@@ -196,7 +209,7 @@ def _read_picture(path: Path) -> NDArray[np.uint8]:
     return pixels.reshape(_SIZE, _SIZE, -1)
 
 
-def _read_npz(name: str, path: Path) -> _Contents:
+def _read_npz(path: Path) -> _Contents:
     def check(shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
         if dtype != np.uint8 or len(shape) not in (3, 4) or tuple(shape[1:3]) != (_SIZE, _SIZE):
             raise DataError(
@@ -208,9 +221,7 @@ def _read_npz(name: str, path: Path) -> _Contents:
             raise DataError(f"{path}: images are of shape {tuple(shape)}; there must be some, of 1 or 3 channels")
         return [*shape[:3], channels]
 
-    if not path.is_file():
-        raise DataError(f"data set {name!r}: no file {path}; bind folder.path to an .npz or a folder of pictures")
-    images = load_npz_images(name, path, "images", check, path.parent / f"{path.stem}.converted")
+    images = load_npz_images("folder", path, "images", check, path.parent / f"{path.stem}.converted")
     keys = _keys(path)
     if "factors" not in keys:
         return _Contents(lambda: images, None, [])
