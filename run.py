@@ -31,7 +31,7 @@ def main(flags: argparse.Namespace) -> None:
     bindings = apply_common_flags(flags)
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
     if flags.evaluate_only:
-        experiment = check_scoring(files, bindings)
+        experiment = check_scoring(files, bindings, flags.overwrite)
     else:
         experiment = check_training(files, bindings, flags, scores=True)
     # Here, as PyTorch and the metrics take longer to import than a mistake takes to find.
@@ -108,7 +108,8 @@ def score_table(scores: "Scores") -> "Table":
     return table
 
 
-if __name__ == "__main__":
+def make_parser() -> argparse.ArgumentParser:
+    """The script's flags."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_flags(parser, DEFAULT_CONFIG)
     add_training_flags(parser)
@@ -126,5 +127,9 @@ if __name__ == "__main__":
         help="load and compute the model in a child process with limits on time and memory (sandbox.time_limit, "
         "sandbox.memory_limit): for somebody else's model",
     )
-    parsed = parser.parse_args()
+    return parser
+
+
+if __name__ == "__main__":
+    parsed = make_parser().parse_args()
     run_script(lambda: main(parsed), parsed.debug)

@@ -31,9 +31,14 @@ def main(flags: argparse.Namespace) -> None:
         print(f"{summary}\nrepresentation function: {experiment.model}")
 
 
-if __name__ == "__main__":
+def make_parser() -> argparse.ArgumentParser:
+    """The script's flags."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_flags(parser, DEFAULT_CONFIG)
     add_training_flags(parser)
-    parsed = parser.parse_args()
+    return parser
+
+
+if __name__ == "__main__":
+    parsed = make_parser().parse_args()
     run_script(lambda: main(parsed), parsed.debug)

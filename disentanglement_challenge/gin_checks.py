@@ -53,6 +53,8 @@ def check_names(
             if isinstance(value, Reference):
                 _check_name(statement, value.name, statements, parameters, known, "@")
                 _check_parentheses(statement, value)
+            elif statement.parameter in FUNCTIONS and not isinstance(value, Macro):
+                raise ConfigError(f"{statement.source}: {value!r} is no function; write such as @conv_encoder")
     _check_macros(statements)
 
 

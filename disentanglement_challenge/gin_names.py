@@ -14,6 +14,7 @@ TRAINING = _table(
     {
         "acceleration": "precision cuda_graph",
         "AdamOptimizer": "learning_rate beta1 beta2 epsilon name use_locking",
+        "BottleneckVAE": "gamma! target!",
         "annealed_vae": "gamma! c_max! iteration_threshold!",
         "bernoulli_loss": "subtract_true_image_entropy",
         "beta_tc_vae": "beta!",

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from disentanglement_challenge.environment import get_dataset_name, is_leader
+from disentanglement_challenge.errors import RepresentationError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.gin_checks import (
     bound,
@@ -52,12 +53,17 @@ def check_training(
     return experiment
 
 
-def check_scoring(files: Sequence[str], bindings: Sequence[str]) -> Experiment:
-    """The experiment that is scored without being trained, after a look at gin files; as `check_training`."""
+def check_scoring(files: Sequence[str], bindings: Sequence[str], overwrite: bool) -> Experiment:
+    """The experiment that is scored without being trained, after the same look; as `check_training`."""
     statements = read_statements(files, bindings)
     check_names(statements)
     dataset = dataset_name(statements, get_dataset_name())
     experiment = Experiment.from_environment()
+    if not experiment.model_to_score.exists():
+        raise RepresentationError(
+            f"no model at {experiment.model_to_score}; train one first, or name the experiment that has one"
+        )
+    experiment.check_scores(overwrite)
     _tell(unused_bindings(statements, [scoring_reach(statements, dataset)]))
     return experiment
 

@@ -116,6 +116,23 @@ def test_which_code_runs_on_which_gpu(code, capability, runs):
     assert environment._runs_on(code, *capability) == runs
 
 
+@pytest.mark.parametrize(
+    ("setting", "spins"),
+    [({}, "'1000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "'0'")],
+)
+@pytest.mark.parametrize("module", ["utils_pytorch", "disentanglement_challenge.training.run"])
+def test_openmp_spins_little_unless_the_user_says_otherwise(setting, spins, module):
+    """As OpenMP itself prints what it goes by; the other two settings are the user's."""
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    environment |= {**setting, "OMP_DISPLAY_ENV": "VERBOSE", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", f"import {module}"], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0
+    if "GOMP_SPINCOUNT" not in result.stderr:
+        pytest.skip("this PyTorch is built with another OpenMP than GNU's")
+    assert f"GOMP_SPINCOUNT = {spins}" in result.stderr
+
+
 def test_training_does_not_import_tensorflow():
     code = "import sys, train_pytorch; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": "."})

@@ -170,7 +170,7 @@ def test_npz_files_that_do_not_fit(tmp_path, arrays, match):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match=r"nothing is neither a folder of pictures nor an \.npz; bind folder\.path"):
+    with pytest.raises(DataError, match=r"no folder .*nothing; bind folder\.path"):
         FolderData(tmp_path / "nothing")
     with pytest.raises(DataError, match=r"no file .*nothing\.npz; bind folder\.path"):
         FolderData(tmp_path / "nothing.npz")

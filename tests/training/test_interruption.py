@@ -217,7 +217,7 @@ def test_a_checkpoint_that_finds_no_room_at_the_end_does_not_cost_the_model(tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000,) * 2)
 
     process = start("train_pytorch.py", bindings=wide, preexec_fn=run_out_of_room, **settings)
-    stdout, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     line = stderr.strip().splitlines()[-1]
     assert re.match(
