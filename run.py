@@ -9,16 +9,11 @@ import shlex
 import sys
 import time
 
-from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
-from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.cli import Parser, add_common_flags, add_training_flags, apply_common_flags, run_script
+from disentanglement_challenge.environment import is_torchrun
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.evaluation.harness import check_before_training, check_settings, evaluate
-from disentanglement_challenge.evaluation.score import chosen
-from disentanglement_challenge.evaluation.scores import print_scores
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.metrics import METRICS, RECORDS
-from disentanglement_challenge.training.processes import is_torchrun
-from disentanglement_challenge.training.run import train_and_export
+from disentanglement_challenge.preflight import check_scoring, check_training
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"
 
@@ -29,13 +24,33 @@ def main(flags: argparse.Namespace) -> None:
         raise ConfigError("run.py scores in one process; torchrun train_pytorch.py, then run.py --evaluate_only")
     bindings = apply_common_flags(flags)
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
-    experiment = Experiment.from_environment()
+    if flags.evaluate_only:
+        experiment = check_scoring(files, bindings, flags.overwrite, alone=bool(flags.metrics))
+    else:
+        experiment = check_training(files, bindings, flags, scores=True)
+    # Here, as PyTorch and the metrics take longer to import than a mistake takes to find.
+    from disentanglement_challenge.config import gin_configuration
+    from disentanglement_challenge.evaluation.harness import check_before_training, check_settings, evaluate
+    from disentanglement_challenge.evaluation.score import chosen
+    from disentanglement_challenge.evaluation.scores import print_scores
+    from disentanglement_challenge.metrics import METRICS, RECORDS
+
     metrics = list(RECORDS.values()) if flags.all_metrics else chosen(flags.metrics) if flags.metrics else None
     if not flags.evaluate_only:
+        from disentanglement_challenge.training.run import train_and_export
+
         check_settings(files, bindings, metrics)  # not after days of training
         with gin_configuration(files, bindings):
             check_before_training()
-            print(train_and_export(experiment, overwrite=flags.overwrite, resume=flags.resume))
+            print(
+                train_and_export(
+                    experiment,
+                    overwrite=flags.overwrite,
+                    resume=flags.resume,
+                    resume_on=flags.resume_on,
+                    discard_unfinished=flags.discard_unfinished,
+                )
+            )
         print(f"representation function: {experiment.model}")
         if experiment.scores.exists():  # training again would have taken them away
             print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
@@ -65,10 +80,11 @@ def draw_page(experiment: Experiment, debug: bool) -> None:
         print(f"the page could not be drawn ({reason:.300}); the scores are kept, and {again}", file=sys.stderr)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser() -> argparse.ArgumentParser:
+    """The script's flags."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_flags(parser, DEFAULT_CONFIG)
-    add_resume_flag(parser)
+    add_training_flags(parser)
     parser.add_argument(
         "--evaluate_only", action="store_true", help="score the model that the experiment already holds"
     )
@@ -89,5 +105,9 @@ if __name__ == "__main__":
         help="load and compute the model in a child process with limits on time and memory (sandbox.time_limit, "
         "sandbox.memory_limit): for somebody else's model",
     )
-    parsed = parser.parse_args()
+    return parser
+
+
+if __name__ == "__main__":
+    parsed = make_parser().parse_args()
     run_script(lambda: main(parsed), parsed.debug)

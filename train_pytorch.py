@@ -7,11 +7,9 @@ Several processes, on several GPUs, share each batch: torchrun --nproc_per_node 
 import argparse
 
 from disentanglement_challenge.aicrowd import reported_execution
-from disentanglement_challenge.cli import add_common_flags, add_resume_flag, apply_common_flags, run_script
-from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, gin_configuration
-from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.training.processes import is_leader
-from disentanglement_challenge.training.run import train_and_export
+from disentanglement_challenge.cli import Parser, add_common_flags, add_training_flags, apply_common_flags, run_script
+from disentanglement_challenge.environment import is_leader
+from disentanglement_challenge.preflight import check_training
 
 DEFAULT_CONFIG = "mpi3d_embedded.gin"
 
@@ -19,19 +17,28 @@ DEFAULT_CONFIG = "mpi3d_embedded.gin"
 def main(flags: argparse.Namespace) -> None:
     bindings = apply_common_flags(flags)
     files = flags.gin_config or [DEFAULT_CONFIG]
-    with (
-        reported_execution(to_evaluator=is_leader()) as on_progress,
-        gin_configuration(files, bindings, skip_unknown=EVALUATION_CONFIGURABLES),
-    ):
-        experiment = Experiment.from_environment()
-        summary = train_and_export(experiment, flags.overwrite, flags.resume, on_progress)
+    with reported_execution(to_evaluator=is_leader()) as on_progress:
+        experiment = check_training(files, bindings, flags)
+        # Here, as PyTorch takes longer to import than a mistake takes to find.
+        from disentanglement_challenge.config import gin_configuration
+        from disentanglement_challenge.training.run import train_and_export
+
+        with gin_configuration(files, bindings):
+            summary = train_and_export(
+                experiment, flags.overwrite, flags.resume, on_progress, flags.resume_on, flags.discard_unfinished
+            )
     if is_leader():
         print(f"{summary}\nrepresentation function: {experiment.model}")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser() -> argparse.ArgumentParser:
+    """The script's flags."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_flags(parser, DEFAULT_CONFIG)
-    add_resume_flag(parser)
-    parsed = parser.parse_args()
+    add_training_flags(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    parsed = make_parser().parse_args()
     run_script(lambda: main(parsed), parsed.debug)

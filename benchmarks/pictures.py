@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from disentanglement_challenge.cli import run_script
-from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, bound_value, gin_configuration
+from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.files import write_json
@@ -33,7 +33,7 @@ from disentanglement_challenge.training.state import TrainingState
 
 def measure(num_latent: int, rounds: int, steps: int) -> dict[str, float]:
     """Seconds of a step and of a drawing: medians over the rounds, and the spread of their ratio."""
-    with gin_configuration(["mpi3d_embedded.gin"], [f"encoder.num_latent = {num_latent}"], EVALUATION_CONFIGURABLES):
+    with gin_configuration(["mpi3d_embedded.gin"], [f"encoder.num_latent = {num_latent}"]):
         data, device = get_named_ground_truth_data(), training_device()
         height, width, channels = data.observation_shape
         step, advance = make_step(FactorVAE(), (channels, height, width), 0, device)

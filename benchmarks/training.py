@@ -31,6 +31,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import disentanglement_challenge  # noqa: F401 isort: skip (sets OpenMP up before PyTorch is imported)
 import torch
 from rich.console import Console
 from rich.table import Table

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from disentanglement_challenge.config import IS_TREE, ROOT
+from disentanglement_challenge.environment import IS_TREE, ROOT
 from disentanglement_challenge.errors import did_you_mean
 
 # Each is started as `python SCRIPT` or `python -m MODULE` would start it.

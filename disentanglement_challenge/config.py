@@ -4,34 +4,22 @@ import copy
 import importlib.util  # gin 0.4.0 uses it for includes and leaves the import to others
 import inspect
 import logging
-import os
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gin
 from gin import config as gin_config
 
-from disentanglement_challenge.errors import ConfigError, did_you_mean, lines_of
-
-_PACKAGE = Path(__file__).resolve().parent
-ROOT = _PACKAGE.parent
-# Whether the package is used in the project's own tree, which has the gin files beside it. An installation has them in
-# the package, as beside it lies gin-config's own package of that name.
-IS_TREE = not (_PACKAGE / "gin_files").is_dir()
-GIN_FOLDER = ROOT / "gin" if IS_TREE else _PACKAGE / "gin_files"
-
-# The settings of disentanglement_lib's metrics may stand in the same gin file as those of training, which does not
-# import the library: it passes over these names, and the evaluation, which does, checks them.
-EVALUATION_CONFIGURABLES = (
-    "evaluation", "factor_vae_score", "prune_dims", "dci", "sap_score", "mig", "irs", "discretizer", "beta_vae_sklearn",
-    "modularity_explicitness", "unsupervised_metrics", "activity", "representation_table", "sandbox",
-    "histogram_discretizer",
-)  # fmt: skip
-
+from disentanglement_challenge.environment import GIN_FOLDER
+from disentanglement_challenge.errors import ConfigError, lines_of
+from disentanglement_challenge.gin_checks import check_names
+from disentanglement_challenge.gin_names import GIN_NAMES, parameters_of
+from disentanglement_challenge.gin_text import find_gin_file, read_statements, values_in
 
 # What gin raises for a file or line that it cannot bind.
 _GIN_ERRORS = (ValueError, TypeError, SyntaxError, OSError, ImportError, tokenize.TokenError, RecursionError)
@@ -49,7 +37,8 @@ def gin_configuration(
         files: gin files, as given or relative to the project's gin folder; what a file includes, directly or not, is
             looked for in that file's folder and in the gin folder. Later ones override earlier ones.
         bindings: lines such as "encoder.num_latent = 10"; they override the files.
-        skip_unknown: names of configurables whose bindings are passed over when they are not registered.
+        skip_unknown: names of configurables whose bindings are passed over when they are not registered, beside those
+            of `gin_names`, which belong to another stage.
 
     Raises:
         ConfigError: a file that is not there, or a name, parameter or value that gin cannot bind; in the block, a value
@@ -68,13 +57,14 @@ def gin_configuration(
         # gin says so at the call, by the only exception type it has for it.
         if "Required bindings" in str(error):
             raise ConfigError(_required(str(error))) from error
+        # gin adds to an error which configurables it passed through; the first was given what it cannot use.
+        called = re.findall(r"In call to configurable '([^']+)'", str(error))
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            raise ConfigError(f"there is not enough memory for this configuration: {lines_of(error)[0]}") from error
-        # gin adds to an error which configurables it passed through. The first was given what it cannot use; `model`,
-        # which checks its own values, is the whole of training, and what goes wrong in it is none of the user's doing.
-        called = re.search(r"In call to configurable '([^']+)'", str(error))
-        if called and called.group(1) != "model" and not isinstance(error, RuntimeError):
-            raise ConfigError(f"a binding of {called.group(1)!r} does not fit: {lines_of(error)[0]}") from error
+            advice = _memory_advice(called)
+            said = lines_of(error)[0]
+            raise ConfigError(f"there is not enough memory for this configuration: {said:.200}{advice}") from error
+        if called and not isinstance(error, RuntimeError):
+            raise ConfigError(f"a binding of {called[0]!r} does not fit: {lines_of(error)[0]}") from error
         raise
     finally:
         gin.clear_config()
@@ -105,6 +95,19 @@ def operative_bindings() -> dict[str, str]:
     }
 
 
+def _memory_advice(called: Collection[str]) -> str:
+    """Which binding to change where memory runs out: the numbers of what was called, otherwise the batch."""
+    numbers = [
+        f"{selector.rsplit('.', 1)[-1]}.{parameter} (now {value})"
+        for (_, selector), parameters in gin_config._OPERATIVE_CONFIG.items()
+        for parameter, value in parameters.items()
+        if selector.rsplit(".", 1)[-1] in called and isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    batch_size = bound_value("model.batch_size")
+    numbers = numbers or ([f"model.batch_size (now {batch_size})"] if batch_size is not None else [])
+    return f"; lower {' or '.join(numbers)}" if numbers else ""
+
+
 def bound_value(name: str) -> Any:
     """What a binding such as "encoder.num_latent" sets, or None where nothing does."""
     try:
@@ -114,21 +117,54 @@ def bound_value(name: str) -> Any:
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence[str]) -> None:
+    known = [selector.rsplit(".", 1)[-1] for selector, _ in gin_config._REGISTRY.items()] + list(GIN_NAMES)
+    check_names(read_statements(files, bindings), partial(_parameters, skip_unknown), known)
+    # What is known and not imported belongs to another stage, which looks at its values.
+    passed_over = [*GIN_NAMES, *skip_unknown]
     for file in files:
-        path = _find(file)
+        path = find_gin_file(file)
         _set_search_path([path.parent, GIN_FOLDER])
-        try:
-            parsed = gin.parse_config_file(str(path), skip_unknown=list(skip_unknown))
+        with _named(file):
+            parsed = gin.parse_config_file(str(path), skip_unknown=passed_over)
             _check_imports(parsed.imports, parsed.includes)
-        except _GIN_ERRORS as error:
-            raise ConfigError(f"{file}: {_explain(error)}") from error
+    _set_search_path([GIN_FOLDER])
     for binding in bindings:
-        try:
-            includes, imports = gin.parse_config(binding, skip_unknown=list(skip_unknown))
+        with _named(f"--gin_bindings {binding!r}"):
+            includes, imports = gin.parse_config(binding, skip_unknown=passed_over)
             _check_imports(imports, includes)
-        except _GIN_ERRORS as error:
-            raise ConfigError(f"--gin_bindings {binding!r}: {_explain(error)}") from error
     _check_references()
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Turns what gin raises for a file or line into one line that names it."""
+    try:
+        yield
+    except _GIN_ERRORS as error:
+        unknown = re.search(r"No configurable matching(?: reference)? '@?([^']+?)(?:\(\))?'", str(error))
+        said = f"there is nothing called {unknown.group(1)!r} to configure" if unknown else lines_of(error)[0]
+        raise ConfigError(f"{source}: {said}") from error
+
+
+class _Anything(frozenset[str]):
+    """The parameters of what takes any."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+def _parameters(skip_unknown: Sequence[str], name: str) -> Collection[str] | None:
+    """The parameters that gin may bind of a name, registered or not; None where the name is unknown."""
+    selectors = gin_config._REGISTRY.matching_selectors(name)
+    if not selectors:
+        return _Anything() if name in skip_unknown and name not in GIN_NAMES else parameters_of(name)
+    configurable = gin_config._REGISTRY[selectors[0]]
+    signature = inspect.signature(configurable.fn_or_cls).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
+        return _Anything()
+    names = [parameter.name for parameter in signature]
+    allowed, denied = configurable.allowlist or names, configurable.denylist or ()
+    return [name for name in names if name in allowed and name not in denied]
 
 
 def _check_imports(modules: Iterable[str], includes: Iterable[Any]) -> None:
@@ -144,69 +180,20 @@ def _set_search_path(folders: Iterable[Path]) -> None:
     gin_config._LOCATION_PREFIXES[:] = [str(folder) for folder in folders]
 
 
-def _find(file: str) -> Path:
-    for candidate in (Path(file), GIN_FOLDER / file):
-        if os.path.isfile(candidate):
-            return candidate.resolve()
-    # Spelled as they would be given: in the folder that was, or relative to the gin folder.
-    folder = Path(file).parent
-    known = [str(path) for path in folder.glob("*.gin")] if os.path.isdir(folder) else []
-    known += [str(path.relative_to(GIN_FOLDER)) for path in GIN_FOLDER.rglob("*.gin")]
-    raise ConfigError(f"no gin file {file!r}{did_you_mean(file, known)}")
-
-
-def _names() -> list[str]:
-    return [selector.rsplit(".", 1)[-1] for selector, _ in gin_config._REGISTRY.items()] + list(
-        EVALUATION_CONFIGURABLES
-    )
-
-
-def _explain(error: Exception) -> str:
-    """One line for what gin reports in several, with the nearest known name where it knows none."""
-    if isinstance(error, RecursionError):
-        return "it includes itself"
-    message = str(error)
-    if isinstance(error, tokenize.TokenError) or message.startswith("malformed node"):
-        return "its value is not a Python literal; text needs quotes, brackets need closing"
-    unknown = re.search(r"No configurable matching(?: reference)? '@?([^']+?)(?:\(\))?'", message)
-    if unknown:
-        name = unknown.group(1)
-        return f"there is nothing called {name!r} to configure{did_you_mean(name.rsplit('/', 1)[-1], _names())}"
-    parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", message)
-    if parameter:
-        configurable, name = parameter.groups()
-        return f"{configurable!r} has no parameter {name!r}{did_you_mean(name, _parameters(configurable))}"
-    return lines_of(error)[0]
-
-
-def _parameters(selector: str) -> list[str]:
-    return list(inspect.signature(gin_config._REGISTRY.get_match(selector).fn_or_cls).parameters)
-
-
 def _check_references() -> None:
     """gin leaves an unknown function behind `@name` to the call that needs it; say so before anything is started.
 
-    `gin.finalize` would look for them, but gin-config 0.4.0's is written for Python 3.9 and older.
+    Only a file's own import lets one through here. `gin.finalize` would look for them, but gin-config 0.4.0's is
+    written for Python 3.9 and older.
     """
     for _, parameters in gin_config._CONFIG.items():
-        for value in _flattened(list(parameters.values())):
+        for value in values_in(list(parameters.values())):
             if isinstance(value, gin_config._UnknownConfigurableReference):
-                hint = did_you_mean(value.selector, _names())
-                raise ConfigError(f"there is nothing called '@{value.selector}'{hint}")
+                raise ConfigError(f"there is nothing called '@{value.selector}'")
             if isinstance(value, gin_config.ConfigurableReference) and value.selector == "gin.macro":
                 name = "/".join(value.scopes)
                 if (name, "gin.macro") not in gin_config._CONFIG:
                     raise ConfigError(f"the macro %{name} is used and never set; write {name} = ... in a gin file")
-
-
-def _flattened(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _flattened(item)
-    else:
-        yield value
 
 
 def _required(message: str) -> str:

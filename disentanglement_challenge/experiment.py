@@ -8,10 +8,12 @@ from pathlib import Path
 
 from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.errors import ConfigError, OutputError
-from disentanglement_challenge.files import check_writable, locked, remove
+from disentanglement_challenge.files import check_unlocked, check_writable, locked, remove
 
 # The name of a checkpoint, with the number of steps made.
 CHECKPOINT = "step_{}.pt"
+
+_UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,6 @@ class Experiment:
             raise ConfigError(
                 f"experiment name {config.experiment_name!r} must be a plain name; AICROWD_OUTPUT_PATH says where"
             )
-        if not config.base_path:
-            raise ConfigError("AICROWD_OUTPUT_PATH is empty; name a folder, or unset it")
         return cls(Path(config.base_path) / config.experiment_name)
 
     @property
@@ -63,7 +63,7 @@ class Experiment:
 
     @property
     def checkpoints(self) -> Path:
-        """What a training run goes on from."""
+        """What a training run is resumed from."""
         return self.train / "checkpoints"
 
     @property
@@ -114,7 +114,12 @@ class Experiment:
     @property
     def unfinished(self) -> "Experiment":
         """Where a training run is written until it is whole. Once it has a checkpoint it stays until then."""
-        return Experiment(self.path / "unfinished")
+        return Experiment(self.path / _UNFINISHED)
+
+    @property
+    def place(self) -> Path:
+        """Where the run will lie once it is whole."""
+        return self.path.parent if self.path.name == _UNFINISHED else self.path
 
     @property
     def unfinished_scores(self) -> "Experiment":
@@ -128,18 +133,34 @@ class Experiment:
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether there is something that a training run can go on from."""
+        """Whether there is something that a training run can be resumed from."""
         return os.path.isdir(self.checkpoints) and any(self.checkpoints.glob(CHECKPOINT.format("*")))
 
-    def check_room(self, overwrite: bool) -> None:
-        """Raises OutputError where there is a run already and `overwrite` is not set, or there is no way to write."""
+    @property
+    def results(self) -> list[Path]:
+        """What a finished run left here."""
+        paths = [self.scores, self.metrics, *self.representation_files, self.train]
+        return [path for path in paths if path.exists()]
+
+    def resumable(self) -> "Experiment | None":
+        """The run that training resumes: the unfinished one, else the one that is in its place; None without one."""
+        return next((run for run in (self.unfinished, self) if run.has_checkpoints), None)
+
+    def check_start(self, overwrite: bool, resume: bool = False, discard_unfinished: bool = False) -> None:
+        """Raises OutputError where training cannot start here.
+
+        A process is writing here, there is no way to write, or there is a run that none of the flags deals with.
+        """
+        check_unlocked(self.path)
         check_writable(self.path)
-        if self.unfinished.has_checkpoints and not overwrite:
+        is_begun = self.unfinished.has_checkpoints
+        if is_begun and not (overwrite or resume or discard_unfinished):
             raise OutputError(
-                f"{self.path} holds a training run that was interrupted; "
-                "pass --resume to go on with it, or --overwrite to start anew"
+                f"{self.unfinished.path} holds a training run that was interrupted; pass --resume to continue it, "
+                "--discard_unfinished to drop it and keep what is finished, or --overwrite to start anew"
             )
-        self._check([self.scores, self.metrics, *self.representation_files, self.train], overwrite)
+        if not (is_begun and discard_unfinished) and not (resume and self.resumable()):
+            self._check(self.results, overwrite)
 
     def check_scores(self, overwrite: bool) -> None:
         """Raises OutputError where there are scores already and `overwrite` is not set, or there is no way to write."""
@@ -149,13 +170,14 @@ class Experiment:
     def training(self) -> Iterator["Experiment"]:
         """Yields the `unfinished` experiment, for one process at a time.
 
-        It may hold an earlier run's checkpoints. At the end, and after a failure too, it stays if it has any.
+        It may hold an earlier run's checkpoints. At the end, and after a failure too, it stays if it has any, or a
+        model.
         """
         with locked(self.path):
             try:
                 yield self.unfinished
             finally:
-                if not self.unfinished.has_checkpoints:
+                if not (self.unfinished.has_checkpoints or self.unfinished.model.exists()):
                     remove(self.unfinished.path)
 
     @contextmanager

@@ -92,7 +92,9 @@ def locked(path: Path) -> Iterator[None]:
     descriptor = os.open(make_folder(path), os.O_RDONLY)
     try:
         if not lock(descriptor):
-            raise OutputError(f"another process is writing to {path}; wait for it, or choose another experiment name")
+            raise OutputError(
+                f"{_holder(descriptor)} is writing to {path}; wait for it, or choose another experiment name"
+            )
         try:
             yield
         finally:
@@ -100,6 +102,26 @@ def locked(path: Path) -> Iterator[None]:
                 path.rmdir()
     finally:
         os.close(descriptor)
+
+
+def check_unlocked(path: Path) -> None:
+    """Raises OutputError where a process holds the lock of this folder."""
+    if path.is_dir():
+        with locked(path):
+            pass
+
+
+def _holder(descriptor: int) -> str:
+    """The process that holds the lock of an open folder, as far as the system tells."""
+    inode = os.fstat(descriptor).st_ino
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, kind, _, _, process, file, *_ = line.split()
+            if kind == "FLOCK" and int(file.rsplit(":", 1)[-1]) == inode and int(process) > 0:
+                command = Path("/proc", process, "cmdline").read_bytes().split(b"\0")
+                words = " ".join(part.decode(errors="replace") for part in command).strip()
+                return f"process {process} ({words:.100})"
+    return "another process"
 
 
 def remove(path: Path) -> None:

@@ -41,13 +41,13 @@ def squares():
 
 def train_and_score(experiment, monkeypatch, *bindings):
     """A whole run as run.py makes it, with these bindings on top of the small ones."""
-    from disentanglement_challenge.config import EVALUATION_CONFIGURABLES, gin_configuration
+    from disentanglement_challenge.config import gin_configuration
     from disentanglement_challenge.data import named
     from disentanglement_challenge.evaluation.harness import evaluate
     from disentanglement_challenge.training.run import train_and_export
 
     monkeypatch.setitem(named.LOADERS, "squares", lambda name, path: squares())
     everything = [*SMALL, *QUICK_SCORES, *bindings]
-    with gin_configuration(["shared.gin"], everything, skip_unknown=EVALUATION_CONFIGURABLES):
+    with gin_configuration(["shared.gin"], everything):
         train_and_export(experiment, overwrite=False)
     evaluate(experiment, ["shared.gin"], everything)

@@ -90,7 +90,7 @@ def test_a_path_that_nothing_can_have(file):
 def test_a_file_that_includes_itself(tmp_path):
     (tmp_path / "a.gin").write_text("include 'b.gin'\n")
     (tmp_path / "b.gin").write_text("include 'a.gin'\n")
-    with pytest.raises(ConfigError, match="includes itself"), gin_configuration([str(tmp_path / "a.gin")]):
+    with pytest.raises(ConfigError, match="include itself"), gin_configuration([str(tmp_path / "a.gin")]):
         pass
 
 

@@ -1,20 +1,55 @@
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 
 from disentanglement_challenge import environment
 from disentanglement_challenge.errors import ConfigError
 
+PATHS = "from disentanglement_challenge import environment as e; print(e.get_config().base_path, e.data_path())"
 
-def test_defaults_are_the_starter_kits(monkeypatch):
+
+def test_defaults_are_the_starter_kits_below_the_checkout(monkeypatch, tmp_path):
     for name in ("AICROWD_OUTPUT_PATH", "AICROWD_EVALUATION_NAME", "AICROWD_DATASET_NAME", "DISENTANGLEMENT_LIB_DATA"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("NDC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
     config = environment.get_config()
-    assert config == ("./scratch/shared", "experiment_name", "mpi3d_embedded")
-    assert environment.data_path().as_posix() == "scratch/dataset"
+    assert config == (f"{ROOT}/scratch/shared", "experiment_name", "mpi3d_embedded")
+    assert environment.data_path() == ROOT / "scratch" / "dataset"
+    monkeypatch.setenv("NDC_ROOT", "/elsewhere")
+    assert environment.data_path() == Path("/elsewhere/scratch/dataset")
+    assert environment.get_config().base_path == "/elsewhere/scratch/shared"
+    monkeypatch.delenv("NDC_ROOT")
+    monkeypatch.setattr(environment, "ROOT", tmp_path / "site-packages")  # as where the package is installed
+    assert environment.data_path() == tmp_path / "scratch" / "dataset"
+
+
+def test_paths_are_absolute_and_home_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("AICROWD_OUTPUT_PATH", "~/results")
+    monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", "data")
+    assert environment.get_config().base_path == "/home/somebody/results"
+    assert environment.data_path() == tmp_path / "data"
+    monkeypatch.setenv("AICROWD_OUTPUT_PATH", "")
+    with pytest.raises(ConfigError, match="AICROWD_OUTPUT_PATH is empty"):
+        environment.get_config()
+
+
+def test_the_evaluators_script_has_the_same_scratch(tmp_path):
+    """run.sh sources environ.sh, which says where scratch/ is; the scripts say so by themselves."""
+    command = f'NDC_ROOT={ROOT}; export NDC_ROOT; . "$NDC_ROOT/environ.sh"; exec {sys.executable} -c "{PATHS}"'
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AICROWD", "DISENT", "NDC"))}
+    clean["PYTHONPATH"] = str(ROOT)
+    sourced = subprocess.run(["bash", "-c", command], env=clean, cwd=tmp_path, capture_output=True, check=True)
+    alone = subprocess.run([sys.executable, "-c", PATHS], env=clean, cwd="/", capture_output=True, check=True)
+    assert sourced.stdout == alone.stdout == f"{ROOT}/scratch/shared {ROOT}/scratch/dataset\n".encode()
 
 
 def test_variables_are_read_at_call_time(monkeypatch):
@@ -27,7 +62,7 @@ def test_variables_are_read_at_call_time(monkeypatch):
 @pytest.mark.parametrize("value", ["False", "false", "0", "no", "off", ""])
 def test_cuda_can_be_turned_off(monkeypatch, value):
     # The starter kit takes any text but the empty one for true. CUDA's presence is what cannot be had here, and is set.
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(environment, "cuda_fault", lambda: "")
     monkeypatch.setenv("AICROWD_CUDA", value)
     assert environment.use_cuda() is False
     monkeypatch.setenv("AICROWD_CUDA", "True")
@@ -40,6 +75,62 @@ def test_cuda_that_says_neither(monkeypatch):
     monkeypatch.setenv("AICROWD_CUDA", "perhaps")
     with pytest.raises(ConfigError, match="perhaps"):
         environment.use_cuda()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_cuda_that_is_wanted_and_not_there_is_refused(monkeypatch, caplog):
+    monkeypatch.setenv("AICROWD_CUDA", "True")
+    monkeypatch.delenv("AICROWD_IS_GRADING", raising=False)
+    with pytest.raises(ConfigError, match=r"AICROWD_CUDA is 'True', and .*(driver|CUDA|GPU).*False"):
+        environment.use_cuda()
+    monkeypatch.setenv("AICROWD_IS_GRADING", "True")  # where a run on the CPU is better than none
+    environment._warn_once.cache_clear()
+    assert environment.device().type == "cpu"
+    assert environment.use_cuda() is False
+    (line,) = caplog.messages
+    assert "computing on the CPU" in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_the_reason_for_the_device(monkeypatch):
+    monkeypatch.delenv("AICROWD_CUDA", raising=False)
+    expected = "built without CUDA" if torch.version.cuda is None else "driver|CUDA"
+    assert re.search(expected, environment.device_reason())
+    monkeypatch.setenv("AICROWD_CUDA", "False")
+    assert environment.device_reason() == "AICROWD_CUDA is 'False'"
+
+
+@pytest.mark.parametrize(
+    ("code", "capability", "runs"),
+    [
+        ("sm_80", (8, 6), True),
+        ("sm_86", (8, 0), False),
+        ("sm_75", (8, 6), False),
+        ("compute_75", (8, 6), True),
+        ("compute_120", (9, 0), False),
+        ("sm_90a", (9, 0), True),
+    ],
+)
+def test_which_code_runs_on_which_gpu(code, capability, runs):
+    """Binary code runs on its own major version from its minor version on; what the driver compiles, on all newer."""
+    assert environment._runs_on(code, *capability) == runs
+
+
+@pytest.mark.parametrize(
+    ("setting", "spins"),
+    [({}, "'1000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "'0'")],
+)
+@pytest.mark.parametrize("module", ["utils_pytorch", "disentanglement_challenge.training.run"])
+def test_openmp_spins_little_unless_the_user_says_otherwise(setting, spins, module):
+    """As OpenMP itself prints what it goes by; the other two settings are the user's."""
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    environment |= {**setting, "OMP_DISPLAY_ENV": "VERBOSE", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", f"import {module}"], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0
+    if "GOMP_SPINCOUNT" not in result.stderr:
+        pytest.skip("this PyTorch is built with another OpenMP than GNU's")
+    assert f"GOMP_SPINCOUNT = {spins}" in result.stderr
 
 
 def test_training_does_not_import_tensorflow():

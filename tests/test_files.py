@@ -74,7 +74,11 @@ def test_a_check_leaves_no_folder(tmp_path):
 
 def test_two_runs_of_one_experiment(tmp_path):
     experiment = Experiment(tmp_path / "e")
-    with experiment.training(), pytest.raises(OutputError, match="another process"), experiment.scoring():
+    with (
+        experiment.training(),
+        pytest.raises(OutputError, match=rf"process {os.getpid()} \(.*python.*\) is writing"),
+        experiment.scoring(),
+    ):
         pass
     with experiment.scoring():
         pass
@@ -83,14 +87,14 @@ def test_two_runs_of_one_experiment(tmp_path):
 
 def test_an_experiment_is_replaced_only_when_told_to_and_when_the_new_one_is_whole(tmp_path):
     experiment = Experiment(tmp_path / "e")
-    experiment.check_room(overwrite=False)
+    experiment.check_start(overwrite=False)
     write_text(experiment.model, "old model")
     write_text(experiment.scores, "old scores")
     with pytest.raises(OutputError, match="--overwrite"):
-        experiment.check_room(overwrite=False)
+        experiment.check_start(overwrite=False)
     with pytest.raises(OutputError, match=r"scores\.json"):
         experiment.check_scores(overwrite=False)
-    experiment.check_room(overwrite=True)
+    experiment.check_start(overwrite=True)
     with pytest.raises(ZeroDivisionError), experiment.training() as unfinished:
         write_text(unfinished.model, "half a model")
         1 / 0  # noqa: B018
@@ -109,11 +113,11 @@ def test_an_experiment_is_replaced_only_when_told_to_and_when_the_new_one_is_who
 def test_a_representation_in_any_format_is_not_replaced_unasked(tmp_path, name):
     experiment = Experiment(tmp_path)
     experiment.representation_results.mkdir(parents=True)  # as the kit's get_model_path leaves them
-    experiment.check_room(overwrite=False)
+    experiment.check_start(overwrite=False)
     write_text(experiment.model.parent / name, "somebody's")
     with pytest.raises(OutputError, match=rf"already holds {os.path.basename(name)};.*--overwrite"):
-        experiment.check_room(overwrite=False)
-    experiment.check_room(overwrite=True)
+        experiment.check_start(overwrite=False)
+    experiment.check_start(overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../escape"])
@@ -133,9 +137,38 @@ def test_an_interrupted_run_is_kept_once_it_has_a_checkpoint(tmp_path):
         write_text(unfinished.checkpoints / "step_10.pt", "")
         1 / 0  # noqa: B018
     assert experiment.unfinished.has_checkpoints
-    with pytest.raises(OutputError, match=r"--resume to go on with it, or --overwrite"):
-        experiment.check_room(overwrite=False)
-    experiment.check_room(overwrite=True)
+    with pytest.raises(OutputError, match=r"--resume to continue it, --discard_unfinished to .*, or --overwrite"):
+        experiment.check_start(overwrite=False)
+    experiment.check_start(overwrite=True)
+
+
+def test_what_each_flag_does_about_an_earlier_run(tmp_path):
+    experiment = Experiment(tmp_path / "e")
+    assert experiment.resumable() is None
+    experiment.check_start(overwrite=False, resume=True)  # or where there is none
+    write_text(experiment.checkpoints / "step_10.pt", "")
+    with pytest.raises(OutputError, match="already holds train"):
+        experiment.check_start(overwrite=False)
+    with pytest.raises(OutputError, match="already holds train"):
+        experiment.check_start(overwrite=False, discard_unfinished=True)  # nothing is unfinished
+    experiment.check_start(overwrite=False, resume=True)
+    assert experiment.resumable() == experiment
+    write_text(experiment.unfinished.checkpoints / "step_5.pt", "")
+    assert experiment.resumable() == experiment.unfinished
+    experiment.check_start(overwrite=False, resume=True)
+    experiment.check_start(overwrite=False, discard_unfinished=True)
+
+
+def test_a_run_that_is_under_way_is_not_one_that_was_interrupted(tmp_path):
+    experiment = Experiment(tmp_path)
+    write_text(experiment.unfinished.checkpoints / "step_10.pt", "")
+    for flags in ({}, {"overwrite": True}, {"resume": True}, {"discard_unfinished": True}):
+        with (
+            experiment.training(),
+            pytest.raises(OutputError, match=rf"process {os.getpid()} .*is writing to") as raised,
+        ):
+            experiment.check_start(**{"overwrite": False, **flags})
+        assert "--overwrite" not in str(raised.value)
 
 
 def test_scoring_leaves_an_interrupted_run_alone(tmp_path):

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from disentanglement_challenge import commands
-from disentanglement_challenge.config import GIN_FOLDER, IS_TREE
+from disentanglement_challenge.environment import GIN_FOLDER, IS_TREE
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.extras import PACKAGES, require_extra
 
@@ -102,10 +102,10 @@ def test_a_wheel_has_the_gin_files_in_the_package_and_nothing_beside_it(wheel):
 def test_an_installation_finds_its_gin_files(installed):
     code = """
 import sys
-from disentanglement_challenge import config
-assert not config.IS_TREE and str(config.GIN_FOLDER) == sys.argv[1] + "/disentanglement_challenge/gin_files"
+from disentanglement_challenge import config, environment
+assert not environment.IS_TREE and str(environment.GIN_FOLDER) == sys.argv[1] + "/disentanglement_challenge/gin_files"
 import disentanglement_challenge.training.run
-with config.gin_configuration(["stage1.gin"], skip_unknown=config.EVALUATION_CONFIGURABLES):
+with config.gin_configuration(["stage1.gin"]):
     assert config.bound_value("dataset.name") == "auto"
 """
     result = run(installed, installed, code=code)

@@ -2,31 +2,29 @@
 
 import hashlib
 import json
-import math
 import os
 import pickle
 import re
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from rich.console import Console
 from torch import nn
 
+import run as run_script_module
+import train_pytorch as train_script_module
 from benchmarks.check_scores import compare
 from disentanglement_challenge.cli import run_script
-from disentanglement_challenge.errors import RepresentationError
-from disentanglement_challenge.evaluation.harness import Score, Scores
+from disentanglement_challenge.errors import ChallengeError, RepresentationError
+from disentanglement_challenge.evaluation.scores import Score, Scores, print_scores
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import read_metadata
 from disentanglement_challenge.metrics import METRICS
-from run import score_table
 
 TINY = [
     "model.training_steps = 3",
@@ -175,29 +173,35 @@ def test_a_model_exported_with_the_starter_kit(tmp_path, embedded_data_path):
     assert len(json.loads((tmp_path / "theirs" / "scores.json").read_text())) == 5
 
 
-@pytest.mark.parametrize(
-    ("script", "arguments", "bindings", "message"),
-    [
-        ("train_pytorch.py", ["--dataset", "mpi3d_embeded"], [], "known are.*did you mean 'mpi3d_embedded'"),
-        ("train_pytorch.py", ["--dataset", "mpi3d_real"], [], r"no file .*mpi3d_real\.npz; download"),
-        ("train_pytorch.py", [], ["encoder.num_latents = 3"], "'num_latents'; did you mean 'num_latent'"),
-        ("train_pytorch.py", [], ["encodr.num_latent = 3"], "'encodr' .*did you mean 'encoder'"),
-        ("train_pytorch.py", [], ["encoder.encoder_fn = @conv_encode"], "'conv_encode' .*did you mean 'conv_encoder'"),
-        ("train_pytorch.py", ["--gin_config", "mpi3d_embeded.gin"], [], "did you mean 'mpi3d_embedded.gin'"),
-        ("train_pytorch.py", ["--experiment", "a/b"], [], "plain name"),
-        ("train_pytorch.py", [], ["model.training_steps = 0"], r"model\.training_steps is 0"),
-        ("train_pytorch.py", [], ["model.training_steps = -1"], r"model\.training_steps is -1"),
-        ("train_pytorch.py", [], ["encoder.num_latent = 0"], "num_latent is 0"),
-        ("train_pytorch.py", ["--resume"], ["model.time_limit = 0"], r"model\.time_limit is 0"),
-        ("train_pytorch.py", [], ["vae/AdamOptimizer.learning_rate = 'x'"], "AdamOptimizer"),
-        ("train_pytorch.py", [], ["encoder.encoder_fn = 3"], "'encoder'"),
-        ("train_pytorch.py", [], ["conv_encoder.activation = relu"], "text needs quotes"),
-        ("train_pytorch.py", [], ["model.batch_size = %N"], "macro %N"),
-        ("run.py", [], ["evaluation.engine = 'exactt'"], "'exact' or 'library'"),
-        ("run.py", [], ["dci.num_trian = 10"], "'num_trian'; did you mean 'num_train'"),
-        ("run.py", ["--evaluate_only"], [], "no model at"),
-    ],
-)
+MISTAKES = [
+    ("train_pytorch.py", ["--dataset", "mpi3d_embeded"], [], "known are.*did you mean 'mpi3d_embedded'"),
+    ("train_pytorch.py", ["--dataset", "mpi3d_real"], [], r"no file .*mpi3d_real\.npz; download"),
+    ("train_pytorch.py", [], ["encoder.num_latents = 3"], "'num_latents'; did you mean 'num_latent'"),
+    ("train_pytorch.py", [], ["encodr.num_latent = 3"], "'encodr' .*did you mean 'encoder'"),
+    ("train_pytorch.py", [], ["encoder.encoder_fn = @conv_encode"], "'@conv_encode' .*did you mean 'conv_encoder'"),
+    ("train_pytorch.py", ["--gin_config", "mpi3d_embeded.gin"], [], "did you mean 'mpi3d_embedded.gin'"),
+    ("train_pytorch.py", ["--experiment", "a/b"], [], "plain name"),
+    ("train_pytorch.py", [], ["model.training_steps = 0"], r"model\.training_steps is 0"),
+    ("train_pytorch.py", [], ["model.training_steps = -1"], r"model\.training_steps is -1"),
+    ("train_pytorch.py", [], ["encoder.num_latent = 0"], "num_latent is 0"),
+    ("train_pytorch.py", ["--resume"], ["model.time_limit = 0"], r"model\.time_limit is 0"),
+    ("train_pytorch.py", [], ["vae/AdamOptimizer.learning_rate = 'x'"], "AdamOptimizer"),
+    ("train_pytorch.py", [], ["encoder.encoder_fn = 3"], "3 is no function; .*@conv_encoder"),
+    ("train_pytorch.py", [], ["conv_encoder.activation = relu"], "text needs quotes"),
+    ("train_pytorch.py", [], ["model.batch_size = %N"], "macro %N"),
+    ("train_pytorch.py", [], ["num_latent = 3"], r"macro %num_latent, .*did you mean encoder\.num_latent"),
+    ("train_pytorch.py", [], ["training_steps = 1"], r"did you mean model\.training_steps"),
+    ("train_pytorch.py", [], ["postprocess.postprocess_fn = @mean_representation"], "the encoder's mean is exported"),
+    ("train_pytorch.py", [], ["model.model = @vae"], r"write @vae\(\), with"),
+    ("run.py", [], ["evaluation.engine = 'exactt'"], "'fast', 'library'"),
+    ("run.py", [], ["dci.num_trian = 10"], "'num_trian'; did you mean 'num_train'"),
+    ("run.py", [], ["reduced_downstream_task.num_train = [1]"], "not computed here"),
+    ("run.py", ["--evaluate_only"], [], "no model at"),
+]
+OF_EACH_SCRIPT = [MISTAKES[3], MISTAKES[8], next(mistake for mistake in MISTAKES if mistake[0] == "run.py")]
+
+
+@pytest.mark.parametrize(("script", "arguments", "bindings", "message"), OF_EACH_SCRIPT)
 def test_a_mistake_is_one_clear_line(tmp_path, embedded_data_path, script, arguments, bindings, message):
     result = run(
         script,
@@ -211,6 +215,75 @@ def test_a_mistake_is_one_clear_line(tmp_path, embedded_data_path, script, argum
     assert len(lines) == 1, result.stderr
     assert re.match(rf"error: .*{message}", lines[0])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("script", "arguments", "bindings", "message"), MISTAKES)
+def test_every_mistake_is_one_error(
+    tmp_path, embedded_data_path, monkeypatch, capsys, script, arguments, bindings, message
+):
+    """What the scripts make of it is the first line, as the test above sees."""
+    module = {"run.py": run_script_module, "train_pytorch.py": train_script_module}[script]
+    monkeypatch.setenv("AICROWD_OUTPUT_PATH", str(tmp_path))
+    monkeypatch.setenv("AICROWD_EVALUATION_NAME", "experiment_name")
+    monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", str(embedded_data_path))
+    flags = [flag for binding in (*TINY, *bindings) for flag in ("--gin_bindings", binding)]
+    with pytest.raises(ChallengeError, match=message):
+        module.main(module.make_parser().parse_args([*arguments, *flags]))
+    assert capsys.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+HEAVY = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    heavy = {"torch", "tensorflow", "numba", "sklearn", "matplotlib", "ray"} & set(sys.modules)
+    print(end.code, sorted(heavy), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("script", ["run.py", "train_pytorch.py"])
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        (["--help"], "0 []"),
+        (["--gin-config", "x"], "2 []"),
+        (["--gin_bindings", "encodr.num_latent = 3"], "1 []"),
+        (["--gin_config", "nothing.gin"], "1 []"),
+    ],
+)
+def test_nothing_heavy_is_imported_to_say_no(script, arguments, end):
+    command = [sys.executable, "-c", HEAVY, ROOT / script, *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.stderr.splitlines()[-1] == end
+
+
+@pytest.mark.parametrize("script", ["run.py", "train_pytorch.py"])
+@pytest.mark.parametrize("data_set", ["mpi3d_embeded", "mpi3d_real"])
+def test_a_data_set_is_missed_before_pytorch_is_imported(script, data_set, tmp_path):
+    command = [sys.executable, "-c", HEAVY, ROOT / script, "--dataset", data_set]
+    environment = {**os.environ, "DISENTANGLEMENT_LIB_DATA": str(tmp_path)}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert result.stderr.splitlines()[-1] == "1 ['numba']"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--gin-config", "x.gin"], "did you mean '--gin_config'"),
+        (["--gin_bindings", "a.b = 1", "c.d = 2"], "repeat the flag"),
+        (["--gin_config", "a.gin", "b.gin"], "repeat the flag"),
+    ],
+)
+def test_flags_that_are_nearly_right_get_a_hint(arguments, hint, capsys):
+    with pytest.raises(SystemExit) as end:
+        train_script_module.make_parser().parse_args(arguments)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: unrecognized arguments: ")
+    assert hint in line
 
 
 class Bomb:
@@ -286,17 +359,44 @@ def test_check_scores_compares_the_engines_and_leaves_the_experiment_alone(finis
         ("mig", 1e-9, False),
         ("sap_score", -0.9e-3, True),
         ("sap_score", -1.1e-3, False),
-        ("irs", math.nan, False),
+        ("irs", None, False),
     ],
 )
-def test_check_scores_allows_what_the_exact_engine_promises(metric, difference, within):
-    library = {name: Score(math.nan if name == "dci" else 0.5, 1.0) for name in METRICS}
-    exact = {**library, metric: Score(0.5 + difference, 1.0)}
-    assert compare(exact, library)[1] == within
+def test_check_scores_names_the_row_that_differs_by_more_than_it_may(metric, difference, within):
+    def score(name, value):
+        return Score(METRICS[name], value)
+
+    library = {name: score(name, None if name == "dci" else 0.5) for name in METRICS}
+    fast = {**library, metric: score(metric, None if difference is None else 0.5 + difference)}
+    assert compare(fast, library)[1] == ([] if within else [metric])
 
 
-def test_a_data_sets_note_is_text_and_never_markup():
-    data = SimpleNamespace(name="mine", note="of [lab] origin, see [/data]")
-    console = Console(width=100, record=True)
-    console.print(score_table(Scores(data, "exact", 0.0, {})))
-    assert "of [lab] origin, see [/data]" in console.export_text()
+def test_a_data_sets_note_is_text_and_never_markup(capsys):
+    data = {"name": "mine", "note": "of [lab] origin, see [/data]", "factor_names": []}
+    print_scores(Scores({}, {}, "fast", data))
+    assert "of [lab] origin, see [/data]" in capsys.readouterr().out
+
+
+def test_one_score_alone_leaves_the_others_and_is_refused_for_another_model(finished, embedded_data_path):
+    path, _ = finished
+    experiment = Experiment(shutil.copytree(path / "experiment_name", path / "alone"))
+    before = experiment.scores.read_bytes()
+    environment = {"AICROWD_OUTPUT_PATH": path, "AICROWD_EVALUATION_NAME": "alone"}
+    environment["DISENTANGLEMENT_LIB_DATA"] = embedded_data_path
+    refused = run("run.py", "--evaluate_only", "--metrics", "mig", bindings=QUICK_SCORES, **environment)
+    assert refused.returncode == 1
+    assert re.fullmatch(r"error: .*a score of mig already; pass --overwrite.*\n", refused.stderr)
+    result = run(
+        "run.py", "--evaluate_only", "--metrics", "mig_sup", "mig", "--overwrite", bindings=QUICK_SCORES, **environment
+    )
+    assert result.returncode == 0, result.stderr
+    assert experiment.scores.read_bytes() == before
+    content = json.loads(experiment.metrics_provenance.read_text())
+    assert {"mig_sup", "mig", "dci", "activity"} <= content["metrics"].keys()
+    with np.load(experiment.matrices) as matrices:
+        assert {"mig_sup", "dci"} <= set(matrices.files)
+    assert "MIG-sup" in (experiment.page).read_text()
+    experiment.model.write_bytes((experiment.model).read_bytes() + b"x")
+    other = run("run.py", "--evaluate_only", "--metrics", "jemmig", bindings=QUICK_SCORES, **environment)
+    assert other.returncode == 1
+    assert re.search("scores of another model", other.stderr)

@@ -7,6 +7,8 @@
 * an .npz with `images`, uint8 [N, 64, 64, channels] or [N, 64, 64], and `factors` [N, num_factors], numbers, whose
   names `factor_names` may give.
 
+The images are converted once, beside the originals, or to `folder.cache`.
+
 There must be one image for each combination of the values that occur. Without the table, or without `factors`, the
 images can be trained on, and not be scored.
 """
@@ -28,10 +30,14 @@ from PIL import Image, UnidentifiedImageError
 from disentanglement_challenge.data.archive import NpzMember, load_npz_images
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, positions_of
 from disentanglement_challenge.data.store import file_stamp, load_or_make_images
-from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.environment import absolute
+from disentanglement_challenge.errors import ConfigError, DataError, OutputError
+from disentanglement_challenge.files import DAMAGED_ZIP
 
 TABLE = "factors.csv"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+# What data sets elsewhere call their factors.
+_MISTAKEN = {"factor", "factors", "label", "labels", "latents", "latents_classes", "latents_values", "targets", "y"}
 _SIZE = 64
 _MAX_FACTORS = 63  # what numpy.ravel_multi_index takes
 
@@ -42,25 +48,21 @@ class FolderData(IndexedGroundTruthData):
     A factor's values are numbered in ascending order, words alphabetically.
     """
 
-    def __init__(self, path: Path, name: str = "folder") -> None:
+    def __init__(self, path: Path, name: str = "folder", cache: Path | None = None) -> None:
         """Reads the table, and converts the images the first time, to `converted` beside them.
 
         Args:
             path: a folder of pictures, or an .npz.
             name: the data set's name.
+            cache: a folder to convert the images to instead, for those that lie where nothing can be written.
 
         Raises:
             DataError: the path does not hold what the top of this module says; the message names file and fault.
             OutputError: there is no room or no permission to convert the images.
         """
-        if path.suffix == ".npz":
-            contents = _read_npz(name, path)
-        elif path.is_dir():
-            contents = _read_folder(path)
-        else:
-            raise DataError(
-                f"data set {name!r}: {path} is neither a folder of pictures nor an .npz; bind folder.path to one"
-            )
+        check_there(name, path)
+        read = _read_npz if path.suffix == ".npz" else _read_folder
+        contents = read(path, cache)
         if contents.values is None:
             # Which image it is, is one factor that is not latent.
             note = "it has no factors, so it cannot be scored"
@@ -101,9 +103,32 @@ def _odd_combination(
 
 
 @gin.configurable("folder", denylist=["name", "data_path"])
-def load_folder(name: str, data_path: Path, path: str | None = None) -> FolderData:
-    """Loads the user's own data from `path`, by default data_path/folder."""
-    return FolderData(data_path / "folder" if path is None else Path(path), name)
+def load_folder(name: str, data_path: Path, path: str | None = None, cache: str | None = None) -> FolderData:
+    """Loads the user's own data from `path`, by default data_path/folder, and keeps its converted images in `cache`.
+
+    Raises what `FolderData` raises, and ConfigError for a path or cache that is no text.
+    """
+    if cache is not None and not isinstance(cache, str):
+        raise ConfigError(f"folder.cache is {cache!r}; it must be the path of a folder, in quotes")
+    return FolderData(folder_or_npz(data_path, path), name, None if cache is None else absolute(cache))
+
+
+def folder_or_npz(data_path: Path, path: object) -> Path:
+    """Where the images are: what `folder.path` is bound to, by default data_path/folder. Raises ConfigError."""
+    if path is not None and not isinstance(path, str):
+        raise ConfigError(f"folder.path is {path!r}; it must be the path of a folder or an .npz, in quotes")
+    return data_path / "folder" if path is None else absolute(path)
+
+
+def check_there(name: str, path: Path) -> None:
+    """Raises DataError where the path is neither a folder nor an .npz."""
+    try:
+        is_there = path.is_file() if path.suffix == ".npz" else path.is_dir()
+    except (OSError, ValueError):
+        is_there = False
+    if not is_there:
+        kind = "no file" if path.suffix == ".npz" else "no folder"
+        raise DataError(f"data set {name!r}: {kind} {path}; bind folder.path to an .npz or a folder of pictures")
 
 
 class _Contents(NamedTuple):
@@ -114,8 +139,9 @@ class _Contents(NamedTuple):
     names: list[str]
 
 
-def _read_folder(path: Path) -> _Contents:
+def _read_folder(path: Path, cache: Path | None) -> _Contents:
     table = path / TABLE
+    _check_spelling(path)
     if table.exists():
         files, values, names = _read_table(table)
     else:
@@ -143,8 +169,35 @@ def _read_folder(path: Path) -> _Contents:
 
     shape = [len(files), *first.shape]
     return _Contents(
-        lambda: load_or_make_images(path / "converted", shape, recipe, make, "converting pictures"), values, names
+        lambda: _converted(
+            cache,
+            path / "converted",
+            lambda folder: load_or_make_images(folder, shape, recipe, make, "converting pictures"),
+        ),
+        values,
+        names,
     )
+
+
+def _converted(cache: Path | None, beside: Path, load: Callable[[Path], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Loads the converted images from the cache, or from beside the originals."""
+    try:
+        return load(beside if cache is None else cache)
+    except OutputError as error:
+        if cache is not None or os.access(beside.parent, os.W_OK):
+            raise
+        raise OutputError(f"{error}; bind folder.cache to a folder where the converted images may be kept") from error
+
+
+def _check_spelling(path: Path) -> None:
+    """Raises DataError for a table whose name is nearly right, as its factors would not be read."""
+    try:
+        names = os.listdir(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    nearly = [name for name in names if name.lower() == TABLE and name != TABLE]
+    if nearly and TABLE not in names:
+        raise DataError(f"{path / nearly[0]} must be called {TABLE}, in small letters")
 
 
 def _read_table(table: Path) -> tuple[list[Path], Sequence[NDArray[Any]] | None, list[str]]:
@@ -159,6 +212,9 @@ def _read_table(table: Path) -> tuple[list[Path], Sequence[NDArray[Any]] | None,
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(rows[0]):
             raise DataError(f"{table}: row {number} has {len(row)} values, the header names {len(rows[0])}")
+        for name, cell in zip(("file", *names), row, strict=True):
+            if not cell.strip():
+                raise DataError(f"{table}: row {number} has nothing for {name!r}; each picture needs a value")
     files = [table.parent / row[0].strip() for row in rows[1:]]
     if len(set(files)) < len(files):
         twice = next(file for file in files if files.count(file) > 1)
@@ -196,7 +252,7 @@ def _read_picture(path: Path) -> NDArray[np.uint8]:
     return pixels.reshape(_SIZE, _SIZE, -1)
 
 
-def _read_npz(name: str, path: Path) -> _Contents:
+def _read_npz(path: Path, cache: Path | None) -> _Contents:
     def check(shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
         if dtype != np.uint8 or len(shape) not in (3, 4) or tuple(shape[1:3]) != (_SIZE, _SIZE):
             raise DataError(
@@ -208,10 +264,15 @@ def _read_npz(name: str, path: Path) -> _Contents:
             raise DataError(f"{path}: images are of shape {tuple(shape)}; there must be some, of 1 or 3 channels")
         return [*shape[:3], channels]
 
-    if not path.is_file():
-        raise DataError(f"data set {name!r}: no file {path}; bind folder.path to an .npz or a folder of pictures")
-    images = load_npz_images(name, path, "images", check, path.parent / f"{path.stem}.converted")
     keys = _keys(path)
+    mistaken = sorted(key for key in keys if key.lower() in _MISTAKEN)
+    if "factors" not in keys and mistaken:
+        raise DataError(f"{path} holds {mistaken[0]!r} and no 'factors'; call the array of factors 'factors'")
+    images = _converted(
+        cache,
+        path.parent / f"{path.stem}.converted",
+        lambda folder: load_npz_images("folder", path, "images", check, folder),
+    )
     if "factors" not in keys:
         return _Contents(lambda: images, None, [])
     factors = _read_array(path, "factors")
@@ -232,8 +293,11 @@ def _read_npz(name: str, path: Path) -> _Contents:
 
 
 def _keys(path: Path) -> set[str]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return set(arrays.files)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return set(arrays.files)
+    except (*DAMAGED_ZIP, AttributeError) as error:  # np.load gives an array where the file is an .npy
+        raise DataError(f"{path} cannot be read: it is damaged, or no .npz") from error
 
 
 def _read_array(path: Path, key: str) -> NDArray[Any]:

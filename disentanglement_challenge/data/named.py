@@ -1,14 +1,17 @@
 """Data sets by name: the one table in which a new one is entered."""
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
 from disentanglement_challenge.config import bound_parameters
 from disentanglement_challenge.data import cars3d, dsprites, mpi3d, shapes3d, smallnorb
+from disentanglement_challenge.data.archive import missing_file
+from disentanglement_challenge.data.catalogue import CATALOGUE
 from disentanglement_challenge.data.dummy import load_dummy
 from disentanglement_challenge.data.embedded import SIZES, load_embedded
-from disentanglement_challenge.data.folder import load_folder
+from disentanglement_challenge.data.folder import check_there, folder_or_npz, load_folder
 from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.environment import data_path, get_dataset_name
 from disentanglement_challenge.errors import DataError, did_you_mean
@@ -72,6 +75,21 @@ def load_data(name: str, **options: Any) -> NamedGroundTruthData:
                 f"it has {', '.join(known) or 'none'}"
             )
     return LOADERS[name](name, data_path(), **options)
+
+
+def check_available(name: object, folder_path: object = None) -> None:
+    """Raises DataError where the data set is unknown or its files are not there; reads none of them.
+
+    `folder_path` is what `folder.path` is bound to.
+    """
+    check_name(name)
+    entry = CATALOGUE.get(str(name))
+    if entry is not None and not entry.is_ready(data_path()):
+        for source in entry.sources:
+            if not os.path.exists(data_path() / source.target):
+                raise missing_file(str(name), data_path() / source.target)
+    if name == "folder":
+        check_there("folder", folder_or_npz(data_path(), folder_path))
 
 
 def check_name(name: object) -> None:

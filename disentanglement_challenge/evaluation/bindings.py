@@ -53,7 +53,7 @@ def _representation_table(memory_limit: int = 1 << 30) -> None:
 
 
 def register(records: Iterable[Metric]) -> None:
-    """Let gin know the names of these metrics: those of disentanglement_lib by importing its module, others as they are."""
+    """Let gin know the names of these metrics; the library's own by importing its module."""
     for record in records:
         if record.library:
             getattr(library, record.library.partition(".")[0])

@@ -7,7 +7,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,26 +65,25 @@ def evaluate(
     """
     keep_freed_memory()
     register(metrics or ())
-    with gin_configuration(gin_files, gin_bindings):
-        evaluation = _read(metrics, gin_files)
-        model = Sandbox(experiment.model_to_score) if sandbox else None  # within gin's limits
-        _check_folder(experiment, evaluation, overwrite)
-        ground_truth_data = _load_data(experiment)
-        describe(ground_truth_data)  # before a model is loaded
-    with _loaded(experiment.model_to_score, model) as representation_function:
+    with ExitStack() as stack:
+        with gin_configuration(gin_files, gin_bindings):  # which limits the sandbox, and may say where a data set is
+            evaluation = _read(metrics, gin_files)
+            _check_folder(experiment, evaluation, overwrite)
+            representation_function = stack.enter_context(_loaded(experiment.model_to_score, sandbox))
+            ground_truth_data = _load_data(experiment)
         subject = image_subject(ground_truth_data, representation_function)
-        with experiment.scoring() as unfinished:
-            scores = compute_scores(
-                subject,
-                evaluation.metrics,
-                evaluation.settings,
-                evaluation.seed,
-                evaluation.engine,
-                encoding_batch(representation_function),
-                evaluation.memory_limit,
-                make_folder(unfinished.path),
-            )
-            _write(experiment, unfinished, scores)
+        unfinished = stack.enter_context(experiment.scoring())
+        scores = compute_scores(
+            subject,
+            evaluation.metrics,
+            evaluation.settings,
+            evaluation.seed,
+            evaluation.engine,
+            encoding_batch(representation_function),
+            evaluation.memory_limit,
+            make_folder(unfinished.path),
+        )
+        _write(experiment, unfinished, scores)
     return scores
 
 
@@ -121,12 +120,12 @@ def _is_whole(metrics: Sequence[Metric]) -> bool:
 
 
 @contextmanager
-def _loaded(path: Path, sandbox: Sandbox | None) -> Iterator[RepresentationFunction]:
-    if sandbox is None:
+def _loaded(path: Path, sandbox: bool) -> Iterator[RepresentationFunction]:
+    if not sandbox:
         yield make_representor(import_model(path))
         return
-    with sandbox:
-        yield sandbox
+    with Sandbox(path) as sandboxed:
+        yield sandboxed
 
 
 def _check_folder(experiment: Experiment, evaluation: Evaluation, overwrite: bool) -> None:

@@ -23,7 +23,20 @@ class BetaTCVAE(Objective):
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Objective.regularizer`; logs the total correlation."""
         tc = total_correlation(codes.z_sampled, codes.z_mean, codes.z_logvar)
-        return codes.kl_loss + (self.beta - 1) * tc, {"total_correlation": tc}
+        return codes.kl_loss + (self.beta - 1) * tc, {"total_correlation": tc + left_out(codes)}
+
+    def constant(self, codes: Codes) -> float:
+        """See `Objective.constant`: with it the logged loss is not below the reconstruction loss."""
+        return (self.beta - 1) * left_out(codes)
+
+
+def left_out(codes: Codes) -> float:
+    """(D - 1) * log(batch_size * dataset_size), which `total_correlation` leaves out; 0 where the latter is not known.
+
+    Chen et al., appendix C.1: each density of minibatch-weighted sampling is divided by batch_size * dataset_size.
+    """
+    batch_size, num_latent = codes.z_mean.shape
+    return 0.0 if codes.num_images is None else (num_latent - 1) * math.log(batch_size * codes.num_images)
 
 
 def total_correlation(z_sampled: Tensor, z_mean: Tensor, z_logvar: Tensor) -> Tensor:

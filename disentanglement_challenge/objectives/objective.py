@@ -22,6 +22,7 @@ class Codes:
         step: updates made before this one, from 0: an integer, or a 0-d tensor where a step is replayed from a graph.
         z_independent: [B, D], codes of a batch drawn apart from this one, without gradient; None unless the objective's
             `num_batches` is 2.
+        num_images: of the data set; None where it is not known.
     """
 
     z_mean: Tensor
@@ -30,6 +31,7 @@ class Codes:
     kl_loss: Tensor
     step: int | Tensor
     z_independent: Tensor | None = None
+    num_images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,13 @@ class Regularization:
         regularizer: scalar; with the reconstruction loss, what encoder and decoder minimise.
         terms: named scalars worth logging beside it.
         second_player_loss: scalar that the second player minimises, over its own parameters; None where there is none.
+        constant: what the regularizer leaves out, as it has no gradient, and what is logged adds.
     """
 
     regularizer: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
     second_player_loss: Tensor | None = None
+    constant: float = 0.0
 
 
 class Objective:
@@ -59,6 +63,10 @@ class Objective:
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar that is added to the reconstruction loss, and named scalars worth logging."""
         raise NotImplementedError(f"{type(self).__name__} overrides neither regularizer nor __call__")
+
+    def constant(self, codes: Codes) -> float:
+        """What the regularizer leaves out, as it has no gradient; 0 by default."""
+        return 0.0
 
     def make_second_player(self, num_latent: int, generator: torch.Generator) -> nn.Module | None:
         """A new second player for codes [N, num_latent], its weights drawn from the generator; None by default."""
@@ -78,4 +86,4 @@ class Objective:
             generator: the stream of whatever the objective draws, on the codes' device.
         """
         regularizer, terms = self.regularizer(codes)
-        return Regularization(regularizer, terms)
+        return Regularization(regularizer, terms, constant=self.constant(codes))

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from disentanglement_challenge.cli import run_script
-from disentanglement_challenge.config import IS_TREE, ROOT
+from disentanglement_challenge.environment import IS_TREE, ROOT
 from disentanglement_challenge.errors import ChallengeError
 from disentanglement_challenge.submission.findings import CROSS, TICK, WARNING, Finding, failed
 from disentanglement_challenge.submission.manifests import STATIC_CHECKS, check_resolution

@@ -9,7 +9,15 @@ from urllib.parse import urlsplit
 from disentanglement_challenge.errors import SubmissionError
 from disentanglement_challenge.submission.findings import TICK
 from disentanglement_challenge.submission.manifests import STATIC_CHECKS
-from disentanglement_challenge.submission.repository import check_root, clone, complaint, git, listed, uncommitted
+from disentanglement_challenge.submission.repository import (
+    check_root,
+    clone,
+    complaint,
+    git,
+    listed,
+    server_said,
+    uncommitted,
+)
 
 PREFIX = "submission-"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]*")
@@ -61,7 +69,9 @@ def push(root: Path, version: str, remote: str = "aicrowd") -> str:
         rejected = [line.split("\t")[-1] for line in result.stdout.splitlines() if line.startswith("!")]
         reasons = [reason for reason in rejected if "atomic" not in reason]
         reason = reasons[0] if reasons else complaint(result.stderr)
-        raise SubmissionError(f"git push to {remote}: {reason}; nothing was submitted")
+        said = server_said(result.stderr)
+        said = f"; the server says: {said}" if said and said not in reason else ""
+        raise SubmissionError(f"git push to {remote}: {reason}{said}; nothing was submitted")
     return f"pushed {branch} and {tag} to {remote}; {where_to_look(git(root, 'remote', 'get-url', remote).strip())}"
 
 

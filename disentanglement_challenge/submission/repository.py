@@ -11,6 +11,10 @@ MAX_FILE_BYTES = 10_000_000
 MAX_TOTAL_BYTES = 50_000_000
 DATA_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".tfrecord", ".tfrecords")
 
+# How a Git LFS pointer starts, and more than it has bytes (git-lfs, docs/spec.md).
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_LONGEST_POINTER = 1024
+
 _UNREADABLE = "fatal: Could not read from remote repository."
 
 
@@ -33,6 +37,12 @@ def complaint(stderr: str) -> str:
         return lines[lines.index(_UNREADABLE) - 1]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "! [", "remote: error"))]
     return (telling or lines or ["it failed and did not say why"])[0]
+
+
+def server_said(stderr: str) -> str:
+    """What the server's hooks printed, in one line: AIcrowd's GitLab explains there why it takes no push."""
+    lines = [line.removeprefix("remote:").strip() for line in stderr.splitlines() if line.startswith("remote:")]
+    return " ".join(line for line in lines if line.strip("=*- "))
 
 
 def check_root(root: Path) -> None:
@@ -75,6 +85,9 @@ def check_files(copy: Path) -> Finding:
     data = [name for name in sizes if name.lower().endswith(DATA_SUFFIXES)]
     if data:
         problems.append(f"{listed(data)} looks like a data set, which the evaluator brings itself")
+    pointers = [name for name, size in sizes.items() if size < _LONGEST_POINTER and _is_pointer(copy, name)]
+    if pointers:
+        problems.append(f"{listed(pointers)} is a Git LFS pointer, not the file; commit the file itself")
     total = sum(sizes.values())
     if total > MAX_TOTAL_BYTES:
         problems.append(f"all files have {total / 1e6:.1f} MB, and the limit is {MAX_TOTAL_BYTES / 1e6:.0f}")
@@ -82,6 +95,12 @@ def check_files(copy: Path) -> Finding:
         return failed("; ".join(problems))
     largest = max(sizes, key=lambda name: sizes[name])
     return passed(f"{len(sizes)} files, {total / 1e6:.1f} MB, the largest {largest} with {sizes[largest] / 1e6:.1f} MB")
+
+
+def _is_pointer(copy: Path, name: str) -> bool:
+    # As it is committed: with Git LFS installed a clone holds the file itself.
+    shown = subprocess.run(["git", "cat-file", "blob", f"HEAD:{name}"], cwd=copy, capture_output=True, check=False)
+    return shown.stdout.startswith(_POINTER)
 
 
 def listed(names: list[str]) -> str:

@@ -9,9 +9,11 @@ goes on where it is started again. One of less than an hour on two cores:
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,7 +21,8 @@ from rich.text import Text
 
 from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.cli import run_script
-from disentanglement_challenge.environment import get_config
+from disentanglement_challenge.environment import absolute, get_config
+from disentanglement_challenge.errors import Interrupted
 from disentanglement_challenge.pages.tables import read_results, table_of
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder
@@ -31,17 +34,18 @@ if TYPE_CHECKING:
 def main(flags: argparse.Namespace) -> None:
     from disentanglement_challenge.sweep.cluster import cluster  # which says so where Ray is not installed
 
+    signal.signal(signal.SIGTERM, _stop)
     check_count("--seeds", flags.seeds)
     check_count("--divide_steps", flags.divide_steps)
     console = Console()
     folder = table_folder(flags.table)
     rows = choose_rows(folder, flags.rows)
-    output = flags.output or Path(get_config().base_path) / folder.name
+    output = absolute(flags.output or Path(get_config().base_path) / folder.name)
     overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps)
     runs, broken = make_runs(folder, rows, flags.seeds, *overrides)
     unusable = [Text.assemble((row, "red"), f" cannot be run: {message}") for row, message in broken.items()]
     console.print(*unusable, sep="\n", end="\n" if unusable else "")
-    results = Results(output.resolve(), folder.name)
+    results = Results(output, folder.name)
     # Rows and seeds that are kept and not asked for go into the same table, so they must be of this configuration too.
     results.finished(make_runs(folder, *results.kept(), *overrides)[0])
     finished = results.finished(runs)
@@ -50,8 +54,11 @@ def main(flags: argparse.Namespace) -> None:
     failed = []
     missing = [run for run in runs if run not in finished]
     if missing:
-        with cluster(flags.address):
-            failed = _sweep(console, missing, runs, results, flags)
+        try:
+            with cluster(flags.address):
+                failed = _sweep(console, missing, runs, results, flags)
+        finally:
+            results.remove_if_empty()
     if results.finished(runs):
         results.write()
         console.print(table_of(read_results(results.path)))
@@ -86,9 +93,13 @@ def _sweep(
     except KeyboardInterrupt:
         sweep.cancel()
         kept = len(results.finished(runs))
-        console.print(f"{kept} of {len(runs)} runs are finished and kept; the same command goes on with the others")
+        console.print(f"{kept} of {len(runs)} runs are finished and kept; the same command makes the others")
         raise
     return failed
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted(f"stopped at {signal.Signals(number).name}", number)
 
 
 def _failure(ended: "Finished") -> Text:

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from disentanglement_challenge.config import IS_TREE, ROOT
-from disentanglement_challenge.environment import data_path
-from disentanglement_challenge.errors import ChallengeError, ConfigError
+from disentanglement_challenge.environment import IS_TREE, ROOT, data_path
+from disentanglement_challenge.errors import ChallengeError, ConfigError, Interrupted
 from disentanglement_challenge.extras import require_extra
 from disentanglement_challenge.sweep.runs import Record, Run, carry_out
 
@@ -69,8 +69,15 @@ def cluster(address: str | None) -> Iterator[None]:
             # that is installed here is installed there.
             excludes = ["/.git", "/.venv", "/scratch", "/docs", "/tests"]
             options["runtime_env"] = {"working_dir": str(ROOT), "excludes": excludes}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        signal.signal(signal.SIGTERM, on_sigterm)  # which Ray takes for itself
+    except (KeyboardInterrupt, SystemExit) as stop:
+        ray.shutdown()  # what it had started by then
+        if isinstance(stop, SystemExit) and stop.code == signal.SIGTERM:  # as Ray's own handler ends a process
+            raise Interrupted("stopped at SIGTERM", signal.SIGTERM) from stop
+        raise
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"cannot use the Ray cluster at {address}: {str(error).splitlines()[0]}") from error
     try:

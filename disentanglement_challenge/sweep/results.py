@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from disentanglement_challenge.errors import OutputError
-from disentanglement_challenge.files import make_folder, write_json
+from disentanglement_challenge.files import make_folder, remove, write_json
+from disentanglement_challenge.pages.record import config_bindings
 from disentanglement_challenge.sweep.runs import Record, Run
 
 
@@ -28,8 +29,14 @@ class Results:
                 raise OutputError(f"{folder} holds the results of {kept}, not of {table}; choose another --output")
         elif folder.is_dir() and any(folder.iterdir()):
             raise OutputError(f"{folder} is not empty and holds no table's results; choose another --output")
+        self._is_new = not note.is_file()
         make_folder(folder)
         write_json(note, {"table": table})
+
+    def remove_if_empty(self) -> None:
+        """Removes the folder where this sweep has made it and nothing in it is worth keeping."""
+        if self._is_new and not self._records() and not any(self.folder.glob("*/seed_*")):
+            remove(self.folder)
 
     def finished(self, runs: Iterable[Run]) -> dict[Run, Record]:
         """The records of those runs that are finished.
@@ -86,10 +93,8 @@ def _read(path: Path) -> Record:
 
 
 def _difference(record: Record, run: Run) -> str:
-    before, now = _bindings(str(record.get("config"))), _bindings(run.config)
-    added, gone = [line for line in now if line not in before], [line for line in before if line not in now]
-    return f"now {added[0]}" if added else f"without {gone[0]} now" if gone else "in another order"
-
-
-def _bindings(config: str) -> list[str]:
-    return [line for line in config.splitlines() if line and not line.startswith("#")]
+    """Every setting that differs, with its old and its new value."""
+    before, now = config_bindings(str(record.get("config"))), config_bindings(run.config)
+    differing = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+    differences = [f"{name} was {before.get(name, 'unset')} and is {now.get(name, 'unset')}" for name in differing]
+    return ", ".join(differences) or "in another order"

@@ -9,8 +9,8 @@ from typing import Any
 
 import gin
 
-from disentanglement_challenge.config import GIN_FOLDER, bound_value, gin_configuration
-from disentanglement_challenge.environment import get_dataset_name
+from disentanglement_challenge.config import bound_value, gin_configuration
+from disentanglement_challenge.environment import GIN_FOLDER, get_dataset_name
 from disentanglement_challenge.errors import ChallengeError, ConfigError, did_you_mean
 from disentanglement_challenge.evaluation.harness import check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment

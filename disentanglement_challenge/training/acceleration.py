@@ -28,13 +28,14 @@ def make_step(
     random_seed: int,
     device: torch.device,
     processes: Processes = ALONE,
+    num_images: int | None = None,
     precision: str = "float32",
     cuda_graph: bool = True,
 ) -> tuple[TrainingStep, Advance]:
     """A training step, and the callable that makes it fastest.
 
     Args:
-        objective, observation_shape, random_seed, device, processes: as for `TrainingStep`.
+        objective, observation_shape, random_seed, device, processes, num_images: as for `TrainingStep`.
         precision: "float32", the default and the reference; "tf32", NVIDIA's shorter products of float32; "bfloat16",
             which keeps weights, optimisers and sums in float32 and multiplies in bfloat16. On a processor without
             instructions for it (AMX or AVX512_BF16) bfloat16 is slower than float32.
@@ -50,7 +51,8 @@ def make_step(
     # PyTorch's own defaults differ between convolutions and matrix products.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     kind = BFloat16Step if precision == "bfloat16" else TrainingStep
-    step = kind(objective, observation_shape, random_seed, device, processes)
+    step = kind(objective, observation_shape, random_seed, device, processes, num_images)
+    step.precision = precision
     use_graph = cuda_graph and device.type == "cuda" and processes.size == 1
     return step, GraphedStep(step) if use_graph else step
 
@@ -65,9 +67,10 @@ class BFloat16Step(TrainingStep):
         random_seed: int,
         device: torch.device,
         processes: Processes = ALONE,
+        num_images: int | None = None,
     ) -> None:
         """See `TrainingStep`."""
-        super().__init__(objective, observation_shape, random_seed, device, processes)
+        super().__init__(objective, observation_shape, random_seed, device, processes, num_images)
         if self.second_player is not None:
             # FactorVAE clips probabilities at 1 - 1e-6, which is 1 in bfloat16.
             self.second_player.network.register_forward_hook(lambda network, inputs, logits: logits.float())

@@ -1,11 +1,11 @@
-"""Checkpoints: all that a training run needs to go on as if it had never been stopped."""
+"""Checkpoints: all that a training run needs to be resumed as if it had never been stopped."""
 
 import io
 import logging
 import pickle
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from disentanglement_challenge.files import DAMAGED_ZIP, remove, replacing
 
 _LOGGER = logging.getLogger(__name__)
 
-# What a checkpoint may differ in from the run that goes on from it: how long to train, and how to watch and keep it.
+# What a checkpoint may differ in from the run that resumes it: how long to train, and how to watch and keep it.
 FREE = (
     "model.training_steps",
     "model.time_limit",
@@ -99,8 +99,13 @@ class Checkpoints:
         try:
             yield
         except (TrainingError, OutputError) as error:
-            left = newest_first(self.folder)
-            raise type(error)(f"{error}; the last good checkpoint is {left[0] if left else 'none'}") from error
+            raise type(error)(f"{error}; the last good checkpoint is {self.last_good}") from error
+
+    @property
+    def last_good(self) -> str:
+        """The newest checkpoint, or "none"."""
+        left = newest_first(self.folder)
+        return str(left[0]) if left else "none"
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -110,12 +115,13 @@ def newest_first(folder: Path) -> list[Path]:
     return sorted((path for path in steps if steps[path].isdecimal()), key=lambda path: -int(steps[path]))
 
 
-def load_newest(folder: Path, configuration: Mapping[str, str]) -> Checkpoint | None:
+def load_newest(folder: Path, configuration: Mapping[str, str], free: Sequence[str] = ()) -> Checkpoint | None:
     """The newest checkpoint of the folder that can be read, or None where there are none.
 
     Args:
         folder: of checkpoints.
-        configuration: of the run that is to go on from it.
+        configuration: of the run that is to resume it.
+        free: names beside `FREE` that may differ.
 
     Raises:
         TrainingError: there are checkpoints, and none can be read.
@@ -130,11 +136,11 @@ def load_newest(folder: Path, configuration: Mapping[str, str]) -> Checkpoint | 
             reasons.append(str(error))
             continue
         for reason in reasons:
-            _LOGGER.warning("%s; going on from %s instead", reason, path.name)
-        _check_configuration(path, checkpoint.configuration, configuration)
+            _LOGGER.warning("%s; resuming from %s instead", reason, path.name)
+        _check_configuration(path, checkpoint.configuration, configuration, free)
         return checkpoint
     if reasons:
-        raise TrainingError(f"{'; '.join(reasons)}; there is no checkpoint left to go on from")
+        raise TrainingError(f"{'; '.join(reasons)}; there is no checkpoint left to resume from")
     return None
 
 
@@ -162,9 +168,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def _check_configuration(path: Path, made_with: Mapping[str, str], configuration: Mapping[str, str]) -> None:
-    names = [name for name in dict.fromkeys([*made_with, *configuration]) if not name.startswith(FREE)]
+def _check_configuration(
+    path: Path, made_with: Mapping[str, str], configuration: Mapping[str, str], free: Sequence[str]
+) -> None:
+    names = [name for name in dict.fromkeys([*made_with, *configuration]) if not name.startswith((*FREE, *free))]
     differing = [name for name in names if made_with.get(name) != configuration.get(name)]
+    if differing == ["device"]:
+        here = configuration["device"].strip("'")
+        raise ConfigError(
+            f"{path} was made on device {made_with.get('device')}, not {here!r}; pass --resume_on {here} to resume it "
+            "here, where it is no longer bit for bit the run that was begun"
+        )
     if differing:
         differences = ", ".join(
             f"{name} = {made_with.get(name, '(unset)')}, not {configuration.get(name, '(unset)')}"
@@ -172,6 +186,6 @@ def _check_configuration(path: Path, made_with: Mapping[str, str], configuration
         )
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise ConfigError(
-            f"{path} was made with {differences}{more}; go on with the same settings, "
+            f"{path} was made with {differences}{more}; resume with the same settings, "
             "choose another experiment name, or pass --overwrite to start anew"
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from disentanglement_challenge.errors import OutputError
 from disentanglement_challenge.training.acceleration import Advance
 from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints
 from disentanglement_challenge.training.log import TrainingLog
@@ -50,16 +51,19 @@ class Loop:
     processes: Processes
     on_progress: Callable[[float], None]
 
-    def run(self) -> Stop:
+    def run(self) -> tuple[Stop, OutputError | None]:
         """Trains to the last step, or until something stops it.
+
+        Returns:
+            Why it stopped before the last step, and why the last checkpoint could not be written, if it could not.
 
         Raises:
             TrainingError: a loss is no longer finite or diverges.
-            OutputError: the disk is full or cannot be written.
+            OutputError: the disk is full or cannot be written, before the last step.
         """
         state, leads = self.state, self.processes.is_leader
         started = time.monotonic() - state.seconds
-        stop = Stop.NO
+        stop, failure = Stop.NO, None
         self.on_progress(state.done / self.training_steps)
         while state.done < self.training_steps and stop is Stop.NO:
             self.watch.add(self.advance(next(self.batches), state.done))
@@ -79,7 +83,12 @@ class Loop:
             if is_kept:
                 checkpoint = Checkpoint(self.configuration, state.state_dict())  # in every process, as it looks for NaN
                 if leads:
-                    self.checkpoints.save(checkpoint)
+                    try:
+                        self.checkpoints.save(checkpoint)
+                    except OutputError as error:
+                        if not is_last:
+                            raise
+                        failure = error  # the model has room where a checkpoint, thirty times as large, has none
             if leads and not is_last and state.done % self.pictures_every == 0:
                 self.log.images(self.draw(state.done, **IN_PASSING).grids(), state.done)
-        return stop
+        return stop, failure

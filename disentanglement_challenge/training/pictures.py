@@ -74,6 +74,11 @@ class Pictures:
         }
 
 
+def num_pictures(num_latent: int, num_traversed: int = NUM_TRAVERSED) -> int:
+    """How many images `draw_pictures` draws at most."""
+    return 2 * NUM_RECONSTRUCTIONS + min(num_latent, num_traversed) * len(TRAVERSAL_VALUES) + NUM_SAMPLES
+
+
 @gin.configurable("pictures")
 def picture_interval(every_steps: int = 5000) -> int:
     """After how many steps each TensorBoard gets pictures; the end of training always draws them.

@@ -19,6 +19,8 @@ import torch
 import torch.distributed.nn
 from torch import Tensor, distributed, nn
 
+from disentanglement_challenge.environment import is_torchrun
+
 T = TypeVar("T")
 
 
@@ -114,16 +116,6 @@ class _Total(torch.autograd.Function):
 
 
 ALONE = Processes()
-
-
-def is_torchrun() -> bool:
-    """Whether torchrun started this process, and others with it."""
-    return distributed.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
-
-
-def is_leader() -> bool:
-    """Whether this process is the one of those that torchrun started that speaks; so is one that it did not start."""
-    return not is_torchrun() or os.environ["RANK"] == "0"
 
 
 @contextmanager

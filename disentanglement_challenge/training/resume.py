@@ -13,9 +13,15 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def find_checkpoint(
-    resume_from: Experiment | None, configuration: Mapping[str, str], training_steps: int, overwrite: bool
+    resume_from: Experiment | None,
+    configuration: Mapping[str, str],
+    training_steps: int,
+    overwrite: bool,
+    may_move: bool = False,
 ) -> Checkpoint | None:
     """The checkpoint to resume training from; None where there is none, or one that `overwrite` allows to replace.
+
+    `may_move` says whether the checkpoint may have been made on another kind of device.
 
     Raises:
         ConfigError: the checkpoint is of another configuration, or of more steps.
@@ -24,7 +30,8 @@ def find_checkpoint(
     if resume_from is None:
         return None
     try:
-        checkpoint = load_newest(resume_from.checkpoints, configuration)
+        free = ("device",) if may_move else ()
+        checkpoint = load_newest(resume_from.checkpoints, configuration, free)
         if checkpoint is not None and checkpoint.done > training_steps:
             raise ConfigError(
                 f"model.training_steps is {training_steps}; the run has made {checkpoint.done} already; "

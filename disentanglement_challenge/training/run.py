@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from signal import Signals
+from typing import Any
 
 import gin
 import numpy as np
@@ -18,16 +19,19 @@ from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.environment import device as training_device
-from disentanglement_challenge.errors import ConfigError, Interrupted
+from disentanglement_challenge.environment import device_reason
+from disentanglement_challenge.errors import ConfigError, Interrupted, OutputError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import export_model, more_formats
-from disentanglement_challenge.files import write_json, write_text
+from disentanglement_challenge.files import remove, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.provenance import provenance
 from disentanglement_challenge.training.acceleration import make_step
+from disentanglement_challenge.training.announcement import announcement, num_images
 from disentanglement_challenge.training.batches import training_batches
 from disentanglement_challenge.training.checkpoints import Checkpoints
+from disentanglement_challenge.training.disk import bytes_below, check_disk, disk_needs
 from disentanglement_challenge.training.log import TrainingLog, say
 from disentanglement_challenge.training.loop import Loop
 from disentanglement_challenge.training.pictures import draw_pictures, picture_interval, write_pictures
@@ -48,6 +52,8 @@ def train_and_export(
     overwrite: bool,
     resume: bool = False,
     on_progress: Callable[[float], None] = lambda progress: None,
+    resume_on: str | None = None,
+    discard_unfinished: bool = False,
 ) -> str:
     """Trains what gin describes on the data set gin names, and exports the mean encoder.
 
@@ -62,35 +68,56 @@ def train_and_export(
         resume: whether to resume the run that is there, if one is. It is an error where that cannot be done, unless
             `overwrite` lets the run be replaced.
         on_progress: told now and then how much of the training is done, from 0 to 1.
+        resume_on: resume on this kind of device, "cpu" or "cuda", also what was begun on the other.
+        discard_unfinished: remove what an interrupted run left, and keep what is finished.
 
     Returns:
         What was done, in a sentence.
 
     Raises:
         Interrupted: a signal stopped the run.
-        OutputError: the experiment has a run already and neither `overwrite` nor `resume` is set, or its folder cannot
-            be written.
+        OutputError: the experiment has a run already and neither `overwrite` nor `resume` is set, its folder cannot
+            be written, or its disk is too full, perhaps for the last checkpoint alone: then the model is exported.
         ConfigError, DataError, TrainingError, RepresentationError: as the stages raise them.
     """
     keep_freed_memory()
     settings = TrainingSettings()  # before a data set is rendered
     formats = more_formats()  # not after days of training
-    with torchrun_processes(training_device()) as processes, ExitStack() as stack:
-        resumable = [run for run in (experiment.unfinished, experiment) if resume and run.has_checkpoints]
+    device = training_device()
+    if resume_on not in (None, device.type):
+        raise ConfigError(f"--resume_on {resume_on}, and training runs on {device.type} ({device_reason()})")
+    resume = resume or resume_on is not None
+    with torchrun_processes(device) as processes, ExitStack() as stack:
+        resume_from = None
+        is_kept = False
         if processes.is_leader:
-            if not resumable:
-                experiment.check_room(overwrite)
+            experiment.check_start(overwrite, resume, discard_unfinished)
             stack.enter_context(experiment.training())
+            if discard_unfinished and experiment.unfinished.path.exists():
+                remove(experiment.unfinished.path)
+                is_kept = bool(experiment.results) and not (overwrite or resume)
+            resume_from = experiment.resumable() if resume else None
+        if processes.from_leader(lambda: is_kept):
+            return f"discarded {experiment.unfinished.path}; {experiment.path} keeps its finished run"
         ground_truth_data = get_named_ground_truth_data()
-        resume_from = resumable[0] if resumable else None
         trained = train(
-            settings, experiment.unfinished, ground_truth_data, resume_from, overwrite, processes, on_progress
+            settings,
+            experiment.unfinished,
+            ground_truth_data,
+            resume_from,
+            overwrite,
+            processes,
+            on_progress,
+            may_move=resume_on is not None,
+            num_formats=1 + len(formats),
         )
         if trained is None:
             return f"{experiment.path} is trained to its end already; a larger model.training_steps trains it further"
         model = experiment.model
         if processes.is_leader:
             model = _export(experiment, trained, ground_truth_data, formats)
+    if trained.failure is not None:
+        raise OutputError(f"{trained.failure}; {trained.summary} and exported {model} all the same")
     if trained.signal is not None:
         raise Interrupted(f"{trained.summary}; its model so far is {model}", trained.signal)
     return trained.summary
@@ -120,11 +147,19 @@ def _export(
 
 @dataclass(frozen=True)
 class Trained:
-    """What training came to: the VAE, how far it is in a sentence, and the signal that stopped it, if one did."""
+    """What training came to.
+
+    Attributes:
+        vae: trained.
+        summary: how far it is, in a sentence.
+        signal: that stopped it, if one did.
+        failure: why the last checkpoint could not be written, if it could not.
+    """
 
     vae: VAE
     summary: str
     signal: Signals | None
+    failure: OutputError | None
 
 
 def train(
@@ -135,6 +170,8 @@ def train(
     overwrite: bool = False,
     processes: Processes = ALONE,
     on_progress: Callable[[float], None] = lambda progress: None,
+    may_move: bool = False,
+    num_formats: int = 1,
 ) -> Trained | None:
     """Trains a VAE.
 
@@ -146,6 +183,8 @@ def train(
         overwrite: whether to start anew where `resume_from` cannot be resumed.
         processes: those that train together; the leader's `resume_from` is the one that counts.
         on_progress: told now and then how much is done, from 0 to 1.
+        may_move: whether what is resumed may have been begun on another kind of device.
+        num_formats: of the model that will be exported beside, for what it will take of the disk.
 
     Returns:
         What training came to; None where `resume_from` is another run, and complete.
@@ -164,7 +203,14 @@ def train(
     # cuDNN may otherwise pick an algorithm that adds up in another order each time.
     torch.backends.cudnn.deterministic = True
     height, width, channels = ground_truth_data.observation_shape
-    step, advance = make_step(settings.model, (channels, height, width), settings.random_seed, device, processes)
+    step, advance = make_step(
+        settings.model,
+        (channels, height, width),
+        settings.random_seed,
+        device,
+        processes,
+        num_images(ground_truth_data),
+    )
     state = TrainingState(step, settings.random_seed)
     checkpoints = Checkpoints(experiment.checkpoints)
     pictures_every = picture_interval()
@@ -176,26 +222,40 @@ def train(
         "device": repr(device.type),
     }
     resumed = processes.from_leader(
-        lambda: find_checkpoint(resume_from, configuration, settings.training_steps, overwrite)
+        lambda: find_checkpoint(resume_from, configuration, settings.training_steps, overwrite, may_move)
     )
     if resumed is not None:
         if resumed.done == settings.training_steps and processes.from_leader(lambda: is_whole(resume_from, experiment)):
             return None
         state.load_state_dict(resumed.state)
-        if processes.is_leader:
-            say(f"going on from step {state.done}")
     log = TrainingLog(experiment, state.done, settings.training_steps, processes.is_leader)
     if processes.is_leader:
+        steps_left = settings.training_steps - state.done
+        needs = disk_needs(
+            step,
+            (channels, height, width),
+            checkpoints.keep,
+            num_formats,
+            logged=steps_left // log.every_steps + 1,
+            drawn=steps_left // pictures_every,
+        )
+        # What is there is the run that is resumed, or goes before the first step.
+        free = check_disk(experiment.path, needs, bytes_below(experiment.path))
+        lines = announcement(
+            ground_truth_data, step, device, processes, state.done, settings.training_steps, experiment, needs, free
+        )
+        for line in lines:
+            say(line)
         prepare_folder(experiment, resume_from if resumed else None, state.done)
         write_text(experiment.train / "config.gin", gin.operative_config_str())
-        write_json(experiment.train_provenance, provenance())
+        write_json(experiment.train_provenance, {**provenance(), **_moves(state)})
 
     batches = training_batches(
         ground_truth_data, settings.batch_size * settings.model.num_batches, state.random, device, processes
     )
     draw = partial(draw_pictures, step.vae, step.reconstruction_loss.activation, ground_truth_data, device)
     with stopping, checkpoints.named_in_errors(), log:
-        stop = Loop(
+        stop, failure = Loop(
             state=state,
             advance=advance,
             batches=batches,
@@ -210,13 +270,14 @@ def train(
             processes=processes,
             on_progress=on_progress,
         ).run()
-        if processes.is_leader:
+        has_failed = processes.from_leader(lambda: failure is not None)
+        if processes.is_leader and not has_failed:
             pictures = draw(state.done)
             write_pictures(experiment.pictures, pictures)
             log.images(pictures.grids(), state.done)
 
     stop = Stop(processes.largest(max(stop, stopping.reason)))
-    if stop.signal is None:
+    if stop.signal is None and not has_failed:  # the room that is left is the model's
         losses = _mean_losses(step, batches, settings.eval_steps, state.done)
         timing = {"seconds": state.seconds, "steps_per_second": state.done / state.seconds}
         if processes.is_leader:
@@ -224,7 +285,17 @@ def train(
     summary = f"trained to step {state.done} of {settings.training_steps}"
     if stop.signal is not None or state.done < settings.training_steps:
         summary += f" and stopped {stop.explanation}; --resume continues from there"
-    return Trained(step.vae, summary, stop.signal)
+    if failure is not None:
+        failure = OutputError(f"{failure}; the last good checkpoint is {checkpoints.last_good}")
+    return Trained(step.vae, summary, stop.signal, failure)
+
+
+def _moves(state: TrainingState) -> dict[str, Any]:
+    """What provenance says of a run that was resumed on another kind of device."""
+    if len(state.devices) == 1:
+        return {}
+    moves = [{"step": step, "device": device} for step, device in state.devices.items()]
+    return {"devices": moves, "note": "resumed on another kind of device, so not bit for bit the run that was begun"}
 
 
 def _mean_losses(step: TrainingStep, batches: Iterator[Tensor], num_batches: int, updates: int) -> dict[str, float]:

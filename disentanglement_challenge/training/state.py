@@ -17,10 +17,12 @@ class TrainingState:
         random: decides the next batches, so that its state is the position in the data.
         done: updates made.
         seconds: that they took.
+        devices: the kind of device that updates were made on, by the number of updates before.
     """
 
     def __init__(self, step: TrainingStep, random_seed: int) -> None:
         self.step = step
+        self.devices = {0: step.noise.device.type}
         self.random = np.random.default_rng(random_seed)
         self.done = 0
         self.seconds = 0.0
@@ -45,21 +47,27 @@ class TrainingState:
             "random": self.random.bit_generator.state,
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+            "devices": self.devices,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` returned.
+        """Takes up what `state_dict` returned, on this device or another.
 
         Raises:
             TrainingError: it is of other networks.
         """
+        here = self.step.noise.device.type
         try:
-            self.step.load_state_dict(state["step"])
+            # Checkpoints of earlier versions do not say where they were made; they are resumed where that was.
+            devices = state.get("devices", {0: here})
+            moved = here != devices[max(devices)]
+            self.step.load_state_dict(state["step"], new_noise_seed=state["done"] if moved else None)
             self.random.bit_generator.state = state["random"]
             torch.set_rng_state(state["torch"])
-            if state["cuda"] is not None:
+            if state["cuda"] is not None and not moved:
                 torch.cuda.set_rng_state(state["cuda"])
             self.done, self.seconds = state["done"], state["seconds"]
+            self.devices = {**devices, self.done: here} if moved else dict(devices)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise TrainingError(f"the checkpoint does not fit these networks: {reason:.200}") from error

@@ -30,6 +30,10 @@ class Player:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what `state_dict` of an equal player returned; raises what PyTorch raises where it is of another."""
         self.network.load_state_dict(state["network"])
+        # Whether the optimiser is one for a graph depends on the device, which may be another than that of the state.
+        here = [group["capturable"] for group in self.optimizer.param_groups]
+        for group, capturable in zip(state["optimizer"]["param_groups"], here, strict=True):
+            group["capturable"] = capturable
         self.optimizer.load_state_dict(state["optimizer"])
 
     def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
@@ -45,7 +49,8 @@ class Losses:
     Attributes:
         first_player: scalar that encoder and decoder minimise.
         second_player: scalar that the second player minimises; None where there is none.
-        named: what is logged, scalars by name. "loss" and "discriminator_loss" are the two above.
+        named: what is logged, scalars by name. "loss" and "discriminator_loss" are the two above; of an objective that
+            leaves out a constant, "loss" carries it.
     """
 
     first_player: Tensor
@@ -56,9 +61,13 @@ class Losses:
 class TrainingStep:
     """A VAE, its objective, perhaps the objective's second player, and how they take a step together.
 
+    `precision` says what its products are computed in; `num_images` how many images the data set has.
+
     Called with a batch, it computes all losses from one forward pass, takes both players' gradients at the same
     parameters, and then moves both, as disentanglement_lib's train ops do (methods/unsupervised/vae.py).
     """
+
+    precision = "float32"
 
     def __init__(
         self,
@@ -67,9 +76,11 @@ class TrainingStep:
         random_seed: int,
         device: torch.device,
         processes: Processes = ALONE,
+        num_images: int | None = None,
     ) -> None:
         """Builds the networks and optimisers that gin describes; the seed decides their weights and all later noise."""
         self.processes = processes
+        self.num_images = num_images
         # Weights are drawn on the CPU, so that a seed means the same network on every device.
         weights = torch.Generator().manual_seed(random_seed)
         self.objective = objective
@@ -94,11 +105,17 @@ class TrainingStep:
         """All that the next step depends on beside its batch: both players, and the stream of noise."""
         return {"players": [player.state_dict() for player in self.players], "noise": self.noise.get_state()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` returned; raises what PyTorch raises where that is of other networks."""
+    def load_state_dict(self, state: dict[str, Any], new_noise_seed: int | None = None) -> None:
+        """Takes up what `state_dict` returned; raises what PyTorch raises where that is of other networks.
+
+        Each kind of device has noise of its own: that of another kind begins anew, from `new_noise_seed`.
+        """
         for player, saved in zip(self.players, state["players"], strict=True):
             player.load_state_dict(saved)
-        self.noise.set_state(state["noise"])
+        if new_noise_seed is None:
+            self.noise.set_state(state["noise"])
+        else:
+            self.noise.manual_seed(new_noise_seed)
 
     def __call__(self, images: Tensor, step: int | Tensor) -> dict[str, Tensor]:
         """Updates the players on images [num_batches * B, C, H, W], float32 in [0, 1]; returns named scalars there.
@@ -140,14 +157,15 @@ class TrainingStep:
             kl_loss=gaussian_kl(z_mean, z_logvar).mean(),
             step=step,
             z_independent=self._sample_codes(independent[0]) if independent else None,
+            num_images=self.num_images,
         )
         result = self.objective(codes, self.second_player.network if self.second_player else None, self.noise)
         loss = reconstruction + result.regularizer
         named = {
-            "loss": loss,
+            "loss": loss + result.constant if result.constant else loss,
             "reconstruction_loss": reconstruction,
             "kl_loss": codes.kl_loss,
-            "regularizer": result.regularizer,
+            "regularizer": result.regularizer + result.constant if result.constant else result.regularizer,
             "elbo": -(reconstruction + codes.kl_loss),
             **result.terms,
         }

@@ -1,8 +1,13 @@
 """A user's own images, as pictures with a table and as an .npz."""
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import official
 import pytest
+from conftest import ROOT
 from numpy.random import RandomState
 from PIL import Image
 
@@ -148,6 +153,8 @@ def test_a_damaged_picture(tmp_path):
     ("arrays", "match"),
     [
         ({"imgs": np.zeros(3)}, "not 'images'"),
+        ({"images": official.pixels(2, 64, 64), "labels": np.eye(2)}, "holds 'labels' and no 'factors'"),
+        ({"images": official.pixels(2, 64, 64), "Factors": np.eye(2)}, "holds 'Factors' and no 'factors'"),
         ({"images": np.zeros((4, 64, 64, 3))}, "float64"),
         ({"images": np.zeros((4, 32, 32), np.uint8)}, r"\(4, 32, 32\)"),
         ({"images": np.zeros((4, 64, 64, 2), np.uint8)}, "1 or 3 channels"),
@@ -169,8 +176,64 @@ def test_npz_files_that_do_not_fit(tmp_path, arrays, match):
         FolderData(tmp_path / "mine.npz")
 
 
+@pytest.mark.parametrize(
+    ("row", "match"),
+    [("picture0.png,,9", r"row 2 has nothing for 'color'"), (" ,blue,9", r"row 2 has nothing for 'file'")],
+)
+def test_an_empty_cell_is_named(tmp_path, row, match):
+    write_pictures(tmp_path)
+    lines = (tmp_path / "factors.csv").read_text().splitlines()
+    (tmp_path / "factors.csv").write_text("\n".join([lines[0], row, *lines[2:]]))
+    with pytest.raises(DataError, match=match):
+        FolderData(tmp_path)
+
+
+def test_a_table_whose_name_is_nearly_right_is_named(tmp_path):
+    write_pictures(tmp_path)
+    (tmp_path / "factors.csv").rename(tmp_path / "Factors.csv")
+    with pytest.raises(DataError, match=r"Factors\.csv must be called factors\.csv"):
+        FolderData(tmp_path)
+
+
+READ = """
+import sys
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.data.named import get_named_ground_truth_data
+from disentanglement_challenge.errors import OutputError
+path, *cache = sys.argv[1:]
+with gin_configuration([], [f"folder.path = {path!r}", *(f"folder.cache = {folder!r}" for folder in cache)]):
+    try:
+        print(get_named_ground_truth_data("folder").factors_num_values)
+    except OutputError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["pictures", "npz"])
+def test_images_that_lie_where_nothing_can_be_written_are_converted_elsewhere(tmp_path, kind):
+    """On a mount of its own that is read-only, which not even root can write."""
+    mine, cache = tmp_path / "mine", tmp_path / "cache"
+    images = write_pictures(mine)
+    path = mine
+    if kind == "npz":
+        path = mine / "mine.npz"
+        np.savez(path, images=images, factors=np.stack(np.unravel_index(np.arange(6), [2, 3]), axis=1))
+    mount = f'mount --bind {mine} {mine} && mount -o remount,ro,bind {mine} && exec "$@"'
+    command = ["unshare", "--mount", "--map-root-user", "bash", "-c", mount, "bash"]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("this kernel lets no process mount a file system of its own")
+
+    def read(*arguments):
+        program = [*command, sys.executable, "-c", READ, path, *arguments]
+        return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert re.search(r"cannot be written .*; bind folder\.cache to a folder", read())
+    assert read(cache) == read(cache) == "[2, 3]\n"
+    assert (cache / "images.npy").exists()
+
+
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match=r"nothing is neither a folder of pictures nor an \.npz; bind folder\.path"):
+    with pytest.raises(DataError, match=r"no folder .*nothing; bind folder\.path"):
         FolderData(tmp_path / "nothing")
     with pytest.raises(DataError, match=r"no file .*nothing\.npz; bind folder\.path"):
         FolderData(tmp_path / "nothing.npz")

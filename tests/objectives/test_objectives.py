@@ -1,5 +1,6 @@
 """Every objective without a second player, value and gradient, against float64 numpy."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from gradients import numerical_gradients
 
+from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.objectives import (
     DIPVAE,
@@ -18,6 +20,7 @@ from disentanglement_challenge.objectives import (
     Objective,
     gaussian_kl,
 )
+from disentanglement_challenge.training.settings import TrainingSettings
 
 STEP = 30
 
@@ -176,3 +179,28 @@ def test_a_new_objective_needs_only_a_regularizer(arrays):
     assert Lasso().make_second_player(3, torch.Generator()) is None
     with pytest.raises(NotImplementedError, match="Objective overrides neither"):
         Objective()(codes)
+
+
+def test_the_starter_kits_name_for_the_bottleneck_vae(arrays):
+    """Its example's bindings, model.model = @BottleneckVAE() and the two below, as they are."""
+    codes = codes_of(*map(torch.tensor, arrays))
+    kits = ["model.model = @BottleneckVAE()", "BottleneckVAE.gamma = 4", "BottleneckVAE.target = 10."]
+    small = ["model.batch_size = 4", "model.training_steps = 1", "model.random_seed = 0"]
+    with gin_configuration([], [*kits, *small]):
+        model = TrainingSettings().model
+    assert model(codes).regularizer == BottleneckVAE(gamma=4, target=10.0)(codes).regularizer
+
+
+def test_the_constant_that_beta_tc_vae_leaves_out(arrays):
+    """Written out: densities of Chen et al., appendix C.1, each divided by N * M, as the regularizer's are not."""
+    z_mean, z_logvar, z_sampled = (torch.tensor(array) for array in arrays)
+    codes = dataclasses.replace(codes_of(z_mean, z_logvar, z_sampled), num_images=1000)
+    density = torch.distributions.Normal(z_mean[None], (z_logvar[None] / 2).exp()).log_prob(z_sampled[:, None])
+    normaliser = math.log(1000 * len(z_mean))
+    log_joint = density.sum(2).logsumexp(1) - normaliser
+    log_product = (density.logsumexp(1) - normaliser).sum(1)
+    expected = (log_joint - log_product).mean()
+    result = BetaTCVAE(beta=6.0)(codes)
+    torch.testing.assert_close(result.terms["total_correlation"], expected)
+    torch.testing.assert_close(result.regularizer + result.constant, codes.kl_loss + 5 * expected)
+    assert BetaTCVAE(beta=6.0)(codes_of(z_mean, z_logvar, z_sampled)).constant == 0

@@ -9,7 +9,8 @@ from PIL import Image
 from rich.console import Console
 
 import disentanglement_challenge.training.run  # noqa: F401 (what the gin files configure)
-from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.environment import GIN_FOLDER
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.tables import (

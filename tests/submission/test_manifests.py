@@ -273,6 +273,14 @@ def test_large_files_and_data_sets_are_named(tmp_path):
     ]
 
 
+def test_a_git_lfs_pointer_is_no_file(tmp_path):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+    repository = make_repository(tmp_path, **{"weights.bin": pointer, "about.txt": f"A pointer is such as\n{pointer}"})
+    finding = check_files(repository)
+    assert finding.mark == CROSS
+    assert finding.reason.startswith("weights.bin is a Git LFS pointer")
+
+
 def test_what_is_not_committed_is_a_warning(tmp_path):
     repository = make_repository(tmp_path)
     assert check_uncommitted(repository).mark == TICK

@@ -177,6 +177,12 @@ def test_a_push_that_fails_can_be_repeated(repository, remote):
         push(repository, "v1")
     assert refs(repository) == {"refs/heads/main"}
     assert refs(remote) == set()
+    # AIcrowd's GitLab says why in a frame on stderr.
+    frame = ("========", "GitLab: You have made", "5 submissions today.", "========")
+    hook.write_text("\n".join(["#!/bin/sh", *(f"echo '{line}' >&2" for line in frame), "exit 1\n"]))
+    said = r"hook declined.*; the server says: GitLab: You have made 5 submissions today\.;"
+    with pytest.raises(SubmissionError, match=said):
+        push(repository, "v1")
     hook.unlink()
     push(repository, "v1")
     assert refs(remote) == {"refs/heads/main", "refs/tags/submission-v1"}

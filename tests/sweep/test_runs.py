@@ -4,7 +4,8 @@ import json
 import gin
 import pytest
 
-from disentanglement_challenge.config import GIN_FOLDER, gin_configuration
+from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.environment import GIN_FOLDER
 from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.sweep.__main__ import main
@@ -112,17 +113,24 @@ def test_a_run_of_another_configuration_is_not_taken_for_this_one(tmp_path):
     (other,), _ = make_runs(table_folder("table2"), ["30k"], 1, [], ["factor_vae.gamma = 7.0"])
     results = Results(tmp_path, "table2")
     results.keep(run, {"config": run.config})
-    with pytest.raises(OutputError, match=r"30k/seed_0 was made under another configuration.*gamma = 7\.0"):
+    with pytest.raises(
+        OutputError, match=r"30k/seed_0 .*another configuration \(factor_vae\.gamma was 30\.0 and is 7\.0\)"
+    ):
         results.finished([other])
     # A configurable that nothing set before brings a heading of gin's along.
     (more,), _ = make_runs(table_folder("table2"), ["30k"], 1, [], ["export.formats = ['pt2']"])
-    with pytest.raises(OutputError, match=r"\(now export\.formats = \['pt2'\]\)"):
+    with pytest.raises(OutputError, match=r"\(export\.formats was unset and is \['pt2'\]\)"):
         results.finished([more])
     results.keep(more, {"config": more.config})
-    with pytest.raises(OutputError, match=r"\(without export\.formats = \['pt2'\] now\)"):
+    with pytest.raises(OutputError, match=r"\(export\.formats was \['pt2'\] and is unset\)"):
         results.finished([run])
     results.keep(run, {"config": run.config})
     assert results.finished([run])
+    # Every setting that differs is named.
+    (both,), _ = make_runs(table_folder("table2"), ["30k"], 1, [], ["factor_vae.gamma = 7.0", "checkpoints.keep = 3"])
+    gamma = r"factor_vae\.gamma was 30\.0 and is 7\.0"
+    with pytest.raises(OutputError, match=rf"\({gamma}, checkpoints\.keep was unset and is 3\)"):
+        results.finished([both])
 
 
 def test_runs_of_another_configuration_get_into_no_table_though_they_are_not_asked_for(tmp_path, capsys):
@@ -132,7 +140,7 @@ def test_runs_of_another_configuration_get_into_no_table_though_they_are_not_ask
         (run,), _ = make_runs(table_folder("table2"), [row], 1, divide_steps=steps)
         record = {"row": row, "seed": 0, "training_steps": 1, "dataset": "d", "scores": scores, "config": run.config}
         results.keep(run, record)
-    with pytest.raises(OutputError, match=r"30k/seed_0 was made under another .*steps = 30000.* another --output"):
+    with pytest.raises(OutputError, match=r"30k/seed_0 .*steps was 3000 and is 30000.* another --output"):
         main(flags("table2", tmp_path, rows=["500k"]))
     (tmp_path / "30k" / "seed_0" / "run.json").unlink()
     main(flags("table2", tmp_path, rows=["500k"]))

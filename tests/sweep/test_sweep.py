@@ -149,7 +149,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on(table, tmp_path
     process.send_signal(signal.SIGINT)
     code, stdout, stderr = finish(process)
     assert code == 130, stdout + stderr
-    assert "1 of 2 runs are finished and kept; the same command goes on with the others" in stdout
+    assert "1 of 2 runs are finished and kept; the same command makes the others" in stdout
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=20)
     kept = scores(output)
     assert set(kept) == {"quick"}
@@ -159,6 +159,20 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on(table, tmp_path
     assert "1 of 1 runs are finished already" in stdout
     assert "one seed" in stdout
     assert scores(output) == kept
+
+
+@pytest.mark.parametrize("moment", [0.0, 1.5])
+def test_a_sweep_ended_while_ray_starts_leaves_no_trace(table, tmp_path, embedded_data_path, moment):
+    table("slow", steps=100_000)
+    output = tmp_path / "out"
+    process = start(table, output, embedded_data_path, "--seeds", "1")
+    wait_for(lambda: (output / "table.json").is_file())
+    time.sleep(moment)
+    process.send_signal(signal.SIGTERM)
+    code, stdout, stderr = finish(process)
+    assert code == 143, stdout + stderr
+    assert stderr == "stopped at SIGTERM\n"
+    assert not output.exists() or list(output.glob("*/seed_*"))
 
 
 def test_mistakes_are_one_line(table, tmp_path, embedded_data_path):

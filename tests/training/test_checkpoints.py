@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog, dama
     assert load_newest(tmp_path, CONFIGURATION).done == 10
     (line,) = caplog.messages
     assert "step_20.pt is damaged" in line
-    assert "going on from step_10.pt" in line
+    assert "resuming from step_10.pt" in line
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -6,10 +6,13 @@ import random
 import re
 import resource
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
+from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_run import TINY, run, start
 
@@ -98,10 +101,11 @@ def test_killed_at_any_moment_and_resumed_the_weights_are_the_same(tmp_path, set
     result = run("train_pytorch.py", bindings=TRAINING, **settings)
     assert result.returncode == 1
     assert "was interrupted; pass --resume" in result.stderr
+    assert str(experiment.unfinished.path) in result.stderr
 
     result = run("train_pytorch.py", "--resume", bindings=TRAINING, **settings)
     assert result.returncode == 0, result.stderr
-    assert f"going on from step {reached[-1]}\n" in result.stderr
+    assert f"steps: from {reached[-1]} to {STEPS}\n" in result.stderr
     assert_equal_runs(experiment, uninterrupted)
     assert sorted(os.listdir(experiment.path)) == ["representation", "train"]
     # Nothing half written is left, and the curves have every step once.
@@ -168,6 +172,118 @@ def test_a_full_disk_is_one_line_and_costs_only_what_came_after_the_last_checkpo
     assert re.fullmatch(rf"error: cannot write .*; the last good checkpoint is {re.escape(str(before))}", line)
     assert "Traceback" not in stderr
     assert newest(experiment.unfinished) == before
+
+
+def test_a_second_process_is_told_of_the_first(tmp_path, settings):
+    experiment = Experiment(tmp_path / "experiment_name")
+    process = started(experiment, settings, bindings=[*TRAINING, ENDLESS])
+    for script in ("train_pytorch.py", "run.py"):
+        result = run(script, bindings=TRAINING, **settings)
+        assert result.returncode == 1
+        (line,) = result.stderr.splitlines()
+        assert re.match(
+            rf"error: process {process.pid} \(.*train_pytorch\.py.*\) is writing to {experiment.path}; ", line
+        )
+        assert "--overwrite" not in line
+    process.kill()
+    process.communicate()
+
+
+def test_what_was_begun_is_dropped_and_what_was_finished_is_kept(tmp_path, settings):
+    experiment = Experiment(tmp_path / "experiment_name")
+    short = [*TRAINING, "model.training_steps = 2"]
+    assert run("train_pytorch.py", bindings=short, **settings).returncode == 0
+    model = experiment.model.read_bytes()
+    process = started(experiment, settings, "--resume", bindings=[*TRAINING, ENDLESS])
+    process.kill()
+    _, stderr = process.communicate()
+    assert "steps: from 2 to 1000000\n" in stderr
+
+    result = run("train_pytorch.py", "--discard_unfinished", bindings=short, **settings)
+    assert result.returncode == 0, result.stderr
+    assert f"discarded {experiment.unfinished.path}" in result.stdout
+    assert sorted(os.listdir(experiment.path)) == ["representation", "train"]
+    assert experiment.model.read_bytes() == model
+    result = run("train_pytorch.py", "--resume", bindings=[*TRAINING, "model.training_steps = 3"], **settings)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(experiment.losses.read_text())["step"] == 3
+
+
+def test_a_checkpoint_that_finds_no_room_at_the_end_does_not_cost_the_model(tmp_path, settings):
+    experiment = Experiment(tmp_path / "experiment_name")
+    wide = [*TINY, "fc_discriminator.width = 0.3"]  # nothing of it is exported
+
+    def run_out_of_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000,) * 2)
+
+    process = start("train_pytorch.py", bindings=wide, preexec_fn=run_out_of_room, **settings)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    line = stderr.strip().splitlines()[-1]
+    assert re.match(
+        r"error: cannot write .*step_3\.pt: .*; the last good checkpoint is none; trained to step 3 of 3", line
+    )
+    assert line.endswith(f"exported {experiment.model} all the same")
+    assert torch.jit.load(experiment.model)(torch.rand(2, 3, 64, 64)).shape == (2, 4)
+    assert not experiment.unfinished.path.exists()
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_first_step(tmp_path, settings):
+    """On a disk of its own: a file system in memory, which another process does not see."""
+    wide = [*TINY, "fc_discriminator.width = 1.0"]
+    flags = [flag for binding in wide for flag in ("--gin_bindings", binding)]
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = f'mount -t tmpfs -o size=26m none {small} && exec "$@"'
+    command = ["unshare", "--mount", "--map-root-user", "bash", "-c", mount, "bash"]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("this kernel lets no process mount a file system of its own")
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    result = subprocess.run(
+        [*command, sys.executable, ROOT / "train_pytorch.py", *flags],
+        env={**environment, "AICROWD_OUTPUT_PATH": str(small)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert re.match(
+        r"error: .*small/experiment_name.* has 2\d\.\d MB free.* needs about \d+\.\d MB: \d+\.\d MB for a che", line
+    )
+
+
+def test_a_run_begun_on_another_kind_of_device_is_resumed_when_asked_for_by_name(tmp_path, settings):
+    """There is no GPU here, so a checkpoint is made to say that it is one's, with that kind's noise."""
+    experiment = Experiment(tmp_path / "experiment_name")
+    process = started(experiment, settings, bindings=[*TRAINING, ENDLESS])
+    process.kill()
+    process.communicate()
+    path = newest(experiment.unfinished)
+    checkpoint = read_checkpoint(path)
+    state = {**checkpoint.state, "devices": {0: "cuda"}}
+    state["step"]["noise"] = torch.zeros(16, dtype=torch.uint8)
+    torch.save({"configuration": {**checkpoint.configuration, "device": "'cuda'"}, "state": state}, path)
+
+    longer = [*TRAINING, f"model.training_steps = {checkpoint.done + 2}"]
+    on_the_cpu = {**settings, "AICROWD_CUDA": "False"}
+    result = run("train_pytorch.py", "--resume", bindings=longer, **on_the_cpu)
+    assert result.returncode == 1
+    assert re.search(r"made on device 'cuda', not 'cpu'; pass --resume_on cpu .*bit for bit", result.stderr)
+    result = run("train_pytorch.py", "--resume_on", "cuda", bindings=longer, **on_the_cpu)
+    assert result.returncode == 1
+    assert re.search(r"--resume_on cuda, and training runs on cpu \(AICROWD_CUDA is 'False'\)", result.stderr)
+    result = run("train_pytorch.py", "--resume_on", "cpu", bindings=longer, **on_the_cpu)
+    assert result.returncode == 0, result.stderr
+    provenance = json.loads(experiment.train_provenance.read_text())
+    moves = [{"step": 0, "device": "cuda"}, {"step": checkpoint.done, "device": "cpu"}]
+    assert provenance["devices"] == moves
+    assert "not bit for bit" in provenance["note"]
+    # It is the CPU's from here on, and still says where it began.
+    longer = [*TRAINING, f"model.training_steps = {checkpoint.done + 3}"]
+    result = run("train_pytorch.py", "--resume", bindings=longer, **on_the_cpu)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(experiment.train_provenance.read_text())["devices"] == moves
 
 
 def test_a_run_that_is_whole_is_not_trained_again(tmp_path, settings, uninterrupted):

@@ -76,7 +76,7 @@ def test_the_saved_configuration_trains_the_same_weights_again(tmp_path, squares
         ("model.random_seed = -1", r"model\.random_seed is -1"),
         ("model.random_seed = 4294967296", r"model\.random_seed is 4294967296; it must be at most 4294967295"),
         ("model.model = 'factor_vae'", "bind it to an objective"),
-        ("model.model = @factor_vae", "bind it to an objective"),
+        ("model.model = @factor_vae", r"write @factor_vae\(\)"),
         ("encoder.num_latent = 0", "num_latent"),
     ],
 )

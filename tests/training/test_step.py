@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,8 @@ from torch.nn import functional
 
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.objectives import BetaVAE, FactorVAE
+from disentanglement_challenge.objectives import BetaTCVAE, BetaVAE, FactorVAE
+from disentanglement_challenge.training.processes import ALONE
 from disentanglement_challenge.training.step import TrainingStep
 
 SMALL = [
@@ -130,6 +133,22 @@ def test_what_is_logged_is_what_is_differentiated(images, objective):
     assert losses.named["loss"] is losses.first_player
     assert losses.named.get("discriminator_loss") is losses.second_player
     assert losses.first_player.requires_grad
+
+
+def test_beta_tc_vae_logs_a_loss_that_is_not_below_its_reconstruction(images):
+    """The constant is logged and not differentiated, so the gradients are those without it, bit for bit."""
+    with gin_configuration(["shared.gin"], SMALL, ELSEWHERE):
+        step, other = (
+            TrainingStep(BetaTCVAE(6.0), (3, 64, 64), 0, torch.device("cpu"), ALONE, n) for n in (1000, None)
+        )
+    losses, without = step.losses(images, 0), other.losses(images, 0)
+    assert losses.named["loss"] >= losses.named["reconstruction_loss"] > without.named["loss"]
+    constant = 5 * (3 - 1) * math.log(len(images) * 1000)
+    assert (losses.named["loss"] - losses.first_player).item() == pytest.approx(constant, rel=1e-4)
+    assert (losses.named["regularizer"] - without.named["regularizer"]).item() == pytest.approx(constant, rel=1e-4)
+    step.update(losses)
+    other.update(without)
+    assert all(map(torch.equal, parameters(step.vae), parameters(other.vae)))
 
 
 def test_looking_at_the_losses_moves_nothing(images):

@@ -1,0 +1,50 @@
+"""The first lines of a run: what it will do."""
+
+import numpy as np
+import torch
+
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
+from disentanglement_challenge.environment import device_reason
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.training.disk import DiskNeeds, megabytes
+from disentanglement_challenge.training.processes import Processes
+from disentanglement_challenge.training.step import TrainingStep
+
+
+def num_images(ground_truth_data: NamedGroundTruthData) -> int:
+    """How many images a data set has; of one that is drawn as needed, how many combinations of factors."""
+    if isinstance(ground_truth_data, IndexedGroundTruthData):
+        return len(ground_truth_data.images)
+    return int(np.prod(ground_truth_data.factors_num_values))
+
+
+def announcement(
+    ground_truth_data: NamedGroundTruthData,
+    step: TrainingStep,
+    device: torch.device,
+    processes: Processes,
+    done: int,
+    training_steps: int,
+    experiment: Experiment,
+    needs: DiskNeeds,
+    free: int,
+) -> list[str]:
+    """Data, model, device, steps, folder and disk, a line each."""
+    size = " x ".join(map(str, ground_truth_data.observation_shape))
+    parameters = [sum(parameter.numel() for parameter in player.parameters) for player in step.players]
+    second = f", and {parameters[1]:,} of the discriminator" if len(parameters) > 1 else ""
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    shared = f", each batch shared by {processes.size} processes" if processes.size > 1 else ""
+    disk = f"up to {megabytes(needs.most)} needed, {megabytes(free)} free"
+    if free < needs.most:
+        fit = int((free - needs.model - needs.rest) // needs.checkpoint)
+        disk += f": room for {fit} of {needs.at_once} checkpoints at a time; a smaller checkpoints.keep needs less"
+    return [
+        f"data set: {ground_truth_data.name}, {num_images(ground_truth_data):,} images of {size}",
+        f"model: {type(step.objective).__name__} with {step.vae.num_latent} latents, {parameters[0]:,} parameters "
+        f"of encoder and decoder{second}",
+        f"device: {device.type} ({device_reason()}){threads}, {step.precision}{shared}",
+        f"steps: from {done} to {training_steps}",
+        f"writes to: {experiment.place}",
+        f"disk: {disk}",
+    ]
