@@ -5,6 +5,8 @@ from pathlib import Path
 
 from disentanglement_challenge.config import bound_parameters
 from disentanglement_challenge.data import cars3d, dsprites, mpi3d, shapes3d, smallnorb
+from disentanglement_challenge.data.catalogue import CATALOGUE
+from disentanglement_challenge.data.download import accepted_sum
 from disentanglement_challenge.data.dummy import load_dummy
 from disentanglement_challenge.data.embedded import SIZES, load_embedded
 from disentanglement_challenge.data.folder import load_folder
@@ -45,7 +47,14 @@ def get_named_ground_truth_data(name: str | None = None) -> NamedGroundTruthData
     if name == "auto":
         name = get_dataset_name()
     check_name(name)
-    return LOADERS[name](name, data_path())
+    data = LOADERS[name](name, data_path())
+    # Whoever reads a score on it should know; provenance and pages show a data set's note.
+    for source in CATALOGUE[name].sources if name in CATALOGUE else ():
+        accepted = accepted_sum(source, data_path())
+        if accepted is not None:
+            said = "{sum} was accepted on {accepted} in place of {recorded}".format(**accepted)
+            data.note = "; ".join(filter(None, [data.note, f"{source.file_name}: {said}"]))
+    return data
 
 
 def check_name(name: object) -> None:
