@@ -6,6 +6,7 @@ import logging
 import lzma
 import os
 import shutil
+import stat
 import struct
 import tempfile
 import zipfile
@@ -32,6 +33,16 @@ DAMAGED_ZIP = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
     struct.error, OSError,
 )  # fmt: skip
+
+
+def is_file(path: Path) -> bool:
+    """As Path.is_file; raises OSError where the path cannot be looked at, which since Python 3.14 that takes for no."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return False
 
 
 def make_folder(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What disentanglement_lib 1.5 imports besides packages that exist: given to it for the length of its import.
+"""Stand-ins for what disentanglement_lib 1.5 imports of TensorFlow, gin.tf and distutils, while it is imported.
 
 Its metric, data and results modules use of TensorFlow the file access (`gfile`) alone, and import `gin.tf` for gin
 itself; of distutils, which Python 3.12 dropped, they use `copy_tree`. TensorFlow takes three seconds of a start and

@@ -103,6 +103,18 @@ assert "tf" not in vars(gin)
     assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
 
 
+def test_provenance_says_which_tensorflow_the_scores_had():
+    code = """
+from disentanglement_challenge.provenance import provenance
+assert "tensorflow" not in provenance()["versions"]  # before the library is loaded, as in training
+from disentanglement_challenge import library
+assert provenance()["versions"]["tensorflow"] == "stand-in"
+library.use_tensorflow()
+assert provenance()["versions"]["tensorflow"] == library.tensorflow_in_use()
+"""
+    check(code)
+
+
 def test_what_the_import_filtered_passes_again(caplog):
     assert library.dci is not None
     logging.getLogger().warning("Argument x is deprecated. Please use y.")

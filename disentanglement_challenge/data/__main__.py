@@ -2,12 +2,15 @@
 
     python -m disentanglement_challenge.data list
     python -m disentanglement_challenge.data download NAME...
+    python -m disentanglement_challenge.data check NAME...
 
 Files are looked for, and put, below DISENTANGLEMENT_LIB_DATA (default ./scratch/dataset), where disentanglement_lib
-looks for them. `download` goes on with what an earlier one left, checks what it got, and converts it for use.
+looks for them. `download` goes on with what an earlier one left, checks what it got, and converts it for use. `check`
+compares what is here with what is known of it (sums, shape, the mean of the images) and ends with 1 where it differs.
 """
 
 import argparse
+import sys
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +19,9 @@ from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.data.catalogue import CATALOGUE
 from disentanglement_challenge.data.download import download
 from disentanglement_challenge.data.named import check_name, get_named_ground_truth_data
+from disentanglement_challenge.data.verify import Finding, check_data, check_files
 from disentanglement_challenge.environment import data_path
+from disentanglement_challenge.errors import DataError, lines_of
 
 
 def list_data_sets() -> Table:
@@ -38,19 +43,42 @@ def list_data_sets() -> Table:
     return table
 
 
+def check(name: str) -> bool:
+    """Prints what is found of a data set, a line each; returns whether all of it is right."""
+    marks = []
+    try:
+        for finding in check_files(name, data_path()):
+            marks.append(_show(name, finding))
+        for finding in check_data(name, get_named_ground_truth_data(name)):
+            marks.append(_show(name, finding))
+    except DataError as error:
+        marks.append(_show(name, Finding(False, lines_of(error)[0])))
+    return all(marks)
+
+
+def _show(name: str, finding: Finding) -> bool:
+    print(f"{'✓' if finding.is_right else '✗'} {name}: {finding.text}", flush=True)
+    return finding.is_right
+
+
 def main(flags: argparse.Namespace) -> None:
     if flags.command == "list":
         Console(width=None if Console().is_terminal else 160).print(list_data_sets())
         return
     for name in flags.names:
         check_name(name)
+    if flags.command == "check":
+        are_right = [check(name) for name in flags.names]
+        if not all(are_right):
+            sys.exit(1)
+        return
     for name in flags.names:
         entry = CATALOGUE.get(name)
         if entry is not None and entry.is_ready(data_path()):
             print(f"{name}: converted already, nothing to download")
         elif entry is not None:
             for source in entry.sources:
-                download(source, data_path())
+                download(source, data_path(), flags.accept)
         data = get_named_ground_truth_data(name)
         print(f"{name}: ready, factor sizes {data.factors_num_values}")
 
@@ -65,6 +93,15 @@ if __name__ == "__main__":
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="show the data sets, their sizes, factors and licences, and which are here")
     command = commands.add_parser("download", help="download data sets, check them, and convert them for use")
+    command.add_argument("names", nargs="+", metavar="NAME", help="as `list` shows it")
+    command.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="SUM",
+        help="use a download of this sum, such as md5:..., whatever sum is recorded; repeatable",
+    )
+    command = commands.add_parser("check", help="check what is here: sums, shapes, and the mean of the images")
     command.add_argument("names", nargs="+", metavar="NAME", help="as `list` shows it")
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), parsed.debug)

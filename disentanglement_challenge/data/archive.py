@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.data.store import files_recipe, finished_images, load_or_make_images
 from disentanglement_challenge.errors import DataError
-from disentanglement_challenge.files import DAMAGED_ZIP
+from disentanglement_challenge.files import DAMAGED_ZIP, is_file
 
 
 def missing_file(name: str, path: Path) -> DataError:
@@ -136,7 +136,7 @@ def load_npz_images(
         OutputError: the folder cannot be written, or the disk is too full.
     """
     with _reading(archive):
-        there = archive.is_file()
+        there = is_file(archive)
     if not there:
         finished = finished_images(folder)
         if finished is None:

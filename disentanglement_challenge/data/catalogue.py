@@ -22,6 +22,8 @@ class Entry:
         sources: the files it is made of; none where nothing is downloaded.
         converted: the folder that the loader's memory-mapped file is in, below DISENTANGLEMENT_LIB_DATA; "" where it
             makes none.
+        mean: of each channel, over all images as published, 255 as 1, where the disent project records it
+            (vis_mean in its experiment/config/dataset).
     """
 
     factor_sizes: Sequence[int]
@@ -30,6 +32,7 @@ class Entry:
     licence: str
     sources: Sequence[Source] = field(default_factory=list)
     converted: str = ""
+    mean: Sequence[float] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -46,7 +49,7 @@ class Entry:
             return "here, ready"
         if not self.sources:
             return "made on first use"
-        here = [(data_path / source.target).exists() for source in self.sources]
+        here = [source.here(data_path) is not None for source in self.sources]
         return "here, converted on first use" if all(here) else "incomplete" if any(here) else "not here"
 
     def is_ready(self, data_path: Path) -> bool:
@@ -55,19 +58,29 @@ class Entry:
         if not (self.converted and (folder / "images.npy").exists() and (folder / "images.json").exists()):
             return False
         # The loader needs no archive that it has converted, so long as there is nothing else to read.
-        return len(self.sources) <= 1 or all((data_path / source.target).exists() for source in self.sources)
+        return len(self.sources) <= 1 or all(source.here(data_path) for source in self.sources)
+
+
+_MPI3D_MEANS = {
+    "mpi3d_toy": (0.2268, 0.2235, 0.2267),
+    "mpi3d_realistic": (0.1799, 0.2047, 0.1815),
+    "mpi3d_real": (0.1311, 0.1675, 0.1405),
+}
 
 
 def _mpi3d(name: str) -> Entry:
     num_images = mpi3d.NUM_IMAGES[name]
     sizes = mpi3d.FACTOR_SIZES_BY_NUM_IMAGES[num_images]
-    return Entry(sizes, num_images, 3, "CC BY 4.0", mpi3d.SOURCES[name], f"{name}/converted")
+    return Entry(
+        sizes, num_images, 3, "CC BY 4.0", mpi3d.SOURCES[name], f"{name}/converted", _MPI3D_MEANS.get(name, ())
+    )
 
 
 def _dsprites(name: str, sizes: Sequence[int], channels: int) -> Entry:
     licence = "zlib" if name != "scream_dsprites" else "zlib; the painting is in the public domain"
     num_images = int(np.prod(dsprites.FACTOR_SIZES))
-    return Entry(sizes, num_images, channels, licence, dsprites.SOURCES[name], "dsprites/converted")
+    mean = (0.0425,) if channels == 1 else ()
+    return Entry(sizes, num_images, channels, licence, dsprites.SOURCES[name], "dsprites/converted", mean)
 
 
 CATALOGUE = {
@@ -80,7 +93,7 @@ CATALOGUE = {
     "scream_dsprites": _dsprites("scream_dsprites", dsprites.FACTOR_SIZES, 3),
     "cars3d": Entry(
         cars3d.FACTOR_SIZES, int(np.prod(cars3d.FACTOR_SIZES)), 3, "not stated", cars3d.SOURCES["cars3d"],
-        "cars/converted",
+        "cars/converted", (0.898, 0.889, 0.885),
     ),
     "smallnorb": Entry(
         [smallnorb.FACTOR_SIZES[i] for i in smallnorb.LATENT_FACTOR_INDICES],
@@ -89,7 +102,7 @@ CATALOGUE = {
     ),
     "shapes3d": Entry(
         shapes3d.FACTOR_SIZES, int(np.prod(shapes3d.FACTOR_SIZES)), 3, "Apache 2.0", shapes3d.SOURCES["shapes3d"],
-        "3dshapes/converted",
+        "3dshapes/converted", (0.5026, 0.5788, 0.6034),
     ),
     "dummy_data": Entry([5] * 10, 0, 1, "Apache 2.0"),
 }  # fmt: skip

@@ -3,7 +3,8 @@
 The connection is requests' (with urllib3's retries for what fails between connection and answer); what is added here is
 going on in the middle of a file, which neither it nor pooch does, and which 12 GB need. Everything incomplete lies in
 DISENTANGLEMENT_LIB_DATA/downloads, with the SHA-256 of each finished download beside it; a file takes its place when it
-is whole and its check sum, where one is published, is right.
+is whole and its check sum, where one is recorded, is right. Publishers mend their files, so one of another sum that
+holds what it should is kept aside, and is used when the user accepts its sum.
 """
 
 import gzip
@@ -12,11 +13,13 @@ import json
 import logging
 import shutil
 import tarfile
+import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import requests
@@ -26,7 +29,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from disentanglement_challenge.errors import DataError, OutputError
-from disentanglement_challenge.files import lock, make_folder, write_text
+from disentanglement_challenge.files import lock, make_folder, read_json, write_json, write_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -49,6 +52,9 @@ class Source:
         size: its length in bytes, where published.
         checksum: "sha256:..." or "md5:...", where published.
         unpack: makes the target of the downloaded file, where they differ; raises DataError where the file is damaged.
+        inspect: says in a few words what a file that needs no unpacking holds; raises DataError where that is not what
+            the target should hold.
+        by_hand: another file that the data set is loaded from in the target's place, for who downloads it by hand.
     """
 
     addresses: tuple[str, ...]
@@ -56,6 +62,13 @@ class Source:
     size: int | None = None
     checksum: str | None = None
     unpack: Callable[[Path, Path], None] | None = None
+    inspect: Callable[[Path], str] | None = None
+    by_hand: str = ""
+
+    def here(self, data_path: Path) -> Path | None:
+        """The file that the data set is loaded from, where it is there."""
+        places = [data_path / name for name in (self.target, self.by_hand) if name]
+        return next((place for place in places if place.exists()), None)
 
     @property
     def file_name(self) -> str:
@@ -63,29 +76,43 @@ class Source:
         return self.addresses[0].rsplit("/", 1)[-1] if self.unpack else Path(self.target).name
 
 
-def download(source: Source, data_path: Path) -> None:
+class OtherSum(DataError):
+    """A finished download that holds what it should, and whose sum is not the recorded one; it is kept aside."""
+
+
+def download(source: Source, data_path: Path, accepted_sums: Collection[str] = ()) -> None:
     """Puts the source's target in its place, unless it is there already.
 
+    Args:
+        source: the file.
+        data_path: DISENTANGLEMENT_LIB_DATA.
+        accepted_sums: such as "md5:..."; a download with one of these is taken whatever sum is recorded, and this is
+            written down beside the target (`accepted_sum`).
+
     Raises:
+        OtherSum: what was downloaded, now or earlier, is kept aside.
         DataError: no address serves the file, or what it serves is not the published file.
         OutputError: the folder cannot be written, or the disk is too full; what was downloaded is kept.
     """
     target = data_path / source.target
-    if target.exists():
-        print(f"{target}: there already")
+    there = source.here(data_path)
+    if there is not None:
+        print(f"{there}: there already")
         return
     folder = make_folder(data_path / "downloads")
     partial = folder / f"{source.file_name}.part"
     with _held(partial):
+        kept = _kept_aside(partial, accepted_sums)
         # The address that an earlier run had a part from comes first, and is not left while that can be gone on from.
         addresses = sorted(source.addresses, key=lambda address: not _validator_of(partial, address))
-        for address, other in zip(addresses, [*addresses[1:], None], strict=True):
+        for address, other in zip(addresses, [*addresses[1:], None], strict=True) if kept is None else ():
             try:
                 _receive(address, partial, source)
-                _verify(address, partial, source)
+                kept = _verify(address, partial, source, accepted_sums)
                 break
             except DataError as error:
                 if other is None or (_size(partial) and _validator_of(partial, address)):
+                    _raise_if_aside(partial)
                     raise
                 print(f"{error}; trying {other}")
         make_folder(target.parent)
@@ -100,7 +127,11 @@ def download(source: Source, data_path: Path) -> None:
             raise
         except OSError as error:
             raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-        _note(partial).unlink(missing_ok=True)
+        for leftover in (_note(partial), _aside(partial), _aside_note(partial)):
+            leftover.unlink(missing_ok=True)
+        if kept:
+            stamp = [target.stat().st_size, target.stat().st_mtime_ns]
+            write_json(_acceptance(target), {**kept, "accepted": f"{datetime.now(UTC):%Y-%m-%d}", "stamp": stamp})
     print(f"{target}: downloaded")
 
 
@@ -214,40 +245,134 @@ def _validator_of(partial: Path, address: str) -> str | None:
         return None
 
 
-def _verify(address: str, partial: Path, source: Source) -> None:
-    """Compares size and check sum with what is published, or else with what the first download had; removes a bad file.
+def _aside(partial: Path) -> Path:
+    return partial.with_suffix(".other")
 
-    The SHA-256 is written to `<file>.sha256` beside the partial file, as sha256sum does it.
+
+def _aside_note(partial: Path) -> Path:
+    return partial.with_suffix(".other.json")
+
+
+def _acceptance(target: Path) -> Path:
+    return target.with_name(f"{target.name}.accepted.json")
+
+
+def accepted_sum(source: Source, data_path: Path) -> dict[str, str] | None:
+    """What the user accepted in place of the recorded sum: "sum", "recorded", "address", and "accepted", a date.
+
+    None where the target is as recorded, or was replaced since.
     """
-    published = source.checksum or ""
-    algorithm, _, expected = published.partition(":")
-    digests = {"sha256": hashlib.sha256()} | ({algorithm: hashlib.new(algorithm)} if algorithm else {})
-    size = _size(partial)
+    target = data_path / source.target
+    try:
+        note = read_json(_acceptance(target))
+        if target.exists() and note["stamp"] != [target.stat().st_size, target.stat().st_mtime_ns]:
+            return None
+        return {key: str(note[key]) for key in ("sum", "recorded", "address", "accepted")}
+    except (DataError, KeyError, TypeError):
+        return None
+
+
+def _kept_aside(partial: Path, accepted_sums: Collection[str]) -> dict[str, str] | None:
+    """Takes up what an earlier download kept aside, and returns its note; raises OtherSum where it is not accepted."""
+    if not _aside(partial).exists():
+        return None
+    try:
+        note = {str(key): str(value) for key, value in read_json(_aside_note(partial)).items()}
+        is_accepted = note["sum"] in accepted_sums
+    except (DataError, AttributeError, KeyError):
+        _aside(partial).unlink()  # nobody knows what it is
+        return None
+    if not is_accepted:
+        _raise_if_aside(partial)
+    _aside(partial).replace(partial)
+    return note
+
+
+def _raise_if_aside(partial: Path) -> None:
+    """Raises OtherSum, with what to compare and how to accept it, where a download is kept aside."""
+    if not _aside(partial).exists():
+        return
+    note = read_json(_aside_note(partial))
+    raise OtherSum(
+        f"{note['file']}: its sum is {note['sum']}, recorded is {note['recorded']}, and it holds {note['content']}; "
+        f"it is kept as {_aside(partial)}: compare its sum with what {note['address']} publishes today, and use it by "
+        f"the same command with --accept {note['sum']}, or delete it to download again"
+    )
+
+
+def _inspect(source: Source, partial: Path) -> str:
+    """What the download holds; raises DataError where it is not what it should be."""
+    if source.unpack is not None:
+        with tempfile.TemporaryDirectory(prefix=".inspect.", dir=partial.parent) as folder:
+            source.unpack(partial, Path(folder) / Path(source.target).name)
+        return "what can be unpacked as it should be"
+    return "nothing that could be checked" if source.inspect is None else source.inspect(partial)
+
+
+def sums(path: Path, algorithms: Collection[str]) -> dict[str, str]:
+    """The hexadecimal check sums of a file, by algorithm ("md5", "sha256"), in one reading."""
+    digests = {name: hashlib.new(name) for name in algorithms}
     with (
-        partial.open("rb") as file,
-        tqdm(total=size, desc="checking", unit="B", unit_scale=True, unit_divisor=1024, delay=1, leave=False) as bar,
+        path.open("rb") as file,
+        tqdm(
+            total=_size(path), desc="checking", unit="B", unit_scale=True, unit_divisor=1024, delay=1, leave=False
+        ) as bar,
     ):
         while block := file.read(_BLOCK):
             for digest in digests.values():
                 digest.update(block)
             bar.update(len(block))
-    sha256 = digests["sha256"].hexdigest()
+    return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def _verify(address: str, partial: Path, source: Source, accepted_sums: Collection[str]) -> dict[str, str] | None:
+    """Compares size and check sum with what is published, or else with what the first download had.
+
+    The SHA-256 is written to `<file>.sha256` beside the partial file, as sha256sum does it.
+
+    Returns:
+        What `accepted_sum` says, where the sum is an accepted one.
+
+    Raises:
+        OtherSum: the sum is another and the content is not; the file is kept aside.
+        DataError: it is another file, and was removed.
+    """
+    published = source.checksum or ""
+    algorithm, _, expected = published.partition(":")
+    found = sums(partial, {"sha256", *filter(None, [algorithm])})
+    sha256, size = found["sha256"], _size(partial)
     record = partial.with_name(f"{source.file_name}.sha256")
-    fault = ""
-    if source.size is not None and size != source.size:
-        fault = f"is {size} bytes long, the published file has {source.size}"
-    elif expected and digests[algorithm].hexdigest() != expected:
-        fault = f"has the {algorithm} {digests[algorithm].hexdigest()}, published is {expected}"
-    elif not expected and record.exists() and (recorded := record.read_text().split()) and recorded[0] != sha256:
-        fault = f"has the sha256 {sha256}, at its first download it had {recorded[0]} (recorded in {record})"
-    if fault:
+    if not size or (source.size is not None and size != source.size):
         partial.unlink()
-        raise DataError(f"{address}: what was downloaded {fault}; it is corrupt or another file, and was removed")
-    if expected:
+        known = f", the published file has {source.size}" if source.size else ""
+        raise DataError(f"{address}: what was downloaded is {size} bytes long{known}; it was removed")
+    if not expected and record.exists():
+        algorithm, expected = "sha256", (record.read_text().split() or [""])[0]
+    if expected and found[algorithm] != expected:
+        try:
+            content = _inspect(source, partial)
+        except DataError as error:
+            partial.unlink(missing_ok=True)
+            raise DataError(
+                f"{address}: what was downloaded has the {algorithm} {found[algorithm]}, recorded is {expected}; it is "
+                f"corrupt or another file ({error}), and was removed"
+            ) from error
+        note = {
+            "file": source.file_name, "sum": f"{algorithm}:{found[algorithm]}", "recorded": f"{algorithm}:{expected}",
+            "address": address, "content": content,
+        }  # fmt: skip
+        if note["sum"] not in accepted_sums:
+            write_json(_aside_note(partial), note)
+            partial.replace(_aside(partial))
+            _raise_if_aside(partial)
+        write_text(record, f"{sha256}  {source.file_name}\n")
+        return note
+    if published:
         print(f"{source.file_name}: {algorithm} as published")
     elif not record.exists():
         print(f"{source.file_name}: no check sum is published; its sha256, {sha256}, is recorded in {record}")
     write_text(record, f"{sha256}  {source.file_name}\n")
+    return None
 
 
 def _size(path: Path) -> int:

@@ -13,7 +13,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from disentanglement_challenge.data.archive import load_npz_images, missing_file
+from disentanglement_challenge.data.archive import NpzMember, load_npz_images, missing_file
 from disentanglement_challenge.data.download import Source
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.errors import DataError
@@ -27,6 +27,7 @@ _DSPRITES = Source(
     ("https://github.com/deepmind/dsprites-dataset/raw/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz",),
     ARCHIVE,
     checksum="md5:7da33b31b13a06f4b04a70402ce90c2e",
+    inspect=lambda archive: _inspect(archive),
 )
 _SCREAM = Source(("https://upload.wikimedia.org/wikipedia/commons/f/f4/The_Scream.jpg",), SCREAM)
 
@@ -97,6 +98,22 @@ def _on_patches(
     return observations
 
 
+def _check_images(archive: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
+    num_images = int(np.prod(FACTOR_SIZES))
+    if dtype != np.uint8 or tuple(shape[:3]) != (num_images, 64, 64):
+        raise DataError(
+            f"{archive}: imgs are {dtype} of shape {tuple(shape)}; dSprites' are uint8 of shape "
+            f"({num_images}, 64, 64): another file?"
+        )
+    return [num_images, 64, 64, 1]
+
+
+def _inspect(archive: Path) -> str:
+    with NpzMember(archive, "imgs") as member:
+        _check_images(archive, member.shape, member.dtype)
+        return f"imgs {member.dtype} {member.shape}"
+
+
 def load_dsprites(name: str, data_path: Path) -> NamedGroundTruthData:
     """Maps dSprites into memory, converting its archive the first time, and decorates it where the name says so.
 
@@ -109,15 +126,7 @@ def load_dsprites(name: str, data_path: Path) -> NamedGroundTruthData:
         OutputError: there is no room or no permission to convert the archive.
     """
     archive = data_path / ARCHIVE
-    num_images = int(np.prod(FACTOR_SIZES))
-
-    def check(shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
-        if dtype != np.uint8 or tuple(shape[:3]) != (num_images, 64, 64):
-            raise DataError(
-                f"{archive}: imgs are {dtype} of shape {tuple(shape)}; dSprites' are uint8 of shape "
-                f"({num_images}, 64, 64): another file?"
-            )
-        return [num_images, 64, 64, 1]
+    check = partial(_check_images, archive)
 
     def as_bytes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if images.max() > 1:

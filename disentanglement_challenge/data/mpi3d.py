@@ -7,12 +7,13 @@ through. mpi3d_real_complex came after the library, which has no class for it.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from disentanglement_challenge.data.archive import load_npz_images
+from disentanglement_challenge.data.archive import NpzMember, load_npz_images
 from disentanglement_challenge.data.download import Source
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import DataError
@@ -45,29 +46,67 @@ ARCHIVES = {
     "mpi3d_real": "mpi3d_real/mpi3d_real.npz",
     "mpi3d_real_complex": "real3d_complicated_shapes_ordered.npz",
 }
-_ADDRESSES = (
-    "https://huggingface.co/datasets/waleedgondal/mpi3d/resolve/main/{}.npz",
-    "https://storage.googleapis.com/disentanglement_dataset/Final_Dataset/{}.npz",
-)
-# The sums of the final files, as the disent project records them.
+# The authors' hub, which has corrected files since 2025-04-17; the bucket that they name in issue 4 of
+# rr-learning/disentanglement_dataset, where mpi3d_real is called real; and the first one, reported dead since 2023.
+_HUB = "https://huggingface.co/datasets/waleedgondal/mpi3d/resolve/main/{}.npz"
+_BUCKET = "https://storage.googleapis.com/mpi3d_disentanglement_dataset/data/{}.npz"
+_FIRST_BUCKET = "https://storage.googleapis.com/disentanglement_dataset/Final_Dataset/{}.npz"
+# The sums of the final files of 2019, as the disent project records them. Those of the corrected files are not known
+# here.
 _MD5 = {
     "mpi3d_toy": "55889cb7c7dfc655d6e0277beee88868",
     "mpi3d_realistic": "59a6225b88b635365f70c91b3e52f70f",
     "mpi3d_real": "0f33f609918fb5c97996692f91129802",
 }
+
+
+def check_images(name: str, archive: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
+    """The shape, where it and the dtype are those of this set's images; raises DataError where they are not."""
+    if dtype != np.uint8 or tuple(shape[1:]) != (64, 64, 3):
+        raise DataError(
+            f"{archive}: images are {dtype} of shape {tuple(shape)}; MPI3D's are uint8 of shape (N, 64, 64, 3)"
+        )
+    possible = {num: sizes for num, sizes in FACTOR_SIZES_BY_NUM_IMAGES.items() if num != _NEVER.get(name)}
+    if shape[0] not in possible:
+        known = " or ".join(f"{num} (factor sizes {sizes})" for num, sizes in possible.items())
+        raise DataError(f"{archive} holds {shape[0]} images; {name} has {known}: another file?")
+    return shape
+
+
+def _inspect(name: str, archive: Path) -> str:
+    with NpzMember(archive, "images") as member:
+        check_images(name, archive, member.shape, member.dtype)
+        return f"images {member.dtype} {member.shape}"
+
+
+def _source(name: str, addresses: tuple[str, ...], checksum: str | None = None) -> Source:
+    return Source(addresses, ARCHIVES[name], checksum=checksum, inspect=partial(_inspect, name))
+
+
 SOURCES = {
     **{
-        name: [Source(tuple(address.format(name) for address in _ADDRESSES), ARCHIVES[name], checksum=f"md5:{md5}")]
+        name: [
+            _source(
+                name,
+                (
+                    _HUB.format(name),
+                    _BUCKET.format("real" if name == "mpi3d_real" else name),
+                    _FIRST_BUCKET.format(name),
+                ),
+                f"md5:{md5}",
+            )
+        ]
         for name, md5 in _MD5.items()
     },
-    # Its authors link to Google Drive, in the form that serves a large file without asking back.
     "mpi3d_real_complex": [
-        Source(
+        _source(
+            "mpi3d_real_complex",
             (
+                # Its authors link to Google Drive; this form serves a large file without asking back.
                 "https://drive.usercontent.google.com/download"
                 "?id=1Tp8eTdHxgUMtsZv5uAoYAbJR1BOa_OQm&export=download&confirm=t",
+                _HUB.format("real3d_complicated_shapes_ordered"),
             ),
-            ARCHIVES["mpi3d_real_complex"],
         )
     ],
 }
@@ -85,18 +124,7 @@ def load_mpi3d(name: str, data_path: Path) -> IndexedGroundTruthData:
         OutputError: there is no room or no permission to convert it.
     """
     archive = data_path / ARCHIVES[name]
-
-    def check(shape: Sequence[int], dtype: np.dtype[Any]) -> Sequence[int]:
-        if dtype != np.uint8 or tuple(shape[1:]) != (64, 64, 3):
-            raise DataError(
-                f"{archive}: images are {dtype} of shape {tuple(shape)}; MPI3D's are uint8 of shape (N, 64, 64, 3)"
-            )
-        possible = {num: sizes for num, sizes in FACTOR_SIZES_BY_NUM_IMAGES.items() if num != _NEVER.get(name)}
-        if shape[0] not in possible:
-            known = " or ".join(f"{num} (factor sizes {sizes})" for num, sizes in possible.items())
-            raise DataError(f"{archive} holds {shape[0]} images; {name} has {known}: another file?")
-        return shape
-
+    check = partial(check_images, name, archive)
     images = load_npz_images(name, archive, "images", check, data_path / name / "converted")
     check(images.shape, images.dtype)
     return IndexedGroundTruthData(name, images, FACTOR_SIZES_BY_NUM_IMAGES[len(images)], FACTOR_NAMES)

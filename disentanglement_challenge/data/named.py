@@ -9,6 +9,7 @@ from disentanglement_challenge.config import bound_parameters
 from disentanglement_challenge.data import cars3d, dsprites, mpi3d, shapes3d, smallnorb
 from disentanglement_challenge.data.archive import missing_file
 from disentanglement_challenge.data.catalogue import CATALOGUE
+from disentanglement_challenge.data.download import accepted_sum
 from disentanglement_challenge.data.dummy import load_dummy
 from disentanglement_challenge.data.embedded import SIZES, load_embedded
 from disentanglement_challenge.data.folder import check_there, folder_or_npz, load_folder
@@ -49,7 +50,7 @@ def get_named_ground_truth_data(name: str | None = None) -> NamedGroundTruthData
     if name == "auto":
         name = get_dataset_name()
     check_name(name)
-    return LOADERS[name](name, data_path())
+    return load_data(name)
 
 
 def load_data(name: str, **options: Any) -> NamedGroundTruthData:
@@ -74,7 +75,14 @@ def load_data(name: str, **options: Any) -> NamedGroundTruthData:
                 f"data set {name!r} has no option {option!r}{did_you_mean(option, known)}; "
                 f"it has {', '.join(known) or 'none'}"
             )
-    return LOADERS[name](name, data_path(), **options)
+    data = LOADERS[name](name, data_path(), **options)
+    # Whoever reads a score on it should know; provenance and pages show a data set's note.
+    for source in CATALOGUE[name].sources if name in CATALOGUE else ():
+        accepted = accepted_sum(source, data_path())
+        if accepted is not None:
+            said = "{sum} was accepted on {accepted} in place of {recorded}".format(**accepted)
+            data.note = "; ".join(filter(None, [data.note, f"{source.file_name}: {said}"]))
+    return data
 
 
 def check_available(name: object, folder_path: object = None) -> None:

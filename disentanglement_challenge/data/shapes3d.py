@@ -1,6 +1,7 @@
 """Shapes3D (Burgess and Kim, 2018) from the .npz that disentanglement_lib reads, converted to a memory-mapped file.
 
-It is published as 3dshapes.h5, whose arrays `download` writes into that .npz.
+It is published as 3dshapes.h5, whose arrays `download` writes into that .npz. One that is put by hand into the same
+folder is read as it is.
 """
 
 import zipfile
@@ -10,17 +11,20 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.data.archive import load_npz_images
 from disentanglement_challenge.data.download import Source, damage_in
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
+from disentanglement_challenge.data.store import files_recipe, load_or_make_images
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.files import replacing
 
 FACTOR_NAMES = ["floor_color", "wall_color", "object_color", "object_size", "object_type", "azimuth"]
 FACTOR_SIZES = [10, 10, 10, 8, 4, 15]
 ARCHIVE = "3dshapes/look-at-object-room_floor-hueXwall-hueXobj-hueXobj-sizeXobj-shapeXview-azi.npz"
+H5 = "3dshapes/3dshapes.h5"  # the published file, put where the archive is looked for
 
 
 def unpack_h5(packed: Path, target: Path) -> None:
@@ -52,6 +56,7 @@ SOURCES = {
             size=267573662,
             checksum="sha256:0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785",
             unpack=unpack_h5,
+            by_hand=H5,
         )
     ]
 }
@@ -79,6 +84,41 @@ def load_shapes3d(name: str, data_path: Path) -> IndexedGroundTruthData:
             )
         return [num_images, 64, 64, 3]
 
-    images = load_npz_images(name, archive, "images", check, archive.parent / "converted")
+    folder = archive.parent / "converted"
+    if (data_path / H5).exists() and not archive.exists():
+        images = _load_h5(data_path / H5, folder)
+    else:
+        images = load_npz_images(name, archive, "images", check, folder)
     check(images.shape, images.dtype)
     return IndexedGroundTruthData(name, images, FACTOR_SIZES, FACTOR_NAMES)
+
+
+def _load_h5(path: Path, folder: Path) -> NDArray[np.uint8]:
+    num_images = int(np.prod(FACTOR_SIZES))
+    try:
+        with h5py.File(path, "r") as arrays:
+            images = arrays.get("images")
+            if not isinstance(images, h5py.Dataset) or (images.shape, images.dtype) != (
+                (num_images, 64, 64, 3),
+                np.uint8,
+            ):
+                found = f"{images.dtype} {images.shape}" if isinstance(images, h5py.Dataset) else "none"
+                raise DataError(
+                    f"{path}: images are {found}; Shapes3D's are uint8 {(num_images, 64, 64, 3)}: another file?"
+                )
+            rows = images
+
+            def make(start: int, stop: int) -> NDArray[Any]:
+                try:
+                    return np.asarray(rows[start:stop])
+                except OSError as error:
+                    raise _damaged(path, error) from error
+
+            return load_or_make_images(folder, rows.shape, files_recipe([path]), make, f"converting {path.name}")
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: OSError) -> DataError:
+    reason = error.strerror or " ".join(str(error).split())
+    return DataError(f"{path} is damaged or cannot be read ({reason}); move it away and get it again")

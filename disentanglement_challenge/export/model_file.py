@@ -23,7 +23,7 @@ from disentanglement_challenge.export.program import load_program, program_bytes
 from disentanglement_challenge.export.representor import check_representation
 from disentanglement_challenge.export.torchscript import load_torchscript, torchscript_bytes
 from disentanglement_challenge.extras import require_extra
-from disentanglement_challenge.files import make_folder, replacing
+from disentanglement_challenge.files import is_file, make_folder, replacing
 
 PathLike = str | os.PathLike[str]
 
@@ -164,7 +164,7 @@ def _format(path: Path) -> _Format:
 
 def _existing(path: Path) -> Path:
     try:
-        if path.is_file():
+        if is_file(path):
             path.open("rb").close()
             return path
     except OSError as error:

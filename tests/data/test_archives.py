@@ -130,8 +130,8 @@ def test_an_archive_may_go_once_it_is_converted(data_path, monkeypatch, capsys):
         path.unlink()
         np.testing.assert_array_equal(images(name).images, before)
         with monkeypatch.context() as context:
-            context.setattr(command, "download", lambda source, path: pytest.fail(f"{source.target} is not needed"))
-            command.main(Namespace(command="download", names=[name]))
+            context.setattr(command, "download", lambda source, *_: pytest.fail(f"{source.target} is not needed"))
+            command.main(Namespace(command="download", names=[name], accept=[]))
         assert f"{name}: converted already, nothing to download" in capsys.readouterr().out
 
 

@@ -169,7 +169,7 @@ def test_a_connection_that_always_breaks_keeps_what_came(server, tmp_path):
         download(source(server), tmp_path)
     server.breaks, server.after = 1, 120_000
     server.status = [200, 200]  # an empty file, as some servers send when they are not well
-    with pytest.raises(DataError, match="corrupt or another file"):
+    with pytest.raises(DataError, match="what was downloaded is 0 bytes long; it was removed"):
         download(source(server), tmp_path)
     assert not target(tmp_path).exists()
 
@@ -199,7 +199,7 @@ def test_a_length_that_is_a_lie(server, tmp_path):
     server.announce, server.ranges = -500, True
     short = tmp_path / "short"
     with pytest.raises(DataError, match="sha256"):
-        download(source(server), short)
+        download(source(server, inspect=refuse), short)
     with pytest.raises(DataError, match="offers 299500 bytes, the published file has 300000"):
         download(source(server, size=len(CONTENT)), short)
     assert not target(short).exists()
@@ -208,14 +208,119 @@ def test_a_length_that_is_a_lie(server, tmp_path):
     assert target(short).read_bytes() == CONTENT
 
 
-def test_a_corrupt_file_is_not_kept(server, tmp_path):
+def refuse(path):
+    raise DataError(f"{path.name} holds 3 images, not 4")
+
+
+def test_a_file_of_another_sum_that_holds_something_else_is_not_kept(server, tmp_path):
     server.content = CONTENT[:-1] + b"\0"
-    with pytest.raises(DataError, match=rf"published is {SHA256}; it is corrupt"):
-        download(source(server), tmp_path)
+    with pytest.raises(DataError, match=rf"recorded is {SHA256}; it is corrupt or another file \(.* 3 images, not 4\)"):
+        download(source(server, inspect=refuse), tmp_path)
     assert not target(tmp_path).exists()
+    assert "file.npz.part" not in leftovers(tmp_path)
+    assert "file.npz.other" not in leftovers(tmp_path)
     server.content = CONTENT
     download(source(server), tmp_path)
     assert target(tmp_path).read_bytes() == CONTENT
+
+
+NEWER = CONTENT[::-1]
+NEWER_SUM = f"sha256:{hashlib.sha256(NEWER).hexdigest()}"
+
+
+def inspect(path):
+    assert path.read_bytes() == NEWER
+    return "images uint8 (4, 64, 64, 3)"
+
+
+def kept_aside(server, tmp_path):
+    server.content = NEWER
+    mended = source(server, inspect=inspect)
+    with pytest.raises(downloads.OtherSum) as refused:
+        download(mended, tmp_path)
+    assert not target(tmp_path).exists()
+    return mended, str(refused.value)
+
+
+def test_a_file_of_another_sum_that_holds_what_it_should_is_kept_aside(server, tmp_path):
+    mended, message = kept_aside(server, tmp_path)
+    aside = tmp_path / "downloads" / "file.npz.other"
+    assert aside.read_bytes() == NEWER
+    assert message == (
+        f"file.npz: its sum is {NEWER_SUM}, recorded is sha256:{SHA256}, and it holds images uint8 (4, 64, 64, 3); "
+        f"it is kept as {aside}: compare its sum with what {server.address} publishes today, and use it by the same "
+        f"command with --accept {NEWER_SUM}, or delete it to download again"
+    )
+    # Said again, without a byte more; another's acceptance is none.
+    with pytest.raises(downloads.OtherSum, match="kept as"):
+        download(mended, tmp_path, ["sha256:0000"])
+    assert len(server.requests) == 1
+    aside.unlink()
+    server.content = CONTENT
+    download(mended, tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+    assert downloads.accepted_sum(mended, tmp_path) is None
+
+
+def test_an_accepted_sum_is_written_down(server, tmp_path):
+    mended, _ = kept_aside(server, tmp_path)
+    download(mended, tmp_path, [NEWER_SUM])
+    assert len(server.requests) == 1
+    assert target(tmp_path).read_bytes() == NEWER
+    assert leftovers(tmp_path) == []
+    accepted = downloads.accepted_sum(mended, tmp_path)
+    assert accepted["sum"] == NEWER_SUM
+    assert accepted["recorded"] == f"sha256:{SHA256}"
+    assert accepted["address"] == server.address
+    # Once it is converted it may go; another file in its place is another matter.
+    target(tmp_path).unlink()
+    assert downloads.accepted_sum(mended, tmp_path) == accepted
+    target(tmp_path).write_bytes(CONTENT)
+    assert downloads.accepted_sum(mended, tmp_path) is None
+
+
+def test_a_sum_can_be_accepted_before_the_download(server, tmp_path):
+    server.content = NEWER
+    download(source(server, inspect=inspect), tmp_path, [NEWER_SUM])
+    assert target(tmp_path).read_bytes() == NEWER
+    assert downloads.accepted_sum(source(server), tmp_path)["sum"] == NEWER_SUM
+
+
+def test_the_other_address_is_asked_first_and_what_is_kept_is_said_last(server, tmp_path):
+    server.content = NEWER
+    missing = server.address.replace("file.npz", "elsewhere/file.npz")
+    original = Handler.do_GET
+
+    def only_the_first(handler):
+        if "elsewhere" in handler.path:
+            handler.server.status = [404]
+        original(handler)
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(Handler, "do_GET", only_the_first)
+        with pytest.raises(downloads.OtherSum, match="kept as"):
+            download(source(server, addresses=(server.address, missing), inspect=inspect), tmp_path)
+    assert len(server.requests) == 2
+
+
+def test_what_is_kept_aside_without_its_note_is_downloaded_again(server, tmp_path):
+    mended, _ = kept_aside(server, tmp_path)
+    (tmp_path / "downloads" / "file.npz.other.json").write_text("{")
+    server.content = CONTENT
+    download(mended, tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
+
+
+def test_a_packed_file_of_another_sum_is_kept_where_it_can_be_unpacked(server, tmp_path):
+    server.content = gzip.compress(NEWER)
+    packed = source(server, unpack=unpack_gzip)
+    with pytest.raises(downloads.OtherSum, match="holds what can be unpacked as it should be"):
+        download(packed, tmp_path)
+    download(packed, tmp_path, [f"sha256:{hashlib.sha256(server.content).hexdigest()}"])
+    assert target(tmp_path).read_bytes() == NEWER
+    server.content = gzip.compress(NEWER)[:-1000]
+    with pytest.raises(DataError, match=r"corrupt or another file .*was removed"):
+        download(packed, tmp_path / "damaged")
 
 
 def test_md5_where_that_is_what_is_published(server, tmp_path, capfd):
@@ -230,8 +335,9 @@ def test_a_sum_that_is_not_published_is_recorded_and_compared(server, tmp_path, 
     assert f"no check sum is published; its sha256, {SHA256}, is recorded" in capfd.readouterr().out
     target(tmp_path).unlink()
     server.content = CONTENT[::-1]
-    with pytest.raises(DataError, match=f"at its first download it had {SHA256}"):
+    with pytest.raises(downloads.OtherSum, match=f"recorded is sha256:{SHA256}, and it holds nothing that could be"):
         download(source(server, checksum=None), tmp_path)
+    (tmp_path / "downloads" / "file.npz.other").unlink()
     server.content = CONTENT
     download(source(server, checksum=None), tmp_path)
     assert target(tmp_path).read_bytes() == CONTENT

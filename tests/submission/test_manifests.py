@@ -72,7 +72,7 @@ GOOD = {"challenge_id": CHALLENGE, "grader_id": CHALLENGE, "authors": ["somebody
     [
         (json.dumps(GOOD), TICK, "authors somebody, a GPU"),
         (json.dumps({**GOOD, "authors": ["your-aicrowd-username"]}), WARNING, 'still "your-aicrowd-username"'),
-        ('{\n  "challenge_id": "x",\n}', CROSS, "line 3 is not JSON"),
+        ('{\n  "challenge_id": "x",\n}', CROSS, r"line [23] is not JSON"),
         ("[]", CROSS, r"it holds \[\]; it must be an object"),
         ("{}", CROSS, "challenge_id is missing.*grader_id is missing.*authors is missing.*gpu is missing"),
         (json.dumps({**GOOD, "grader_id": "another"}), CROSS, f'^grader_id is "another"; it must be "{CHALLENGE}"$'),
