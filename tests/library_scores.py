@@ -1,6 +1,7 @@
 """Scores by disentanglement_lib itself, under its own gin bindings."""
 
 import importlib
+import warnings
 
 import gin
 import numpy as np
@@ -20,7 +21,9 @@ def library_results(metric, data, representation_function, settings, seed=0):
     gin.parse_config([f"{name} = {_in_gin(value)}" for name, value in settings.items()])
     try:
         np.random.seed(seed)
-        return compute(data, representation_function, RandomState(seed))
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return compute(data, representation_function, RandomState(seed))
     finally:
         gin.clear_config()
 

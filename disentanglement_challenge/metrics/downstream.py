@@ -79,7 +79,7 @@ METRIC = Metric(
         **PREDICTOR,
     },
     draw=_draw,
-    tolerance=5e-3,
+    tolerance=5e-3,  # measured on 10 latents: 5e-4; equally good cuts decide
     library="downstream_task.compute_downstream_task",
     gin_name="downstream_task",
     aliases=("downstream",),

@@ -22,6 +22,8 @@ from disentanglement_challenge.metrics.mutual_information import (
     histogram_bins,
 )
 
+_EQUAL = 1e-10  # in nats: informations that rounding alone sets apart
+
 
 def _compute(points: Points, num_bins: int) -> Result:
     entropies = discrete_entropy(points.factors)
@@ -30,11 +32,10 @@ def _compute(points: Points, num_bins: int) -> Result:
     joint = discrete_entropy(bins)[:, np.newaxis] + entropies - information
     gaps = np.empty(len(entropies))
     for factor, informations in enumerate(information.T):
-        most = informations.max()
-        equals = informations == most
-        second = most if np.count_nonzero(equals) > 1 else informations[~equals].max(initial=0.0)
+        # Against a latent that says nothing, where there is one latent alone.
+        second, most = np.sort([0.0, *informations])[-2:]
         # Of latents that know equally much, the one that knows least beside the factor.
-        gaps[factor] = joint[equals, factor].min() - most + second
+        gaps[factor] = joint[informations >= most - _EQUAL, factor].min() - most + second
     gaps = np.maximum(gaps, 0)
     values = {
         "JEMMIG": float(np.mean(gaps / (entropies + np.log(num_bins)))),

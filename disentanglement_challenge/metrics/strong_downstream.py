@@ -107,7 +107,7 @@ METRIC = Metric(
         **PREDICTOR,
     },
     draw=partial(_compute, fit=False),
-    tolerance=5e-3,
+    tolerance=5e-3,  # measured on 10 latents: 4e-4; equally good cuts decide
     library="strong_downstream_task.compute_strong_downstream_task",
     gin_name="strong_downstream_task",
     aliases=("strong_downstream",),

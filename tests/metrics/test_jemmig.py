@@ -41,3 +41,14 @@ def test_of_latents_that_know_equally_much_the_one_that_knows_no_more_counts_in_
     plain, both = factors[:, 0], factors[:, 0] * 3 + factors[:, 1]
     for columns in ((plain, both), (both, plain)):
         assert jemmig(np.stack(columns, axis=1), factors[:, :1]) == pytest.approx(np.log(2) / np.log(200))
+
+
+def test_latents_that_rounding_sets_apart_know_equally_much():
+    """Reflected, a latent's bins come in another order, and so do the terms of its information."""
+    factors = np.tile(grid([5, 7]), (3, 1))
+    plain, both = factors[:, 0] * 1.0, factors[:, 0] * 7.0 + factors[:, 1]
+    scores = [
+        jemmig(np.stack(columns, axis=1), factors[:, :1])
+        for columns in ((plain, both), (both, plain), (-both, plain), (plain, -both), (-plain, both))
+    ]
+    assert scores == pytest.approx([np.log(5) / np.log(500)] * 5, abs=1e-12)
