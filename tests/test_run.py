@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from quick_scores import quick_scores
 from rich.console import Console
 from torch import nn
 
@@ -39,18 +40,7 @@ TINY = [
     "deconv_decoder.width = 0.25",
     "fc_discriminator.width = 0.02",
 ]
-QUICK_SCORES = [
-    "factor_vae_score.num_variance_estimate = 200",
-    "factor_vae_score.num_train = 200",
-    "factor_vae_score.num_eval = 100",
-    "dci.num_train = 400",
-    "dci.num_test = 200",
-    "sap_score.num_train = 400",
-    "sap_score.num_test = 200",
-    "mig.num_train = 400",
-    "irs.num_train = 400",
-    "activity.num_train = 400",
-]
+QUICK_SCORES = quick_scores(400)
 
 
 def start(script, *arguments, bindings=(), preexec_fn=None, **environment):
