@@ -3,8 +3,8 @@
     python -m disentanglement_challenge.data list
     python -m disentanglement_challenge.data download NAME...
 
-Files are looked for, and put, below DISENTANGLEMENT_LIB_DATA (default ./scratch/dataset), where disentanglement_lib
-looks for them. `download` goes on with what an earlier one left, checks what it got, and converts it for use.
+Files are looked for, and put, below DISENTANGLEMENT_LIB_DATA (default scratch/dataset), where disentanglement_lib looks
+for them. `download` resumes what an earlier one left, checks what it got, and converts it for use.
 """
 
 import argparse
