@@ -1,6 +1,7 @@
 """A data set of 32 images that a small VAE learns in seconds, and experiments with it."""
 
 import numpy as np
+from quick_scores import quick_scores
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 
@@ -15,19 +16,7 @@ SMALL = [
     "deconv_decoder.width = 0.125",
     "fc_discriminator.width = 0.02",
 ]
-QUICK_SCORES = [
-    "dataset.name = 'squares'",
-    "factor_vae_score.num_variance_estimate = 200",
-    "factor_vae_score.num_train = 200",
-    "factor_vae_score.num_eval = 100",
-    "dci.num_train = 200",
-    "dci.num_test = 100",
-    "sap_score.num_train = 200",
-    "sap_score.num_test = 100",
-    "mig.num_train = 200",
-    "irs.num_train = 200",
-    "activity.num_train = 200",
-]
+QUICK_SCORES = ["dataset.name = 'squares'", *quick_scores(200)]
 
 
 def squares():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from quick_scores import quick_scores
 from torch import nn
 
 import run as run_script_module
@@ -35,18 +36,7 @@ TINY = [
     "deconv_decoder.width = 0.25",
     "fc_discriminator.width = 0.02",
 ]
-QUICK_SCORES = [
-    "factor_vae_score.num_variance_estimate = 200",
-    "factor_vae_score.num_train = 200",
-    "factor_vae_score.num_eval = 100",
-    "dci.num_train = 400",
-    "dci.num_test = 200",
-    "sap_score.num_train = 400",
-    "sap_score.num_test = 200",
-    "mig.num_train = 400",
-    "irs.num_train = 400",
-    "activity.num_train = 400",
-]
+QUICK_SCORES = quick_scores(400)
 
 
 def start(script, *arguments, bindings=(), preexec_fn=None, **environment):

@@ -4,8 +4,8 @@
     python -m disentanglement_challenge.data download NAME...
     python -m disentanglement_challenge.data check NAME...
 
-Files are looked for, and put, below DISENTANGLEMENT_LIB_DATA (default ./scratch/dataset), where disentanglement_lib
-looks for them. `download` goes on with what an earlier one left, checks what it got, and converts it for use. `check`
+Files are looked for, and put, below DISENTANGLEMENT_LIB_DATA (default scratch/dataset), where disentanglement_lib
+looks for them. `download` resumes what an earlier one left, checks what it got, and converts it for use. `check`
 compares what is here with what is known of it (sums, shape, the mean of the images) and ends with 1 where it differs.
 """
 

@@ -25,7 +25,7 @@ from disentanglement_challenge.environment import absolute, get_config
 from disentanglement_challenge.errors import Interrupted
 from disentanglement_challenge.pages.tables import read_results, table_of
 from disentanglement_challenge.sweep.results import Results
-from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder
+from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder, unused_by_all
 
 if TYPE_CHECKING:
     from disentanglement_challenge.sweep.cluster import Finished, Sweep
@@ -43,6 +43,9 @@ def main(flags: argparse.Namespace) -> None:
     output = absolute(flags.output or Path(get_config().base_path) / folder.name)
     overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps)
     runs, broken = make_runs(folder, rows, flags.seeds, *overrides)
+    unused = unused_by_all(runs, flags.gin_bindings)
+    if unused:
+        console.print(Text(f"not used by any run: {', '.join(unused)}"))
     unusable = [Text.assemble((row, "red"), f" cannot be run: {message}") for row, message in broken.items()]
     console.print(*unusable, sep="\n", end="\n" if unusable else "")
     results = Results(output, folder.name)

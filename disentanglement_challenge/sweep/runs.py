@@ -14,6 +14,15 @@ from disentanglement_challenge.environment import GIN_FOLDER, get_dataset_name
 from disentanglement_challenge.errors import ChallengeError, ConfigError, did_you_mean
 from disentanglement_challenge.evaluation.harness import check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.gin_checks import (
+    check_names,
+    check_required,
+    dataset_name,
+    scoring_reach,
+    training_reach,
+    unused_bindings,
+)
+from disentanglement_challenge.gin_text import read_statements
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.tables import natural_order
 from disentanglement_challenge.training.run import train_and_export
@@ -108,7 +117,21 @@ def make_runs(
     return runs, broken
 
 
+def unused_by_all(runs: Sequence[Run], gin_bindings: Sequence[str]) -> list[str]:
+    """The bindings, among those that override every row's, that no run uses."""
+    unused = []
+    for files in {run.gin_files for run in runs}:
+        statements = read_statements(files, gin_bindings)
+        dataset = dataset_name(statements, get_dataset_name())
+        reaches = [training_reach(statements, dataset), scoring_reach(statements, dataset)]
+        unused.append(unused_bindings(statements, reaches))
+    return [binding for binding in unused[0] if all(binding in others for others in unused)] if unused else []
+
+
 def _make_run(row: str, seed: int, files: tuple[str, ...], bindings: Sequence[str], divide_steps: int) -> Run:
+    statements = read_statements(files, bindings)
+    check_names(statements)
+    check_required(statements, training_reach(statements, dataset_name(statements, get_dataset_name())), files)
     check_settings(files, bindings)
     with gin_configuration(files, bindings):
         divided = [
@@ -126,7 +149,7 @@ def _make_run(row: str, seed: int, files: tuple[str, ...], bindings: Sequence[st
 def carry_out(run: Run, folder: Path) -> Record:
     """Trains, exports and scores one run, as the experiment of its name below the folder.
 
-    It goes on from the checkpoint of a process that died at it.
+    It is resumed from the checkpoint of a process that died at it.
 
     Raises ChallengeError as the stages do.
     """

@@ -186,9 +186,13 @@ def test_the_starter_kits_name_for_the_bottleneck_vae(arrays):
     codes = codes_of(*map(torch.tensor, arrays))
     kits = ["model.model = @BottleneckVAE()", "BottleneckVAE.gamma = 4", "BottleneckVAE.target = 10."]
     small = ["model.batch_size = 4", "model.training_steps = 1", "model.random_seed = 0"]
-    with gin_configuration([], [*kits, *small]):
-        model = TrainingSettings().model
-    assert model(codes).regularizer == BottleneckVAE(gamma=4, target=10.0)(codes).regularizer
+    ours = [binding.replace("BottleneckVAE", "bottleneck_vae") for binding in kits]
+    for bindings in (kits, ours):
+        with gin_configuration([], [*bindings, *small]):
+            model = TrainingSettings().model
+        assert isinstance(model, BottleneckVAE)
+        assert (model.gamma, model.target) == (4, 10.0)
+        assert model(codes).regularizer == BottleneckVAE(gamma=4, target=10.0)(codes).regularizer
 
 
 def test_the_constant_that_beta_tc_vae_leaves_out(arrays):

@@ -1,5 +1,6 @@
 import argparse
 import json
+import re
 
 import gin
 import pytest
@@ -10,7 +11,7 @@ from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.sweep.__main__ import main
 from disentanglement_challenge.sweep.results import Results
-from disentanglement_challenge.sweep.runs import choose_rows, make_runs, table_folder
+from disentanglement_challenge.sweep.runs import choose_rows, make_runs, table_folder, unused_by_all
 
 
 def bound(run, *names):
@@ -165,3 +166,17 @@ def test_a_damaged_record(tmp_path):
     (tmp_path / run.name / "run.json").write_text("{")
     with pytest.raises(OutputError, match=r"run\.json cannot be read .*remove it"):
         results.finished([run])
+
+
+def test_a_binding_that_no_row_uses_is_told_of():
+    runs, _ = make_runs(table_folder("table1"), ["beta_vae", "factor_vae"], 1)
+    assert unused_by_all(runs, ["vae.beta = 2.0", "dip_vae.lambda_od = 3.0", "dci.num_train = 50"]) == [
+        "'dip_vae.lambda_od = 3.0'"
+    ]
+
+
+def test_a_row_without_its_include_is_named_with_it(tmp_path):
+    (tmp_path / "mine.gin").write_text("factor_vae.gamma = 3.0\nmodel.training_steps = 5\n")
+    runs, broken = make_runs(tmp_path, ["mine"], 1)
+    assert runs == []
+    assert re.search(r"mine\.gin does not set .* it lacks include \"mpi3d_embedded\.gin\"", broken["mine"])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from quick_scores import quick_scores
 from ray.cluster_utils import Cluster
 
 from disentanglement_challenge.config import gin_configuration
@@ -30,15 +31,7 @@ model.eval_steps = 1
 encoder.num_latent = {num_latent}
 conv_encoder.width = 0.25
 deconv_decoder.width = 0.25
-factor_vae_score.num_variance_estimate = 200
-factor_vae_score.num_train = 200
-factor_vae_score.num_eval = 100
-dci.num_train = 300
-dci.num_test = 100
-sap_score.num_train = 300
-sap_score.num_test = 100
-mig.num_train = 300
-irs.num_train = 300
+{scores}
 """
 
 
@@ -48,7 +41,9 @@ def table(tmp_path):
     folder.mkdir()
 
     def add(row, steps=3, num_latent=3):
-        (folder / f"{row}.gin").write_text(ROW.format(steps=steps, num_latent=num_latent))
+        (folder / f"{row}.gin").write_text(
+            ROW.format(steps=steps, num_latent=num_latent, scores="\n".join(quick_scores(300)))
+        )
 
     add.folder = folder
     return add

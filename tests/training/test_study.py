@@ -8,6 +8,7 @@ import pytest
 from disentanglement_lib.config.unsupervised_study_v1 import sweep
 from disentanglement_lib.utils.hyperparams import to_bindings
 
+from disentanglement_challenge import objectives
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.experiment import Experiment
@@ -15,6 +16,14 @@ from disentanglement_challenge.training.run import train
 from disentanglement_challenge.training.settings import TrainingSettings
 
 SETTINGS = sweep.get_default_models()
+CLASSES = {
+    "beta_vae": objectives.BetaVAE,
+    "annealed_vae": objectives.AnnealedVAE,
+    "factor_vae": objectives.FactorVAE,
+    "dip_vae_i": objectives.DIPVAE,
+    "dip_vae_ii": objectives.DIPVAE,
+    "beta_tc_vae": objectives.BetaTCVAE,
+}
 STEPS = 3
 CONFIG = str(resources.files(sweep.__package__) / "model_configs" / "shared.gin")
 
@@ -25,12 +34,24 @@ def noise():
     return IndexedGroundTruthData("noise", images, [16], ["image"])
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: " ".join(map(str, setting.values())))
-def test_every_model_setting_of_the_study_trains(setting, noise, tmp_path):
+def test_there_are_the_study_s_36_settings_of_six_models():
     assert len(SETTINGS) == 36
+    assert {setting["model.name"] for setting in SETTINGS} == set(CLASSES)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: " ".join(map(str, setting.values())))
+def test_every_model_setting_of_the_study_trains_its_objective(setting, noise, tmp_path):
     few_steps = [f"model.training_steps = {STEPS}", "model.batch_size = 4", "model.eval_steps = 1"]
     with gin_configuration([CONFIG], [*to_bindings(setting), "model.random_seed = 0", *few_steps]):
-        train(TrainingSettings(), Experiment(tmp_path), noise)
+        settings = TrainingSettings()
+        train(settings, Experiment(tmp_path), noise)
+    assert isinstance(settings.model, CLASSES[settings.name])
+    for key, value in setting.items():
+        configurable, parameter = key.split(".")
+        if parameter == "lambda_d_factor":
+            assert settings.model.lambda_d == value * setting["dip_vae.lambda_od"]
+        elif configurable not in ("model", "discriminator"):
+            assert getattr(settings.model, parameter) == value
     losses = json.loads((tmp_path / "train" / "losses.json").read_text())
     assert losses["step"] == STEPS
     assert all(np.isfinite(value) for value in losses.values())
