@@ -8,6 +8,7 @@ import argparse
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 
 from disentanglement_challenge.cli import Parser, add_common_flags, add_training_flags, apply_common_flags, run_script
 from disentanglement_challenge.environment import is_torchrun
@@ -24,24 +25,27 @@ def main(flags: argparse.Namespace) -> None:
         raise ConfigError("run.py scores in one process; torchrun train_pytorch.py, then run.py --evaluate_only")
     bindings = apply_common_flags(flags)
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
+    own_names = _own_names(flags.metrics or ())
     if flags.evaluate_only:
-        experiment = check_scoring(files, bindings, flags.overwrite, alone=bool(flags.metrics))
+        experiment = check_scoring(files, bindings, flags.overwrite, bool(flags.metrics), own_names)
     else:
-        experiment = check_training(files, bindings, flags, scores=True)
+        experiment = check_training(files, bindings, flags, scores=True, own_names=own_names)
     # Here, as PyTorch and the metrics take longer to import than a mistake takes to find.
     from disentanglement_challenge.config import gin_configuration
-    from disentanglement_challenge.evaluation.harness import check_before_training, check_settings, evaluate
+    from disentanglement_challenge.evaluation.bindings import register
+    from disentanglement_challenge.evaluation.harness import check_before_training, evaluate
     from disentanglement_challenge.evaluation.score import chosen
     from disentanglement_challenge.evaluation.scores import print_scores
     from disentanglement_challenge.metrics import METRICS, RECORDS
 
     metrics = list(RECORDS.values()) if flags.all_metrics else chosen(flags.metrics) if flags.metrics else None
+    ground_truth_data = None
     if not flags.evaluate_only:
         from disentanglement_challenge.training.run import train_and_export
 
-        check_settings(files, bindings, metrics)  # not after days of training
+        register(metrics or ())
         with gin_configuration(files, bindings):
-            check_before_training()
+            ground_truth_data = check_before_training(metrics, files)  # not after days of training
             print(
                 train_and_export(
                     experiment,
@@ -49,6 +53,7 @@ def main(flags: argparse.Namespace) -> None:
                     resume=flags.resume,
                     resume_on=flags.resume_on,
                     discard_unfinished=flags.discard_unfinished,
+                    ground_truth_data=ground_truth_data,
                 )
             )
         print(f"representation function: {experiment.model}")
@@ -56,13 +61,23 @@ def main(flags: argparse.Namespace) -> None:
             print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
             draw_page(experiment, flags.debug)
             return
-    scores = evaluate(experiment, files, bindings, flags.overwrite, metrics, flags.sandbox)
+    scores = evaluate(experiment, files, bindings, flags.overwrite, metrics, flags.sandbox, ground_truth_data)
     if flags.evaluate_only:  # which may be TorchScript, a torch.export program or ONNX
         print(f"representation function: {experiment.model_to_score}")
     print_scores(scores)
     where = experiment.scores if set(scores) >= set(METRICS) else experiment.metrics
     print(f"scores: {where}   (whole run: {time.monotonic() - started:.0f} s)")
     draw_page(experiment, flags.debug)
+
+
+def _own_names(metrics: Sequence[str]) -> dict[str, list[str]]:
+    """What metrics that are given as module:RECORD add to gin's names."""
+    own = [name for name in metrics if ":" in name]
+    if not own:
+        return {}
+    from disentanglement_challenge.evaluation.score import chosen
+
+    return {name: parameters for metric in chosen(own) for name, parameters in metric.gin_names().items()}
 
 
 def draw_page(experiment: Experiment, debug: bool) -> None:

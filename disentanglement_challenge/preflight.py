@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from disentanglement_challenge.environment import get_dataset_name, is_leader
 from disentanglement_challenge.errors import RepresentationError
@@ -16,11 +17,18 @@ from disentanglement_challenge.gin_checks import (
     training_reach,
     unused_bindings,
 )
-from disentanglement_challenge.gin_text import read_statements
+from disentanglement_challenge.gin_names import GIN_NAMES, parameters_of
+from disentanglement_challenge.gin_text import Statements, read_statements
+
+NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
 def check_training(
-    files: Sequence[str], bindings: Sequence[str], flags: argparse.Namespace, scores: bool = False
+    files: Sequence[str],
+    bindings: Sequence[str],
+    flags: argparse.Namespace,
+    scores: bool = False,
+    own_names: Mapping[str, Collection[str]] = NOTHING,
 ) -> Experiment:
     """The experiment that the scripts train, after a look at gin files, data set and folder.
 
@@ -30,6 +38,7 @@ def check_training(
         files, bindings: as for `gin_configuration`.
         flags: overwrite, resume, resume_on and discard_unfinished.
         scores: whether the model is scored afterwards.
+        own_names: names that the user's own metrics add to gin's, with their parameters.
 
     Raises:
         ConfigError: a name, file or binding that means nothing, or one that is missing.
@@ -37,7 +46,7 @@ def check_training(
         OutputError: the experiment cannot be trained there.
     """
     statements = read_statements(files, bindings)
-    check_names(statements)
+    _check_names(statements, own_names)
     dataset = dataset_name(statements, get_dataset_name())
     training = training_reach(statements, dataset)
     check_required(statements, training, files)
@@ -53,13 +62,19 @@ def check_training(
     return experiment
 
 
-def check_scoring(files: Sequence[str], bindings: Sequence[str], overwrite: bool, alone: bool = False) -> Experiment:
+def check_scoring(
+    files: Sequence[str],
+    bindings: Sequence[str],
+    overwrite: bool,
+    alone: bool = False,
+    own_names: Mapping[str, Collection[str]] = NOTHING,
+) -> Experiment:
     """The experiment that is scored without being trained, after the same look; as `check_training`.
 
     With `alone` for some metrics alone, beside the scores that are there.
     """
     statements = read_statements(files, bindings)
-    check_names(statements)
+    _check_names(statements, own_names)
     dataset = dataset_name(statements, get_dataset_name())
     experiment = Experiment.from_environment()
     if not experiment.model_to_score.exists():
@@ -70,6 +85,13 @@ def check_scoring(files: Sequence[str], bindings: Sequence[str], overwrite: bool
         experiment.check_scores(overwrite)
     _tell(unused_bindings(statements, [scoring_reach(statements, dataset)]))
     return experiment
+
+
+def _check_names(statements: Statements, own_names: Mapping[str, Collection[str]]) -> None:
+    def parameters(name: str) -> Collection[str] | None:
+        return own_names[name] if name in own_names else parameters_of(name)
+
+    check_names(statements, parameters, [*GIN_NAMES, *own_names])
 
 
 def _tell(unused: Sequence[str]) -> None:

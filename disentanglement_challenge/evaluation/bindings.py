@@ -57,11 +57,7 @@ def register(records: Iterable[Metric]) -> None:
     for record in records:
         if record.library:
             getattr(library, record.library.partition(".")[0])
-        parameters: dict[str, list[str]] = {record.gin_name or record.name: []}
-        for name in record.settings:
-            configurable, _, parameter = name.rpartition(".")
-            parameters.setdefault(configurable, []).append(parameter)
-        for configurable, names in parameters.items():
+        for configurable, names in record.gin_names().items():
             if gin_config._REGISTRY.get_match(configurable) is None:
                 _register(configurable, names)
 
@@ -91,23 +87,28 @@ def read_evaluation(metrics: Sequence[Metric] | None, metric_files: Sequence[str
     """
     if metrics is None:
         metrics = _named_metrics(metric_files) or list(METRICS.values())
-    settings: dict[str, Any] = dict(pair for record in metrics for pair in record.official().items())
-    others: dict[str, Any] = {
+    settings = read_bound(dict(pair for record in metrics for pair in record.official().items()))
+    others = {
         "evaluation.engine": "fast",
         "evaluation.random_seed": 0,
         "representation_table.memory_limit": 1 << 30,
     }
-    for values in (settings, others):
-        for name in values:
-            with suppress(ValueError):  # it is not bound
-                values[name] = _value(gin.query_parameter(name))
-    engine, seed, limit = others.values()
+    engine, seed, limit = read_bound(others).values()
     check_engine("evaluation.engine", engine)
     check_count("evaluation.random_seed", seed, minimum=0)
     check_number("representation_table.memory_limit", limit, minimum=1)
     for record in metrics:
         record.check(settings, fast=engine == "fast")
     return Evaluation(list(metrics), settings, engine, seed, int(limit))
+
+
+def read_bound(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return these settings as gin has them bound, and by default as they are."""
+    values = dict(defaults)
+    for name in values:
+        with suppress(ValueError):  # it is not bound
+            values[name] = _value(gin.query_parameter(name))
+    return values
 
 
 def check_engine(name: str, engine: object) -> None:

@@ -19,13 +19,13 @@ from disentanglement_challenge.config import bound_parameters, bound_value, gin_
 from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.errors import ConfigError, OutputError
-from disentanglement_challenge.evaluation.bindings import Evaluation, bound, read_evaluation, register
+from disentanglement_challenge.evaluation.bindings import Evaluation, bound, read_bound, read_evaluation, register
 from disentanglement_challenge.evaluation.score import compute_scores, describe, image_subject
 from disentanglement_challenge.evaluation.scores import Scores, plain
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import import_model, read_metadata
 from disentanglement_challenge.export.representor import RepresentationFunction, encoding_batch, make_representor
-from disentanglement_challenge.export.sandbox import Sandbox
+from disentanglement_challenge.export.sandbox import Sandbox, check_limits
 from disentanglement_challenge.files import make_folder, read_arrays, read_json, write_arrays, write_json
 from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
 from disentanglement_challenge.provenance import provenance
@@ -41,6 +41,7 @@ def evaluate(
     overwrite: bool = False,
     metrics: Sequence[Metric] | None = None,
     sandbox: bool = False,
+    ground_truth_data: NamedGroundTruthData | None = None,
 ) -> Scores:
     """Score `experiment.model_to_score` and write the scores below the experiment's folder.
 
@@ -58,6 +59,7 @@ def evaluate(
         metrics: what to compute, by default the challenge's five and the active latents. Without all of the five,
             scores.json, and the scores of other metrics, stay as they are.
         sandbox: whether to load and compute the model in a `Sandbox`.
+        ground_truth_data: the data set, where it is loaded already.
 
     Raises:
         RepresentationError: the model cannot be loaded, or does not compute a representation.
@@ -70,7 +72,8 @@ def evaluate(
             evaluation = _read(metrics, gin_files)
             _check_folder(experiment, evaluation, overwrite)
             representation_function = stack.enter_context(_loaded(experiment.model_to_score, sandbox))
-            ground_truth_data = _load_data(experiment)
+            if ground_truth_data is None:
+                ground_truth_data = _load_data(experiment)
         subject = image_subject(ground_truth_data, representation_function)
         unfinished = stack.enter_context(experiment.scoring())
         scores = compute_scores(
@@ -94,20 +97,30 @@ def check_settings(
     register(metrics or ())
     with gin_configuration(gin_files, gin_bindings):
         _read(metrics, gin_files)
-        Sandbox(Path())  # checks its limits, and starts nothing
 
 
-def check_before_training() -> None:
-    """Raise DataError or ConfigError where what gin describes, data set and encoder, cannot be scored once trained."""
+def check_before_training(
+    metrics: Sequence[Metric] | None = None, gin_files: Sequence[str] = ()
+) -> NamedGroundTruthData:
+    """Raise DataError or ConfigError where what gin describes cannot be trained and then scored; return the data set.
+
+    Args:
+        metrics, gin_files: as for `evaluate`; the gin configuration is the current one.
+    """
+    _read(metrics, gin_files)
     if bound_parameters("encoder").get("num_latent") == 1:
         raise ConfigError(
             "encoder.num_latent is 1, which cannot be scored, as SAP and MIG are gaps between two latents; "
             "train_pytorch.py trains it"
         )
-    describe(get_named_ground_truth_data())
+    ground_truth_data = get_named_ground_truth_data()
+    describe(ground_truth_data)
+    return ground_truth_data
 
 
 def _read(metrics: Sequence[Metric] | None, gin_files: Sequence[str]) -> Evaluation:
+    # Without making a sandbox, which would be on record as configured.
+    check_limits(*read_bound({"sandbox.memory_limit": 1, "sandbox.time_limit": 1}).values())
     evaluation = read_evaluation(metrics, gin_files)
     if _is_whole(evaluation.metrics) and ACTIVITY not in evaluation.metrics:
         evaluation = read_evaluation([*evaluation.metrics, ACTIVITY])

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from disentanglement_challenge.errors import ConfigError, RepresentationError
+from disentanglement_challenge.checks import check_number
+from disentanglement_challenge.errors import RepresentationError
 from disentanglement_challenge.export.model_file import import_confined, import_model
 from disentanglement_challenge.export.representor import check_images, check_representation, make_representor
 
@@ -41,6 +42,12 @@ class Process(Protocol):
 
     def kill(self) -> None: ...
     def wait(self) -> int: ...
+
+
+def check_limits(memory_limit: object, time_limit: object) -> None:
+    """Raises ConfigError for a limit of the sandbox that is not above 0, or above a petabyte or a day."""
+    check_number("sandbox.memory_limit", memory_limit, above=0, maximum=1 << 50)
+    check_number("sandbox.time_limit", time_limit, above=0, maximum=86400)
 
 
 @gin.configurable("sandbox", allowlist=["memory_limit", "time_limit"])
@@ -67,9 +74,7 @@ class Sandbox:
         Raises:
             ConfigError: a limit that is not above 0, or above a petabyte or a day.
         """
-        for name, limit, most in (("memory_limit", memory_limit, 1 << 50), ("time_limit", time_limit, 86400)):
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= most:
-                raise ConfigError(f"sandbox.{name} is {limit!r}; it must be a number above 0, and at most {most}")
+        check_limits(memory_limit, time_limit)
         self._memory_limit = int(memory_limit)
         self._time_limit = time_limit
         self._path = path

@@ -151,6 +151,14 @@ class Metric:
         """Return the official settings by name."""
         return {name: setting.official for name, setting in self.settings.items()}
 
+    def gin_names(self) -> dict[str, list[str]]:
+        """Return the names that gin has for the metric and its settings, with the parameters that are settings."""
+        names: dict[str, list[str]] = {self.gin_name or self.name: []}
+        for name in self.settings:
+            configurable, _, parameter = name.rpartition(".")
+            names.setdefault(configurable, []).append(parameter)
+        return names
+
     def check(self, settings: Mapping[str, Any], fast: bool = True) -> None:
         """Raise ConfigError for a setting with a value that it cannot have, or that the fast engine cannot compute."""
         for name, setting in self.settings.items():

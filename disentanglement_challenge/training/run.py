@@ -54,6 +54,7 @@ def train_and_export(
     on_progress: Callable[[float], None] = lambda progress: None,
     resume_on: str | None = None,
     discard_unfinished: bool = False,
+    ground_truth_data: NamedGroundTruthData | None = None,
 ) -> str:
     """Trains what gin describes on the data set gin names, and exports the mean encoder.
 
@@ -70,6 +71,7 @@ def train_and_export(
         on_progress: told now and then how much of the training is done, from 0 to 1.
         resume_on: resume on this kind of device, "cpu" or "cuda", also what was begun on the other.
         discard_unfinished: remove what an interrupted run left, and keep what is finished.
+        ground_truth_data: the data set, where it is loaded already.
 
     Returns:
         What was done, in a sentence.
@@ -99,7 +101,8 @@ def train_and_export(
             resume_from = experiment.resumable() if resume else None
         if processes.from_leader(lambda: is_kept):
             return f"discarded {experiment.unfinished.path}; {experiment.path} keeps its finished run"
-        ground_truth_data = get_named_ground_truth_data()
+        if ground_truth_data is None:
+            ground_truth_data = get_named_ground_truth_data()
         trained = train(
             settings,
             experiment.unfinished,
