@@ -17,13 +17,16 @@ from tqdm import tqdm
 
 from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.metrics.boosting import N_STAGES, SortedFeatures, fit_boosting
-from disentanglement_challenge.metrics.metric import Metric, Result, count
+from disentanglement_challenge.metrics.metric import Metric, Result, count, usable
 
 
 def _compute(train: Points, test: Points) -> Result:
-    importances, train_accuracy, test_accuracy = compute_importance(
-        train.codes, train.factors, test.codes, test.factors
-    )
+    left, (codes, codes_test) = usable(train.codes, test.codes)
+    if not left.any():  # no tree has a cut
+        codes, codes_test = (np.zeros((len(points.codes), 1)) for points in (train, test))
+    fitted, train_accuracy, test_accuracy = compute_importance(codes, train.factors, codes_test, test.factors)
+    importances = np.zeros((len(left), train.factors.shape[1]))
+    importances[left] = fitted[: left.sum()]
     values = {
         "informativeness_train": train_accuracy,
         "informativeness_test": test_accuracy,
@@ -98,6 +101,7 @@ METRIC = Metric(
     library="dci.compute_dci",
     gin_name="dci",
     aliases=("dci_disentanglement",),
+    every_latent=True,  # the completeness counts those that do not vary
     missing=0.0,
     matrix_label="DCI importance",
     beside={

@@ -39,7 +39,8 @@ def test_points_of_a_full_grid_are_the_librarys(record):
         np.testing.assert_array_equal(points.factors, ys.T)
 
 
-@pytest.mark.parametrize("record", OF_POINTS, ids=lambda record: record.name)
+# IRS knows a row that is drawn twice for one, and arrays do not say so.
+@pytest.mark.parametrize("record", [r for r in OF_POINTS if r.name != "irs"], ids=lambda record: record.name)
 def test_rows_that_are_no_full_grid_are_drawn_themselves(record):
     codes, factors = noisy_codes(150)
     sampler = RowSampler(codes, factors, ["a", "b", "c"])
@@ -50,8 +51,6 @@ def test_rows_that_are_no_full_grid_are_drawn_themselves(record):
     for name in record.draws:
         rows = random_state.randint(len(codes), size=settings[name])
         arrays += [codes[rows], factors[rows]]
-    if record.name == "irs":  # of a row that is drawn twice it knows that it is one
-        return
     expected = record.of_arrays(*arrays)
     values = {key: value for key, value in result.values.items() if key != "test_seen_in_training"}
     assert values.keys() == expected.values.keys()

@@ -65,7 +65,7 @@ def test_codes_with_a_known_answer():
     factors = grid()
     assert explicitness(factors, factors) == pytest.approx(1, abs=1e-9)
     assert explicitness(np.full((len(factors), 2), 0.1), factors) == 0.5
-    # Of one factor that is known and three of which nothing is, in whose test points ranks are as good as random.
+    # Noise ranks points as good as at random, but for what the regression overfits.
     noise = RandomState(0).normal(size=(6000, 1))
     many = np.tile(factors, (50, 1))
     assert explicitness(noise, many) == pytest.approx(0.5, abs=0.02)

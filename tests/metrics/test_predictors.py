@@ -13,7 +13,7 @@ MODELS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore")  # scikit-learn's, of its defaults and of convergence
 @pytest.mark.parametrize("predictor_fn", MODELS)
 @pytest.mark.parametrize("num_points", [60, 400])
 def test_predictions_and_draws_are_those_of_scikit_learns_models(predictor_fn, num_points):
