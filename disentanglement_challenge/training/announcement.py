@@ -36,8 +36,8 @@ def announcement(
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     shared = f", each batch shared by {processes.size} processes" if processes.size > 1 else ""
     disk = f"up to {megabytes(needs.most)} needed, {megabytes(free)} free"
-    if free < needs.most:
-        fit = int((free - needs.model - needs.rest) // needs.checkpoint)
+    fit = (free - needs.model - needs.rest) // needs.checkpoint
+    if fit < needs.at_once:
         disk += f": room for {fit} of {needs.at_once} checkpoints at a time; a smaller checkpoints.keep needs less"
     return [
         f"data set: {ground_truth_data.name}, {num_images(ground_truth_data):,} images of {size}",

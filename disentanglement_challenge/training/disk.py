@@ -22,23 +22,25 @@ class DiskNeeds:
         checkpoint: one checkpoint.
         at_once: checkpoints that lie there at once, at most, as a new one is whole before an old one goes.
         model: the representation in all formats.
-        rest: pictures and events; pictures are compressed there, so this is more than they take.
+        rest: losses, and the pictures at the end.
+        in_passing: pictures while training goes on, uncompressed, which is several times what they take.
     """
 
     checkpoint: int
     at_once: int
     model: int
     rest: int
+    in_passing: int = 0
 
     @property
     def least(self) -> int:
-        """What a run needs that keeps a single checkpoint."""
+        """What a run needs that keeps a single checkpoint, and no pictures but those at the end."""
         return self.checkpoint + self.model + self.rest
 
     @property
     def most(self) -> int:
         """What a run needs at most."""
-        return self.at_once * self.checkpoint + self.model + self.rest
+        return self.at_once * self.checkpoint + self.model + self.rest + self.in_passing
 
 
 def disk_needs(
@@ -64,7 +66,8 @@ def disk_needs(
         checkpoint=3 * weights,
         at_once=keep + 1,
         model=num_formats * _encoder_bytes(step.vae),
-        rest=logged * _LOGGED_BYTES + at_end + in_passing,
+        rest=logged * _LOGGED_BYTES + at_end,
+        in_passing=in_passing,
     )
 
 

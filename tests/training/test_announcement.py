@@ -75,6 +75,11 @@ def test_a_disk_that_is_too_full_is_refused_and_a_tight_one_is_said(tmp_path, mo
         check_disk(tmp_path / "e", needs, there=0)
     assert check_disk(tmp_path / "e", needs, there=50_000_000) == 76_000_000
 
+    # Pictures while training goes on may be few bytes each, so they are said and no reason to refuse.
+    many = DiskNeeds(checkpoint=1, at_once=3, model=1, rest=1, in_passing=10**12)
+    assert check_disk(tmp_path / "e", many, there=0) == 26_000_000
+    assert many.most > 10**12
+
     with gin_configuration(["shared.gin"], SMALL):
         step = TrainingStep(TrainingSettings().model, (3, 64, 64), 0, torch.device("cpu"))
         one = disk_needs(step, (3, 64, 64), 2, 1, 1, 0)
