@@ -30,4 +30,5 @@ METRIC = Metric(
     bounds=(0.0, float("inf")),
     gin_name="activity",
     every_latent=True,
+    codes_alone=True,
 )

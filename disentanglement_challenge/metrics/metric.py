@@ -117,6 +117,7 @@ class Metric:
         aliases: other names that are understood.
         collapsed: the score where no latent varies; None where there is none then.
         every_latent: whether `compute` gets all latents, as they are, those that do not vary too.
+        codes_alone: whether it looks at codes, and at no factors.
         beside: results that are shown beside the score, with their labels.
         matrix_label: what the matrix's heading says.
         missing: what the matrix holds for a latent that was left out.
@@ -141,6 +142,7 @@ class Metric:
     aliases: Sequence[str] = ()
     collapsed: float | None = 0.0
     every_latent: bool = False
+    codes_alone: bool = False
     beside: Mapping[str, str] = field(default_factory=dict)
     matrix_label: str = ""
     missing: float = math.nan
@@ -219,12 +221,12 @@ class Metric:
             raise ScoreError(str(error)) from error
 
     def _of_points(self, samples: Sequence[Points], factor_names: Sequence[str], keywords: Mapping[str, Any]) -> Result:
-        if self.every_latent:
-            return self.compute(*samples, **keywords)
-        for index, name in enumerate(factor_names):
+        for index, name in enumerate(() if self.codes_alone else factor_names):
             values = samples[0].factors[:, index]
             if (values == values[0]).all():
                 raise DataError(f"factor {name!r} has one value in all points drawn, so there is nothing to tell apart")
+        if self.every_latent:
+            return self.compute(*samples, **keywords)
         num_latent = samples[0].codes.shape[1]
         left, arrays = usable(*(sample.codes for sample in samples))
         if not left.any():

@@ -113,6 +113,7 @@ METRIC = Metric(
     aliases=("unsupervised_metrics", "total_correlation"),
     collapsed=None,
     every_latent=True,  # those that do not vary are left out here, and large ones keep their unit
+    codes_alone=True,
 )
 
 
