@@ -125,9 +125,12 @@ def __getattr__(name: str) -> types.ModuleType:
     matplotlib.use = lambda *_, **__: None
     try:
         with importing_library():
-            return importlib.import_module("disentanglement_lib.evaluation.metrics.unified_scores")
+            module = importlib.import_module("disentanglement_lib.evaluation.metrics.unified_scores")
     finally:
         matplotlib.use = use
+    if tensorflow_in_use() != "stand-in":
+        use_tensorflow()  # for what was imported now too
+    return module
 
 
 def _with_old_thumbnail(image: PIL.Image.Image) -> Any:
