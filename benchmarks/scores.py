@@ -20,7 +20,6 @@ On a machine with a GPU the fast engine encodes there; AICROWD_CUDA=False keeps 
 
 import argparse
 import json
-import os
 import platform
 import resource
 import statistics
@@ -50,6 +49,7 @@ from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.files import make_folder, write_json
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.models import MeanEncoder, make_vae
+from disentanglement_challenge.provenance import available_cores
 
 DATASET = "mpi3d_embedded_full"
 PART = 20
@@ -170,7 +170,7 @@ def main(flags: argparse.Namespace) -> None:
         show(rows[-1], library_side)
     machine = {
         "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
     write_json(Path(flags.output), {"machine": machine, "rows": rows})

@@ -45,7 +45,8 @@ def scratch() -> Path:
 
     Of an installed package it is scratch/ in the current folder.
     """
-    return Path(os.environ.get("NDC_ROOT") or (ROOT if IS_TREE else os.getcwd())).absolute() / "scratch"
+    is_checkout = (ROOT / "run.py").is_file()
+    return Path(os.environ.get("NDC_ROOT") or (ROOT if is_checkout else os.getcwd())).absolute() / "scratch"
 
 
 def absolute(path: str | Path) -> Path:

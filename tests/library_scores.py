@@ -1,22 +1,19 @@
 """Scores by disentanglement_lib itself, under its own gin bindings."""
 
-import importlib
 import warnings
 
 import gin
 import numpy as np
 from numpy.random import RandomState
 
+from disentanglement_challenge import library
 from disentanglement_challenge.data.sampling import GridSampler
-
-# Imported for its side effect, without which the library cannot be.
-from disentanglement_challenge.library import utils  # noqa: F401
 
 
 def library_results(metric, data, representation_function, settings, seed=0):
     """The results of the library's function of a metric, from numpy's global generator as `Metric.results` seeds it."""
     module, function = metric.library.split(".")
-    compute = getattr(importlib.import_module(f"disentanglement_lib.evaluation.metrics.{module}"), function)
+    compute = getattr(getattr(library, module), function)
     gin.clear_config()
     gin.parse_config([f"{name} = {_in_gin(value)}" for name, value in settings.items()])
     try:

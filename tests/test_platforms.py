@@ -69,7 +69,7 @@ def test_with_locks_the_second_is_kept_out(tmp_path):
     with (tmp_path / "file").open("w") as first, (tmp_path / "file").open("w") as second:
         assert lock(first.fileno())
         assert not lock(second.fileno())
-    with locked(tmp_path), pytest.raises(OutputError, match="another process"), locked(tmp_path):
+    with locked(tmp_path), pytest.raises(OutputError, match="is writing to"), locked(tmp_path):
         pass
 
 

@@ -115,7 +115,7 @@ def load_folder(name: str, data_path: Path, path: str | None = None, cache: str 
 
 def folder_or_npz(data_path: Path, path: object) -> Path:
     """Where the images are: what `folder.path` is bound to, by default data_path/folder. Raises ConfigError."""
-    if path is not None and not isinstance(path, str):
+    if path is not None and not isinstance(path, str | Path):
         raise ConfigError(f"folder.path is {path!r}; it must be the path of a folder or an .npz, in quotes")
     return data_path / "folder" if path is None else absolute(path)
 

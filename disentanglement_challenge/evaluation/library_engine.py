@@ -13,6 +13,9 @@ from disentanglement_challenge.errors import ChallengeError, ScoreError, lines_o
 from disentanglement_challenge.evaluation.bindings import bound
 from disentanglement_challenge.metrics.metric import Metric
 
+# What some of the library's functions need bound for a part of what they compute that is not the metric asked for.
+_LIBRARY_NEEDS = {"discretizer.discretizer_fn": "@histogram_discretizer", "discretizer.num_bins": 20}
+
 
 def library_results(
     metric: Metric,
@@ -33,12 +36,13 @@ def library_results(
     Raises:
         ScoreError: the library's code fails on these codes.
     """
+    library.use_tensorflow()  # where it is installed, as the library is published for it
     module, _, function = metric.library.rpartition(".")
     before = np.random.get_state()
     np.random.seed(seed)
     try:
-        with bound({name: settings[name] for name in metric.settings}):
-            compute = getattr(getattr(library, module), function)
+        compute = getattr(getattr(library, module), function)
+        with bound({**_LIBRARY_NEEDS, **{name: settings[name] for name in metric.settings}}):
             return compute(ground_truth_data, representation_function, RandomState(seed))
     except ChallengeError:  # what the representation function raises
         raise

@@ -200,7 +200,8 @@ class RepresentationTable:
             chunk = rows[start : start + self._rows_per_release]
             self._rows_touched += len(chunk)
             if self._rows_touched > self._rows_per_release:
-                self._mapping.madvise(mmap.MADV_DONTNEED)
+                if hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system decides what of the file stays in memory
+                    self._mapping.madvise(mmap.MADV_DONTNEED)
                 self._rows_touched = len(chunk)
             codes[start : start + len(chunk)] = self._codes[chunk]
         return codes

@@ -184,6 +184,7 @@ def comparison_page(runs: Sequence[Run], folder: Path) -> str:
     ranks = [one.rank for one in groups if one.rank is not None]
     return render(
         "comparison.html.jinja",
+        kind="Comparison",
         title=f"{len(groups)} configurations, {len(runs)} runs" if len(groups) != len(runs) else f"{len(runs)} runs",
         groups=groups,
         differing=differences(groups),

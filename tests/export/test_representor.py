@@ -9,6 +9,7 @@ from encoders import SCRIPTED, Standardised
 from torch import Tensor, nn
 
 from disentanglement_challenge.errors import RepresentationError
+from disentanglement_challenge.export import representor
 from disentanglement_challenge.export.model_file import export_model, import_model
 from disentanglement_challenge.export.representor import encoding_batch, make_representor, module_representor
 from disentanglement_challenge.export.sandbox import Sandbox
@@ -194,8 +195,7 @@ class OnDevice(nn.Module):
 def test_the_batch_follows_where_the_model_computes(tmp_path, monkeypatch):
     model = nn.Sequential(nn.Conv2d(3, 4, 16), nn.Flatten())
     path = export_model(model, tmp_path / "model.onnx", (1, 3, 16, 16))
-    monkeypatch.setenv("AICROWD_CUDA", "True")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # as on a GPU machine
+    monkeypatch.setattr(representor, "use_cuda", lambda: True)  # as on a GPU machine
     on_onnx = make_representor(import_model(path))
     assert on_onnx.device == torch.device("cpu")
     assert on_onnx(IMAGES).shape == (5, 4)

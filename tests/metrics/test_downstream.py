@@ -11,7 +11,7 @@ from small_data import (
 )
 
 from disentanglement_challenge.data.sampling import RowSampler
-from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.errors import ScoreError
 from disentanglement_challenge.metrics import RECORDS
 
 METRIC = RECORDS["downstream_task"]
@@ -58,5 +58,5 @@ def test_rows():
     of_grid = our_results(METRIC, data, representation_of(codes), SETTINGS).values["500:mean_test_accuracy"]
     assert of_rows == pytest.approx(of_grid, abs=0.05)
     constant = RowSampler(codes, np.zeros((NUM_IMAGES, 1), dtype=np.int64), ["only"])
-    with pytest.raises(DataError, match="'only' has one value"):
+    with pytest.raises(ScoreError, match="'only' has one value"):
         METRIC.results(constant, 0, SETTINGS)

@@ -13,7 +13,7 @@ from small_data import (
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.sampling import GridSampler
-from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.errors import ScoreError
 from disentanglement_challenge.metrics import RECORDS
 
 METRIC = RECORDS["fairness"]
@@ -81,6 +81,6 @@ def test_a_rehearsal_asks_for_the_same_images():
 
 def test_one_factor_is_refused():
     data = IndexedGroundTruthData("one", np.zeros((3, 8, 8, 1), np.uint8), [3], ["a"])
-    with pytest.raises(DataError, match="target and a sensitive factor"):
+    with pytest.raises(ScoreError, match="target and a sensitive factor"):
         our_results(METRIC, data, network, SETTINGS)
     assert not METRIC.on_rows

@@ -11,7 +11,7 @@ from small_data import (
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.sampling import GridSampler
-from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.errors import ScoreError
 from disentanglement_challenge.metrics import RECORDS
 
 METRIC = RECORDS["strong_downstream_task"]
@@ -84,6 +84,6 @@ def test_a_rehearsal_asks_for_the_same_images(predictor_fn):
 def test_one_factor_is_refused():
     images = np.zeros((3, 8, 8, 1), np.uint8)
     data = IndexedGroundTruthData("one", images, [3], ["a"])
-    with pytest.raises(DataError, match="two values or more"):
+    with pytest.raises(ScoreError, match="two values or more"):
         our_results(METRIC, data, network, SETTINGS)
     assert not METRIC.on_rows
