@@ -33,7 +33,7 @@ TRAINING = _table(
         "fc_decoder": "activation width",
         "fc_discriminator": "activation width",
         "fc_encoder": "activation width",
-        "folder": "path cache",
+        "folder": "path cache resize",
         "l2_loss": "",
         "log": "every_steps bar_terms",
         "model": "model! batch_size! training_steps! random_seed! eval_steps time_limit name model_num",

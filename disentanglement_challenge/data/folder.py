@@ -2,8 +2,9 @@
 
 `folder.path` (gin; by default DISENTANGLEMENT_LIB_DATA/folder) is one of
 
-* a folder of pictures of 64 x 64 pixels, grey or colour, with a table factors.csv: the header
-  "file,<factor>,<factor>,..." and a row for each picture, its file's name and a value of each factor, words or numbers;
+* a folder of pictures of 64 x 64 pixels, or of any with `folder.resize = True`, grey or colour, with a table
+  factors.csv: the header "file,<factor>,<factor>,...", separated by commas, semicolons or tabs, and a row for each
+  picture, its file's name and a value of each factor, words or numbers;
 * an .npz with `images`, uint8 [N, 64, 64, channels] or [N, 64, 64], and `factors` [N, num_factors], numbers, whose
   names `factor_names` may give.
 
@@ -16,6 +17,7 @@ images can be trained on, and not be scored.
 import csv
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,17 +29,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from disentanglement_challenge.checks import check_switch
 from disentanglement_challenge.data.archive import NpzMember, load_npz_images
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, positions_of
 from disentanglement_challenge.data.store import file_stamp, load_or_make_images
+from disentanglement_challenge.data.tables import split_table
 from disentanglement_challenge.environment import absolute
 from disentanglement_challenge.errors import ConfigError, DataError, OutputError
 from disentanglement_challenge.files import DAMAGED_ZIP
+
+_LOGGER = logging.getLogger(__name__)
 
 TABLE = "factors.csv"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 # What data sets elsewhere call their factors.
 _MISTAKEN = {"factor", "factors", "label", "labels", "latents", "latents_classes", "latents_values", "targets", "y"}
+# What the column of files may be called, in small or capital letters.
+_FILE_HEADERS = {"file", "filename", "file_name", "path", "image"}
+_ALPHA = ("RGBA", "LA", "PA")  # Pillow's modes with an alpha channel
 _SIZE = 64
 _MAX_FACTORS = 63  # what numpy.ravel_multi_index takes
 
@@ -48,21 +57,21 @@ class FolderData(IndexedGroundTruthData):
     A factor's values are numbered in ascending order, words alphabetically.
     """
 
-    def __init__(self, path: Path, name: str = "folder", cache: Path | None = None) -> None:
+    def __init__(self, path: Path, name: str = "folder", cache: Path | None = None, resize: bool = False) -> None:
         """Reads the table, and converts the images the first time, to `converted` beside them.
 
         Args:
             path: a folder of pictures, or an .npz.
             name: the data set's name.
             cache: a folder to convert the images to instead, for those that lie where nothing can be written.
+            resize: whether to scale pictures of another size, and squeeze those that are not square.
 
         Raises:
             DataError: the path does not hold what the top of this module says; the message names file and fault.
             OutputError: there is no room or no permission to convert the images.
         """
         check_there(name, path)
-        read = _read_npz if path.suffix == ".npz" else _read_folder
-        contents = read(path, cache)
+        contents = _read_npz(path, cache) if path.suffix == ".npz" else _read_folder(path, cache, resize)
         if contents.values is None:
             # Which image it is, is one factor that is not latent.
             note = "it has no factors, so it cannot be scored"
@@ -80,6 +89,11 @@ class FolderData(IndexedGroundTruthData):
         sizes = [int(size) for size in factors.max(axis=0) + 1]
         positions = positions_of(factors, sizes)
         if positions is None:
+            for factor, size in zip(contents.names, sizes, strict=True):
+                if size == len(factors):
+                    raise DataError(
+                        f"{path}: factor {factor!r} is different for every image, as an id is; leave its column out"
+                    )
             counts = " x ".join(f"{size} {factor}" for size, factor in zip(sizes, contents.names, strict=True))
             raise DataError(
                 f"{path}: its factors ({counts}) make {np.prod(sizes, dtype=object)} combinations and there are "
@@ -103,14 +117,17 @@ def _odd_combination(
 
 
 @gin.configurable("folder", denylist=["name", "data_path"])
-def load_folder(name: str, data_path: Path, path: str | None = None, cache: str | None = None) -> FolderData:
+def load_folder(
+    name: str, data_path: Path, path: str | None = None, cache: str | None = None, resize: bool = False
+) -> FolderData:
     """Loads the user's own data from `path`, by default data_path/folder, and keeps its converted images in `cache`.
 
     Raises what `FolderData` raises, and ConfigError for a path or cache that is no text.
     """
+    check_switch("folder.resize", resize)
     if cache is not None and not isinstance(cache, str):
         raise ConfigError(f"folder.cache is {cache!r}; it must be the path of a folder, in quotes")
-    return FolderData(folder_or_npz(data_path, path), name, None if cache is None else absolute(cache))
+    return FolderData(folder_or_npz(data_path, path), name, None if cache is None else absolute(cache), resize)
 
 
 def folder_or_npz(data_path: Path, path: object) -> Path:
@@ -139,7 +156,7 @@ class _Contents(NamedTuple):
     names: list[str]
 
 
-def _read_folder(path: Path, cache: Path | None) -> _Contents:
+def _read_folder(path: Path, cache: Path | None, resize: bool) -> _Contents:
     table = path / TABLE
     _check_spelling(path)
     if table.exists():
@@ -155,10 +172,19 @@ def _read_folder(path: Path, cache: Path | None) -> _Contents:
     # In the table's order, and each with its folder: pictures in several may have one name.
     stamps = [[os.path.relpath(file, path), *file_stamp(file)] for file in files]
     recipe: dict[str, object] = {"files": hashlib.sha256(json.dumps(stamps).encode()).hexdigest()}
-    first = _read_picture(files[0])
+    if resize:
+        recipe["resize"] = _SIZE
+    first, _ = _read_picture(files[0], resize)
+    with_alpha: list[Path] = []
 
     def make(start: int, stop: int) -> NDArray[np.uint8]:
-        pictures = [_read_picture(file) for file in files[start:stop]]
+        pictures = []
+        for file in files[start:stop]:
+            picture, has_alpha = _read_picture(file, resize)
+            pictures.append(picture)
+            if has_alpha and not with_alpha:
+                with_alpha.append(file)
+                _LOGGER.warning("%s has an alpha channel, which is dropped here and from all others", file)
         for file, picture in zip(files[start:stop], pictures, strict=True):
             if picture.shape != first.shape:
                 raise DataError(
@@ -202,13 +228,16 @@ def _check_spelling(path: Path) -> None:
 
 def _read_table(table: Path) -> tuple[list[Path], Sequence[NDArray[Any]] | None, list[str]]:
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+        rows = split_table(table.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read ({error})") from error
-    if not rows or rows[0][0].strip() != "file" or len(rows[0]) < 2:
-        raise DataError(f"{table}: its first line must be 'file' and the factors' names, separated by commas")
-    names = [name.strip() for name in rows[0][1:]]
+    header = rows[0] if rows else []
+    if len(header) < 2 or header[0].lower() not in _FILE_HEADERS:
+        raise DataError(
+            f"{table}: its first line is {', '.join(header)[:80]!r}; it must be 'file' and the factors' names, "
+            "separated by commas"
+        )
+    names = header[1:]
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(rows[0]):
             raise DataError(f"{table}: row {number} has {len(row)} values, the header names {len(rows[0])}")
@@ -234,22 +263,26 @@ def _numbers(column: NDArray[np.str_]) -> NDArray[Any]:
         return column
 
 
-def _read_picture(path: Path) -> NDArray[np.uint8]:
-    """uint8 [64, 64, channels]."""
+def _read_picture(path: Path, resize: bool) -> tuple[NDArray[np.uint8], bool]:
+    """The picture, uint8 [64, 64, channels], and whether it had an alpha channel."""
     try:
         with Image.open(path) as image:
-            if image.size != (_SIZE, _SIZE):
+            if image.size != (_SIZE, _SIZE) and not resize:
                 raise DataError(
-                    f"{path} is {image.size[0]} x {image.size[1]} pixels; pictures must be {_SIZE} x {_SIZE}"
+                    f"{path} is {image.size[0]} x {image.size[1]} pixels; pictures must be {_SIZE} x {_SIZE}, or "
+                    "folder.resize = True scales them"
                 )
-            if image.mode not in ("1", "L", "RGB", "P"):
+            if image.mode not in ("1", "L", "RGB", "P", *_ALPHA):
                 raise DataError(f"{path} is of Pillow's mode {image.mode}; pictures must be grey (L) or colour (RGB)")
-            pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+            plain = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+            if plain.size != (_SIZE, _SIZE):
+                plain = plain.resize((_SIZE, _SIZE), Image.Resampling.LANCZOS)
+            pixels, has_alpha = np.array(plain), image.mode in _ALPHA
     except UnidentifiedImageError:
         raise DataError(f"{path} is not a picture that Pillow can read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    return pixels.reshape(_SIZE, _SIZE, -1)
+    return pixels.reshape(_SIZE, _SIZE, -1), has_alpha
 
 
 def _read_npz(path: Path, cache: Path | None) -> _Contents:

@@ -285,7 +285,7 @@ def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
         raise DataError(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    rows = [[cell.strip() for cell in row] for row in _split(text) if any(cell.strip() for cell in row)]
+    rows = split_table(text)
     if not rows:
         raise DataError(f"{path}: there are no rows in it")
     has_header = not _is_numbers(rows[0]) if with_header is None else with_header
@@ -304,11 +304,12 @@ def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
     return {name: _parsed([row[index] for row in rows]) for index, name in enumerate(names)}
 
 
-def _split(text: str) -> list[list[str]]:
-    """Split a table into cells by whichever of comma, semicolon and tab its first line has most of."""
+def split_table(text: str) -> list[list[str]]:
+    """Split a table into the cells of its rows, by whichever of comma, semicolon and tab its first line has most of."""
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
-    return list(csv.reader(text.splitlines(), delimiter=separator))
+    rows = csv.reader(text.splitlines(), delimiter=separator)
+    return [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
 
 
 def _is_numbers(cells: Sequence[str]) -> bool:

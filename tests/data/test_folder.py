@@ -14,7 +14,7 @@ from PIL import Image
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.folder import FolderData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
-from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.errors import ConfigError, DataError
 
 COLORS, ANGLES = ["blue", "red"], ["9", "10", "100"]
 
@@ -47,6 +47,64 @@ def test_pictures_and_their_table(tmp_path, channels):
     observed = data.sample_observations_from_factors(factors, RandomState(0))
     np.testing.assert_array_equal(observed, images / np.float32(255))
     np.testing.assert_array_equal(data.index_to_factors(data.factors_to_index(factors)), factors)
+
+
+@pytest.mark.parametrize("header", ["file", "File", "filename", "image"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_as_other_programs_write_them(tmp_path, header, separator):
+    write_pictures(tmp_path / "plain")
+    expected = FolderData(tmp_path / "plain")
+    write_pictures(tmp_path / "other")
+    table = tmp_path / "other" / "factors.csv"
+    text = table.read_text().replace("file,", f"{header},").replace(", ", ",").replace(",", separator)
+    table.write_text("\ufeff" + text, encoding="utf-8")
+    data = FolderData(tmp_path / "other")
+    assert data.factor_names == expected.factor_names
+    np.testing.assert_array_equal(data.images, expected.images)
+
+
+def test_an_id_is_named(tmp_path):
+    write_pictures(tmp_path)
+    table = tmp_path / "factors.csv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header},number", *(f"{row},{i}" for i, row in enumerate(rows))]))
+    with pytest.raises(DataError, match="'number' is different for every image"):
+        FolderData(tmp_path)
+
+
+def test_pictures_of_other_sizes_are_scaled_when_asked_to(tmp_path):
+    """As Pillow scales them, and anew where they were converted without."""
+    write_pictures(tmp_path)
+    unscaled = np.array(FolderData(tmp_path).images)
+    for file in tmp_path.glob("*.png"):
+        picture = Image.open(file)
+        picture.resize((128, 96), Image.Resampling.NEAREST).save(file)
+    with pytest.raises(DataError, match=r"128 x 96 pixels.*folder\.resize = True"):
+        FolderData(tmp_path)
+    binding = [f"folder.path = '{tmp_path}'", "folder.resize = True", "dataset.name = 'folder'"]
+    with gin_configuration([], binding):
+        data = get_named_ground_truth_data()
+    first = Image.open(tmp_path / "picture0.png").resize((64, 64), Image.Resampling.LANCZOS)
+    index = data.factors_to_index(np.array([[0, 0]]))
+    np.testing.assert_array_equal(data.images[index[0]], np.array(first))
+    assert data.images.shape == unscaled.shape
+    with (
+        gin_configuration([], [*binding, "folder.resize = 'yes'"]),
+        pytest.raises(ConfigError, match=r"folder\.resize"),
+    ):
+        get_named_ground_truth_data()
+
+
+def test_transparent_pictures_lose_their_alpha_with_a_line(tmp_path, caplog):
+    images = write_pictures(tmp_path)
+    for i in range(1, 4):
+        with_alpha = np.concatenate([images[i], np.full((64, 64, 1), 100, np.uint8)], axis=2)
+        Image.fromarray(with_alpha).save(tmp_path / f"picture{i}.png")
+    data = FolderData(tmp_path)
+    factors = np.stack(np.unravel_index(np.arange(6), [2, 3]), axis=1)
+    np.testing.assert_array_equal(data.images[data.factors_to_index(factors)], images)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "alpha channel" in line
 
 
 @pytest.mark.parametrize("place", ["picture{}.png", "{color}/{angle}.png"])
@@ -99,9 +157,9 @@ def test_without_factors_every_image_is_drawn_and_none_is_scored(tmp_path, as_np
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        ("", "its first line must be 'file'"),
-        ("name,color\n", "its first line must be 'file'"),
-        ("file\npicture0.png\n", "its first line must be 'file'"),
+        ("", "it must be 'file'"),
+        ("name,color\n", "its first line is 'name, color'; it must be 'file'"),
+        ("file\npicture0.png\n", "its first line is 'file'; it must be 'file' and the factors"),
         ("file,color\npicture0.png,red,2\n", "row 2 has 3 values, the header names 2"),
         ("file,color\npicture0.png,red\npicture0.png,blue\n", "picture0.png stands in two rows"),
         ("file,color\npicture9.png,red\n", r"no picture .*picture9\.png, which factors\.csv names"),
@@ -125,9 +183,8 @@ def test_tables_that_do_not_fit(tmp_path, table, match):
 @pytest.mark.parametrize(
     ("picture", "match"),
     [
-        (np.zeros((32, 64, 3), np.uint8), "64 x 32 pixels; pictures must be 64 x 64"),
+        (np.zeros((32, 64, 3), np.uint8), "32 pixels; pictures must be 64 x 64, or folder.resize = True"),
         (np.zeros((64, 64), np.uint8), r"has (1|3) channel\(s\), .* has (1|3)"),
-        (np.zeros((64, 64, 4), np.uint8), "mode RGBA"),
         (np.zeros((64, 64), np.uint16), "mode I;16"),
     ],
 )
