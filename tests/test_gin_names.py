@@ -9,6 +9,7 @@ import gin
 import pytest
 from gin import config as gin_config
 
+import disentanglement_challenge.export.sandbox
 import disentanglement_challenge.training.run  # noqa: F401 (registers what training reads)
 from disentanglement_challenge.evaluation.bindings import register
 from disentanglement_challenge.gin_names import EVALUATION, GIN_NAMES, NOT_HERE, TRAINING
