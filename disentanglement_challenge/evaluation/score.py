@@ -191,9 +191,16 @@ def code_subject(codes: Any, data: Any, bins: Bins = None) -> Subject:
         return Subject(described, GridSampler(FactorGrid(table), codes.__getitem__, table.names))
     notes = [
         f"The {len(codes)} rows are no full grid of their factors, so rows are drawn, with replacement; IRS shows "
-        "association here, not the effect of an intervention.",
-        *_dependence(table),
+        "association here, not the effect of an intervention."
     ]
+    if len(table.names) > 1:
+        shared, *names = _dependence(table)
+        described["largest_mutual_information"] = {"normalised": shared, "factors": names}
+        if shared >= _DEPENDENT:
+            notes.append(
+                f"Factors {names[0]!r} and {names[1]!r} share information (normalised mutual information {shared:.2f}, "
+                "the largest of all pairs), which keeps even perfect codes from the best scores."
+            )
     return Subject(described, RowSampler(codes, table.indices, table.names), notes=tuple(notes))
 
 
@@ -303,13 +310,28 @@ def check_representation_function(
 ) -> None:
     """Raise RepresentationError for what would make an hour of metrics worthless."""
     observations = ground_truth_data.sample_observations(64, RandomState(0))
-    at_once = representation_function(observations)
+    try:
+        at_once = representation_function(observations)
+    except RepresentationError as error:
+        _check_channels(representation_function, observations)
+        raise error
     _check_num_latent(at_once.shape[1])
     one_by_one = np.concatenate([representation_function(observations[i : i + 1]) for i in range(8)])
     if one_by_one.shape[1] != at_once.shape[1] or not np.allclose(one_by_one, at_once[:8], rtol=1e-3, atol=1e-4):
         raise RepresentationError(
             "the representation of an image depends on the batch or is random; it must be a function of the image"
         )
+
+
+def _check_channels(representation_function: RepresentationFunction, observations: NDArray[Any]) -> None:
+    """Raise RepresentationError where a function that failed takes images of another number of channels."""
+    channels = observations.shape[-1]
+    other = 3 if channels == 1 else 1
+    try:
+        representation_function(np.repeat(observations[:2, ..., :1], other, axis=-1))
+    except Exception:  # it fails on these too, so the channels are not what is wrong
+        return
+    raise RepresentationError(f"the data set's images have {channels} channel(s), and the model takes {other}")
 
 
 def describe(ground_truth_data: GroundTruthData) -> dict[str, Any]:
@@ -356,22 +378,15 @@ def _check_sampler(sampler: Sampler, metrics: Sequence[Metric], engine: str) -> 
             )
 
 
-def _dependence(table: FactorTable) -> list[str]:
-    """Return a note where two factors depend on each other, as then not even perfect codes reach a score of 1."""
+def _dependence(table: FactorTable) -> tuple[float, str, str]:
+    """Return the largest normalised mutual information of two factors, from 0 to 1, and which they are."""
     from sklearn.metrics import normalized_mutual_info_score  # a second, which a grid does without
 
-    pairs = [(a, b) for a in range(len(table.names)) for b in range(a)]
-    if not pairs:
-        return []
-    shared = [normalized_mutual_info_score(table.indices[:, a], table.indices[:, b]) for a, b in pairs]
+    pairs = [(a, b) for b in range(len(table.names)) for a in range(b)]
+    shared = [float(normalized_mutual_info_score(table.indices[:, a], table.indices[:, b])) for a, b in pairs]
     largest = int(np.argmax(shared))
-    if shared[largest] < _DEPENDENT:
-        return []
     a, b = pairs[largest]
-    return [
-        f"Factors {table.names[b]!r} and {table.names[a]!r} share information (normalised mutual information "
-        f"{shared[largest]:.2f}, the largest of all pairs), which keeps even perfect codes from the best scores."
-    ]
+    return shared[largest], table.names[a], table.names[b]
 
 
 def _seen_notes(scores: Iterable[Score]) -> list[str]:

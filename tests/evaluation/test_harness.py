@@ -1,5 +1,7 @@
+import html
 import json
 import re
+import shutil
 from pathlib import Path
 
 import disentanglement_lib
@@ -23,6 +25,9 @@ from disentanglement_challenge.export.model_file import export_model, import_mod
 from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.files import write_text
 from disentanglement_challenge.metrics import METRICS, RECORDS
+from disentanglement_challenge.pages.comparison_page import read_runs
+from disentanglement_challenge.pages.experiment_page import experiment_page
+from disentanglement_challenge.pages.record import read_record
 
 SMALL = [
     "dataset.name = 'tiny'",
@@ -220,6 +225,24 @@ def test_without_a_record_the_environment_names_the_data_set(experiment, tiny, m
     with pytest.raises(DataError, match="did you mean 'tiny'"):
         evaluate(experiment, [], SMALL[1:], overwrite=True)
     assert experiment.scores.exists(), "a mistake must not cost the scores that are there"
+
+
+def test_a_score_that_there_is_not_is_null_here_and_absent_from_the_kits_files(experiment, tiny):
+    """One training point has one value of each factor, which nothing can tell apart."""
+    bindings = [binding for binding in SMALL if "sap_score.num_train" not in binding] + ["sap_score.num_train = 1"]
+    scores = harness.evaluate(experiment, [], bindings)
+    assert scores["sap_score"] is None
+    saved = json.loads(experiment.scores.read_text())
+    assert saved["sap_score"] is None
+    assert all(isinstance(saved[metric], float) for metric in METRICS if metric != "sap_score")
+    kits = json.loads((experiment.metrics / "sap_score/results/aggregate/evaluation.json").read_text())
+    assert "evaluation_results.SAP_score" not in kits
+    reason = "factor 'a' has one value in all points drawn"
+    assert reason in json.loads(experiment.metrics_provenance.read_text())["metrics"]["sap_score"]["reason"]
+    page = html.unescape(experiment_page(read_record(experiment.path)))
+    assert reason in page
+    other = shutil.copytree(experiment.path, experiment.path.parent / "other")
+    assert [np.isnan(run.scores).sum() for run in read_runs([experiment.path, other])] == [1, 1]
 
 
 def test_scores_are_replaced_only_when_told_to(experiment, tiny):

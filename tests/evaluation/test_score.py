@@ -112,8 +112,9 @@ def test_every_format_of_a_model_file_is_scored(tiny, tmp_path, suffix):
         lambda codes: codes,
         lambda codes: codes.tolist(),
         lambda codes: torch.tensor(codes, requires_grad=True),
+        lambda codes: type("Array", (), {"__array__": lambda self, *_, **__: codes})(),  # as JAX's
     ],
-    ids=["array", "list", "tensor"],
+    ids=["array", "list", "tensor", "other array"],
 )
 def test_a_callable_answers_in_whatever_numpy_takes(answer):
     codes = codes_of_every_kind()[:, 4:6]
@@ -171,7 +172,10 @@ def test_factors_that_depend_on_each_other_are_named():
     random_state = RandomState(0)
     first = random_state.randint(4, size=400)
     factors = np.stack([first, (first + (random_state.uniform(size=400) < 0.1)) % 4, random_state.randint(3, size=400)])
-    notes = score(factors.T + 0.0, factors.T, "mig").notes
+    scores = score(factors.T + 0.0, factors.T, "mig")
+    notes, largest = scores.notes, scores.data["largest_mutual_information"]
+    assert largest["factors"] == ["factor 0", "factor 1"]
+    assert 0.5 < largest["normalised"] < 1
     assert any("'factor 0' and 'factor 1' share information" in note for note in notes)
     independent = np.stack([random_state.randint(4, size=4000), random_state.randint(3, size=4000)], axis=1)
     assert not any("share information" in note for note in score(independent + 0.0, independent, "mig").notes)
@@ -280,6 +284,15 @@ def test_bad_input_is_one_line(codes, factors, options, message):
 def test_a_callable_that_is_no_representation_is_one_line(representation, message):
     with pytest.raises(RepresentationError, match=message):
         score(representation, small_ground_truth_data())
+
+
+@pytest.mark.parametrize(("takes", "has"), [(3, 1), (1, 3)])
+def test_another_number_of_channels_is_named(takes, has):
+    images = RandomState(0).randint(256, size=(6, 64, 64, has)).astype(np.uint8)
+    data = IndexedGroundTruthData("other", images, [2, 3], ["a", "b"])
+    module = nn.Sequential(nn.Conv2d(takes, 2, 32), nn.Flatten())
+    with pytest.raises(RepresentationError, match=rf"{has} channel.*takes {takes}"):
+        score(module, data, "mig")
 
 
 def test_data_sets_load_by_name_with_their_loaders_options(tmp_path):
