@@ -12,14 +12,14 @@ from disentanglement_challenge.metrics.metric import Metric
 
 _MODULES = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
 
-RECORDS: dict[str, Metric] = {
-    module.METRIC.name: module.METRIC for module in _MODULES if isinstance(getattr(module, "METRIC", None), Metric)
-}
-"""Every metric by name."""
+_FOUND = [module.METRIC for module in _MODULES if isinstance(getattr(module, "METRIC", None), Metric)]
 
-METRICS: dict[str, Metric] = {
-    record.name: record for record in sorted(RECORDS.values(), key=lambda record: record.column) if record.column
+RECORDS: dict[str, Metric] = {
+    record.name: record for record in sorted(_FOUND, key=lambda record: (not record.column, record.column, record.name))
 }
+"""Every metric by name, the challenge's five first."""
+
+METRICS: dict[str, Metric] = {name: record for name, record in RECORDS.items() if record.column}
 """The challenge's five, in the order of the report's tables."""
 
 from disentanglement_challenge.metrics.dci import dci  # noqa: E402 (a name is its function's, not its file's)

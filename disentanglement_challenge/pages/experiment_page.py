@@ -77,7 +77,8 @@ def experiment_page(record: Record, kind: str = "Experiment") -> str:
         scores=_scores(record),
         published_notes=published_notes(),
         more=_more(record),
-        unofficial=unofficial_note(record.unofficial) if record.unofficial else "",
+        unofficial=_unofficial(record, of_five=True),
+        unofficial_more=_unofficial(record, of_five=False),
         notes=record.notes,
         note=record.evaluation.get("ground_truth_data", {}).get("note", ""),
         pictures=_pictures(record.pictures) if record.pictures is not None else None,
@@ -136,6 +137,13 @@ def _scores(record: Record) -> list[dict[str, Any]]:
         }
         for metric, value in (record.scores or {}).items()
     ]
+
+
+def _unofficial(record: Record, of_five: bool) -> str:
+    """The note on settings that are not official, of the challenge's five or of the other metrics."""
+    names = {"evaluation.random_seed", *(name for metric in METRICS.values() for name in metric.settings)}
+    settings = {name: value for name, value in record.unofficial.items() if (name in names) == of_five}
+    return unofficial_note(settings) if settings else ""
 
 
 def _more(record: Record) -> list[dict[str, Any]]:
