@@ -50,3 +50,12 @@ def _experiment(tmp_path_factory, name, *bindings):
     with pytest.MonkeyPatch.context() as monkeypatch:
         train_and_score(experiment, monkeypatch, "vae/AdamOptimizer.learning_rate = 0.003", *bindings)
     return experiment
+
+
+@pytest.fixture
+def library_histogram():
+    """The discretizer that disentanglement_lib's own functions read from gin."""
+    from disentanglement_challenge.evaluation.bindings import bound
+
+    with bound({"discretizer.discretizer_fn": "@histogram_discretizer", "discretizer.num_bins": 20}):
+        yield

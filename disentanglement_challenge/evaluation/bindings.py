@@ -15,12 +15,11 @@ import gin
 from gin import config as gin_config
 
 from disentanglement_challenge import library
-from disentanglement_challenge.checks import check_choice, check_count, check_number
+from disentanglement_challenge.checks import check_count, check_number
 from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.evaluation.scores import check_engine
 from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
-
-ENGINES = ("fast", "library")
 
 
 @dataclass(frozen=True)
@@ -109,13 +108,6 @@ def read_bound(defaults: Mapping[str, Any]) -> dict[str, Any]:
         with suppress(ValueError):  # it is not bound
             values[name] = _value(gin.query_parameter(name))
     return values
-
-
-def check_engine(name: str, engine: object) -> None:
-    """Raise ConfigError for anything but an engine."""
-    if engine == "exact":
-        raise ConfigError(f"{name} is 'exact', which is called 'fast' now, as it equals the library within tolerances")
-    check_choice(name, engine, ENGINES)
 
 
 def _named_metrics(files: Sequence[str]) -> list[Metric]:

@@ -22,7 +22,7 @@ from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.sampling import GridSampler, RepresentationFunction, RowSampler, Sampler
 from disentanglement_challenge.data.tables import Bins, FactorGrid, FactorTable, factor_table
 from disentanglement_challenge.errors import ConfigError, DataError, RepresentationError, ScoreError, did_you_mean
-from disentanglement_challenge.evaluation.scores import Score, Scores, metric_of
+from disentanglement_challenge.evaluation.scores import Score, Scores, check_engine, metric_of
 from disentanglement_challenge.evaluation.table import IndexOnlyData, RepresentationTable, sampled_indices
 from disentanglement_challenge.metrics import METRICS, Metric
 from disentanglement_challenge.metrics.metric import as_codes
@@ -141,9 +141,7 @@ def _score(metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, A
     return Score(metric, number, reason, dict(results), matrix, engine, time.monotonic() - started)
 
 
-def image_subject(
-    ground_truth_data: GroundTruthData, representation_function: RepresentationFunction, check: bool = True
-) -> Subject:
+def image_subject(ground_truth_data: GroundTruthData, representation_function: RepresentationFunction) -> Subject:
     """Make the images of a data set, and a function that encodes them, the subject.
 
     Raises:
@@ -151,8 +149,7 @@ def image_subject(
         RepresentationError: what the function gives cannot be scored, or is no function of the image.
     """
     data = describe(ground_truth_data)
-    if check:
-        check_representation_function(ground_truth_data, representation_function)
+    check_representation_function(ground_truth_data, representation_function)
     indexed = ground_truth_data if isinstance(ground_truth_data, IndexedGroundTruthData) else None
     return Subject(data, GridSampler(ground_truth_data, representation_function, data["factor_names"]), indexed)
 
@@ -216,7 +213,7 @@ def score(
     """Score a representation; see `disentanglement_challenge.score`, which is this."""
     keep_freed_memory()
     records = chosen(metrics)
-    _check_engine(engine)
+    check_engine("engine", engine)
     check_count("seed", seed, minimum=0)
     values = settings_of(records, settings or {}, engine)
     is_codes = not (callable(representation) or isinstance(representation, str | os.PathLike))
@@ -355,13 +352,6 @@ def describe(ground_truth_data: GroundTruthData) -> dict[str, Any]:
 def _check_num_latent(num_latent: int) -> None:
     if num_latent < 2:
         raise RepresentationError("the representation has one latent; SAP and MIG are gaps between two")
-
-
-def _check_engine(engine: object) -> None:
-    if engine == "exact":
-        raise ConfigError("engine is 'exact', which is called 'fast' now, as it equals the library within tolerances")
-    if engine not in ("fast", "library"):
-        raise ConfigError(f"engine is {engine!r}; it must be 'fast' or 'library'")
 
 
 def _check_sampler(sampler: Sampler, metrics: Sequence[Metric], engine: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from disentanglement_challenge.checks import check_choice
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.files import write_text
 from disentanglement_challenge.metrics import RECORDS
@@ -222,6 +223,13 @@ def metric_of(name: object) -> Metric:
     if not isinstance(record, Metric):
         raise ConfigError(f"metric {name!r} is {type(record).__name__}; it must be a disentanglement_challenge Metric")
     return record
+
+
+def check_engine(name: str, engine: object) -> None:
+    """Raise ConfigError for anything but an engine."""
+    if engine == "exact":
+        raise ConfigError(f"{name} is 'exact', which is called 'fast' now, as it equals the library within tolerances")
+    check_choice(name, engine, ("fast", "library"))
 
 
 def print_scores(scores: Scores) -> None:

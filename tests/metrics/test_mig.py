@@ -4,17 +4,11 @@ from numpy.random import RandomState
 from small_data import NUM_IMAGES, codes_of_every_kind, network, on_images, representation_of, small_ground_truth_data
 
 from disentanglement_challenge import library
-from disentanglement_challenge.evaluation.bindings import bound
 from disentanglement_challenge.metrics import RECORDS, mig
 from disentanglement_challenge.metrics.mutual_information import discrete_mutual_information, histogram_bins
 
 METRIC = RECORDS["mig"]
-
-
-@pytest.fixture(autouse=True)
-def _library_settings():
-    with bound({"discretizer.discretizer_fn": "@histogram_discretizer", "discretizer.num_bins": 20}):
-        yield
+pytestmark = pytest.mark.usefixtures("library_histogram")
 
 
 @pytest.mark.parametrize(
