@@ -24,13 +24,9 @@ class Block(NamedTuple):
     text: str
 
     @property
-    def first_line(self):
-        return self.text.split("\n", 1)[0]
-
-    @property
     def file(self):
         """Where the block is to be saved; None where it is to be run."""
-        found = _FILE.fullmatch(self.first_line)
+        found = _FILE.fullmatch(self.text.split("\n", 1)[0])
         return found.group(1) if found and self.language != "sh" else None
 
 
