@@ -8,6 +8,7 @@ import json
 import os
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 import traceback
@@ -15,6 +16,9 @@ from pathlib import Path
 
 for module in ("training.run", "evaluation.harness", "evaluation.score", "export.sandbox", "pages.experiment_page"):
     importlib.import_module(f"disentanglement_challenge.{module}")
+
+# Seconds after which a section is ended.
+LIMIT = 300
 
 
 def run_command(line):
@@ -72,8 +76,9 @@ def child(folder, output, steps):
     code = 1
     try:
         file = os.open(output, os.O_WRONLY | os.O_CREAT)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
+        for standard, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), file, file)):
+            os.dup2(descriptor, standard)
+        signal.alarm(LIMIT)
         os.chdir(folder)
         os.environ["NDC_ROOT"] = folder
         sys.path.insert(0, "")  # as for a notebook or a script in this folder
