@@ -39,7 +39,7 @@ def list_data_sets() -> Table:
             entry.licence,
             entry.state(data_path()),
         )
-    table.add_row("folder", "", "", "1, 3", "your own data", "", "the README says how")
+    table.add_row("folder", "", "", "1, 3", "your own data", "", "docs/data.md says how")
     return table
 
 
