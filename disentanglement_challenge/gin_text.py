@@ -201,7 +201,7 @@ def _explain(error: Exception, line: str) -> str:
     if "Unable to parse value" in message and equals and not value.strip():
         return "there is no value after the '='"
     if re.search("Expected ['\"]?[,:)\\]}]", message) or isinstance(error, tokenize.TokenError):
-        return "a bracket or a quote is not closed; its value is not a Python literal"
+        return "a bracket or a quote is not closed; text needs quotes, brackets need closing"
     if isinstance(error, SyntaxError) or message.startswith("malformed node"):
         return "its value is not a Python literal; text needs quotes, brackets need closing"
     return message

@@ -68,8 +68,12 @@ class EventLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # what could not be written has been reported
+        try:
             self._writer.close()
+        except OSError:  # what could not be written has been reported
+            # It has left the file open, whose end Python 3.13 and newer would report once more.
+            with suppress(OSError):
+                self._writer._py_recordio_writer.close()
 
     def _append(self, event: event_pb2.Event) -> None:
         event.wall_time = time.time()
