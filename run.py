@@ -103,12 +103,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--evaluate_only", action="store_true", help="score the model that the experiment already holds"
     )
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--all_metrics",
         action="store_true",
         help="compute every metric that there is, not the challenge's five alone",
     )
-    parser.add_argument(
+    which.add_argument(
         "--metrics",
         nargs="+",
         metavar="NAME",

@@ -9,6 +9,7 @@ import csv
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ Bins = int | Sequence[int | None] | None
 
 # A factor of other numbers than integers with more values than this is measured, not chosen.
 _MOST_VALUES = 100
+# What programs write into a cell that has no value.
+_ABSENT = {"", "na", "n/a", "nan", "null"}
 _MOST_FACTORS = 63  # what numpy.ravel_multi_index takes
 
 
@@ -57,6 +60,7 @@ class FactorGrid(GroundTruthData):
 
     def __init__(self, table: FactorTable) -> None:
         assert table.positions is not None
+        self.factor_names = list(table.names)
         self._sizes = table.sizes
         self._strides = len(table.indices) // np.cumprod(self._sizes)
         self._positions = table.positions
@@ -98,21 +102,25 @@ def factor_table(factors: Any, bins: Bins = None) -> FactorTable:
         DataError: the factors have no such shape, or a factor cannot be one; the message names it.
         ConfigError: bins are no such numbers.
     """
-    columns = _columns(factors)
+    columns = columns_of(factors)
     if len(columns) > _MOST_FACTORS:
         raise DataError(f"there are {len(columns)} factors; there may be at most {_MOST_FACTORS}")
     asked = _bins_of(bins, list(columns))
     ranked = {name: _ranks(_binned(column, asked[name])) for name, column in columns.items()}
     positions = _positions(ranked)
+    if positions is not None and isinstance(bins, Integral):
+        raise ConfigError(
+            f"bins is {bins}, and no factor is continuous, as the rows are a full grid; give one number for each factor"
+        )
     if positions is None:
         for name, column in columns.items():
             if asked[name] is None and _is_continuous(column):
-                if not isinstance(bins, int):
+                if not isinstance(bins, Integral):
                     raise DataError(
                         f"factor {name!r} has {len(np.unique(column))} values that are not integers, so it is "
                         "continuous; bins=20 (--bins 20) cuts it into 20 equal bins"
                     )
-                ranked[name] = _ranks(_binned(column, bins))
+                ranked[name] = _ranks(_binned(column, int(bins)))
         positions = _positions(ranked)
     for name, ranks in ranked.items():
         size = int(ranks.max()) + 1
@@ -156,11 +164,15 @@ def read_factors(path: Path, leave_out: Sequence[str] = ()) -> dict[str, NDArray
     """
     if path.suffix in (".npy", ".npz"):
         factors = _read_array(path, "factors", "labels")
-        columns = _columns(factors)
+        columns = columns_of(factors)
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                given = [str(name) for name in arrays["factor_names"]] if "factor_names" in arrays.files else []
+                given = _names(path, arrays["factor_names"]) if "factor_names" in arrays.files else []
             if given:
+                if len(set(given)) < len(given):
+                    raise DataError(
+                        f"{path}: factor_names are {', '.join(given)[:120]!r}; each needs a name of its own"
+                    )
                 if len(given) != len(columns):
                     raise DataError(f"{path}: there are {len(given)} factor_names and {len(columns)} factors")
                 columns = dict(zip(given, columns.values(), strict=True))
@@ -172,8 +184,21 @@ def read_factors(path: Path, leave_out: Sequence[str] = ()) -> dict[str, NDArray
     return {name: column for name, column in columns.items() if name not in leave_out}
 
 
-def _columns(factors: Any) -> dict[str, NDArray[Any]]:
-    """Return the factors' values by name."""
+def _names(path: Path, names: NDArray[Any]) -> list[str]:
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        raise DataError(f"{path}: factor_names are {names.dtype} of shape {names.shape}; they must be a row of words")
+    return [str(name) for name in names]
+
+
+def columns_of(factors: Any) -> dict[str, NDArray[Any]]:
+    """Return factors' values by name, as `factor_table` takes them; raise DataError where they are none."""
+    given = list(factors) if isinstance(factors, Mapping) else list(getattr(factors, "columns", []))
+    if len({str(name) for name in given}) < len(given):
+        raise DataError(f"factors are called {', '.join(map(str, given))[:120]!r}; each needs a name of its own")
+    if hasattr(factors, "detach"):
+        factors = factors.detach().cpu()
+    if np.ma.is_masked(factors):
+        raise DataError("factors are a masked array with values missing; each row needs a value")
     if isinstance(factors, Mapping):
         named = {str(name): factors[name] for name in factors}
     elif hasattr(factors, "columns") and hasattr(factors, "to_numpy"):  # a data frame, of pandas or another library
@@ -190,15 +215,24 @@ def _columns(factors: Any) -> dict[str, NDArray[Any]]:
             raise DataError(f"factors have shape {array.shape}; they must be (N, num_factors){hint}")
         else:
             named = {f"factor {index}": column for index, column in enumerate(array.T)}
-    columns = {name: _column(name, np.asarray(column)) for name, column in named.items()}
+    columns = {name: _column(name, column) for name, column in named.items()}
     lengths = {len(column) for column in columns.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise DataError(f"factors have columns of {', '.join(map(str, sorted(lengths))) or 'no'} rows")
     return columns
 
 
-def _column(name: str, column: NDArray[Any]) -> NDArray[Any]:
+def _column(name: str, values_given: Any) -> NDArray[Any]:
     """Return one factor's values as numbers or words; raise DataError where a row has none."""
+    if np.ma.is_masked(values_given):
+        raise DataError(f"factor {name!r} has masked values; each row needs a value")
+    column = np.asarray(values_given)
+    if column.dtype.kind == "S":
+        column = np.char.decode(column, "utf-8", "replace")
+    if column.dtype.kind == "c":
+        raise DataError(f"factor {name!r} holds complex numbers, which have no order")
+    if column.dtype.kind in "mM" and np.isnat(column).any():
+        raise DataError(f"factor {name!r} has no value in row {int(np.isnat(column).argmax())}")
     if column.ndim != 1:
         raise DataError(f"factor {name!r} has shape {column.shape}; a factor is a column of values")
     if column.dtype.kind == "O":
@@ -208,6 +242,8 @@ def _column(name: str, column: NDArray[Any]) -> NDArray[Any]:
             raise DataError(f"factor {name!r} has no value in row {absent[0]}")
         if all(isinstance(value, str) for value in values):
             column = np.array(values)
+        elif all(isinstance(value, Integral) for value in values):
+            column = np.array([int(value) for value in values])  # as objects, where they are longer than 64 bits
         elif all(isinstance(value, int | float | np.number) for value in values):
             column = np.array(values, dtype=np.float64)
         else:
@@ -223,16 +259,18 @@ def _column(name: str, column: NDArray[Any]) -> NDArray[Any]:
 
 def _bins_of(bins: Bins, names: Sequence[str]) -> dict[str, int | None]:
     """Return the bins that each factor was given of its own."""
-    if bins is None or isinstance(bins, int):
-        if bins is not None:
-            check_count("bins", bins, minimum=2)
+    if bins is None:
         return dict.fromkeys(names)
-    if isinstance(bins, str) or len(bins) != len(names):
-        raise ConfigError(f"bins is {bins!r}; it must be a number, or one for each of the {len(names)} factors")
-    for name, number in zip(names, bins, strict=True):
+    if isinstance(bins, Integral):
+        check_count("bins", int(bins), minimum=2)
+        return dict.fromkeys(names)
+    if not isinstance(bins, list | tuple | np.ndarray) or len(bins) != len(names):
+        raise ConfigError(f"bins is {bins!r}; it must be an integer, or one for each of the {len(names)} factors")
+    numbers = [int(number) if isinstance(number, Integral) else number for number in bins]
+    for name, number in zip(names, numbers, strict=True):
         if number is not None:
             check_count(f"bins of factor {name!r}", number, minimum=2)
-    return dict(zip(names, bins, strict=True))
+    return dict(zip(names, numbers, strict=True))
 
 
 def _binned(column: NDArray[Any], bins: int | None) -> NDArray[Any]:
@@ -249,6 +287,8 @@ def _ranks(column: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _positions(ranked: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64] | None:
+    if len(ranked) == 1:  # or whatever is different in every row would be a grid
+        return None
     indices = np.stack(list(ranked.values()), axis=1)
     return positions_of(indices, [int(size) for size in indices.max(axis=0) + 1])
 
@@ -285,7 +325,10 @@ def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
         raise DataError(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    rows = split_table(text)
+    try:
+        rows = split_table(text)
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
     if not rows:
         raise DataError(f"{path}: there are no rows in it")
     has_header = not _is_numbers(rows[0]) if with_header is None else with_header
@@ -297,8 +340,9 @@ def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
     for number, row in enumerate(rows, start=2 if has_header else 1):
         if len(row) != len(names):
             raise DataError(f"{path}: row {number} has {len(row)} values, the header names {len(names)}")
-        if "" in row:
-            raise DataError(f"{path}: row {number} has no value of {names[row.index('')]!r}")
+        for name, cell in zip(names, row, strict=True):
+            if cell.lower() in _ABSENT:
+                raise DataError(f"{path}: row {number} has no value of {name!r} (it says {cell!r})")
     if not rows:
         raise DataError(f"{path}: there are no rows below its header, {', '.join(names)[:120]!r}")
     return {name: _parsed([row[index] for row in rows]) for index, name in enumerate(names)}
@@ -313,14 +357,14 @@ def split_table(text: str) -> list[list[str]]:
 
 
 def _is_numbers(cells: Sequence[str]) -> bool:
-    return _parsed(cells).dtype.kind in "fi"
+    return _parsed(cells).dtype.kind in "fiuO"
 
 
 def _parsed(cells: Sequence[str]) -> NDArray[Any]:
     """Return cells as integers or numbers, so that 10 comes after 9; as words where one is neither."""
-    for dtype in (np.int64, np.float64):
+    for number in (int, float):
         try:
-            return np.array([dtype(cell) for cell in cells])
-        except (ValueError, OverflowError):
+            return np.array([number(cell) for cell in cells])  # integers of more than 64 bits as objects
+        except ValueError:
             continue
     return np.array(cells)

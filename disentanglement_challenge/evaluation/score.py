@@ -21,10 +21,18 @@ from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.sampling import GridSampler, RepresentationFunction, RowSampler, Sampler
 from disentanglement_challenge.data.tables import Bins, FactorGrid, FactorTable, factor_table
-from disentanglement_challenge.errors import ConfigError, DataError, RepresentationError, ScoreError, did_you_mean
-from disentanglement_challenge.evaluation.scores import Score, Scores, check_engine, metric_of
+from disentanglement_challenge.errors import (
+    ChallengeError,
+    ConfigError,
+    DataError,
+    RepresentationError,
+    ScoreError,
+    did_you_mean,
+    lines_of,
+)
+from disentanglement_challenge.evaluation.scores import Score, Scores, check_engine, metric_of, plain
 from disentanglement_challenge.evaluation.table import IndexOnlyData, RepresentationTable, sampled_indices
-from disentanglement_challenge.metrics import METRICS, Metric
+from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
 from disentanglement_challenge.metrics.metric import as_codes
 
 _MEMORY_LIMIT = 1 << 30
@@ -127,8 +135,7 @@ def _score(metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, A
             data, function = sampler.ground_truth_data, sampler.representation_function
             results = library_results(metric, data, function, seed, settings)
         else:
-            results, matrix = metric.results(sampler, seed, settings)
-            matrix = None if matrix is None else np.asarray(matrix, dtype=np.float64)
+            results, matrix = _computed(metric, sampler, seed, settings)
     except ScoreError as error:
         reason = str(error)
     value = results.get(metric.key)
@@ -139,6 +146,24 @@ def _score(metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, A
     number = None if value is None else float(value)
     engine = "library" if by_library else "fast"
     return Score(metric, number, reason, dict(results), matrix, engine, time.monotonic() - started)
+
+
+def _computed(
+    metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
+    """Compute a metric by the fast engine; raise ScoreError where one of the user's own fails, whatever it raises."""
+    try:
+        results, matrix = metric.results(sampler, seed, settings)
+        values = dict(results)
+        if values.get(metric.key) is not None:
+            float(values[metric.key])
+        return values, None if matrix is None else np.asarray(matrix, dtype=np.float64)
+    except ScoreError:
+        raise
+    except Exception as error:
+        if RECORDS.get(metric.name) is metric or isinstance(error, ChallengeError):
+            raise
+        raise ScoreError(f"{metric.name} fails ({type(error).__name__}: {lines_of(error)[0]:.200})") from error
 
 
 def image_subject(ground_truth_data: GroundTruthData, representation_function: RepresentationFunction) -> Subject:
@@ -214,7 +239,7 @@ def score(
     keep_freed_memory()
     records = chosen(metrics)
     check_engine("engine", engine)
-    check_count("seed", seed, minimum=0)
+    seed = check_count("seed", seed.item() if isinstance(seed, np.integer) else seed, minimum=0)
     values = settings_of(records, settings or {}, engine)
     is_codes = not (callable(representation) or isinstance(representation, str | os.PathLike))
     if isinstance(data, str):
@@ -238,6 +263,8 @@ def chosen(metrics: str | Metric | Iterable[str | Metric] | None) -> list[Metric
     """
     if metrics is None:
         return list(METRICS.values())
+    if not isinstance(metrics, str | Metric | Iterable):
+        raise ConfigError(f"metrics is {metrics!r}; it must be names, or records")
     given = [metrics] if isinstance(metrics, str | Metric) else list(metrics)
     records = [item if isinstance(item, Metric) else metric_of(item) for item in given]
     if not records:
@@ -250,6 +277,8 @@ def settings_of(records: Sequence[Metric], settings: Mapping[str, Any], engine: 
 
     Raises ConfigError for a setting that none of the metrics has, or a value that it cannot have.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"settings is {settings!r}; it must be names and values, such as {{'dci.num_train': 2000}}")
     values = {name: value for record in records for name, value in record.official().items()}
     for name in settings:
         if name not in values:
@@ -257,7 +286,7 @@ def settings_of(records: Sequence[Metric], settings: Mapping[str, Any], engine: 
                 f"no metric that is computed has a setting {name!r}{did_you_mean(name, values)}; "
                 f"there are {', '.join(values)}"
             )
-    values.update(settings)
+    values.update({name: plain(value) for name, value in settings.items()})
     for record in records:
         record.check(values, fast=engine == "fast")
     return values
@@ -290,13 +319,22 @@ def _is_module(representation: Any) -> bool:
 
 
 def _of_callable(function: Callable[[NDArray[Any]], Any]) -> RepresentationFunction:
+    widths: set[int] = set()
+
     def representation_function(images: NDArray[Any]) -> NDArray[Any]:
-        codes = function(images.copy())  # which it may change
-        if hasattr(codes, "detach"):  # a tensor that may want gradients, or lie on another device
-            codes = codes.detach().cpu()
-        codes = as_codes(codes, "the representation's codes")
+        try:
+            given = function(images.copy())  # which it may change
+        except ChallengeError:
+            raise
+        except Exception as error:  # It is the caller's own code, which may raise anything.
+            reason = f"{type(error).__name__}: {lines_of(error)[0]}"
+            raise RepresentationError(f"the representation fails on images {images.shape}: {reason:.300}") from error
+        codes = np.array(as_codes(given, "the representation's codes"))  # its own, as the function may use its again
         if len(codes) != len(images):
             raise RepresentationError(f"the representation gives {len(codes)} codes for {len(images)} images")
+        widths.add(codes.shape[1])
+        if len(widths) > 1:
+            raise RepresentationError(f"the representation changes its number of latents: {sorted(widths)}")
         return codes
 
     return representation_function

@@ -216,7 +216,7 @@ def metric_of(name: object) -> Metric:
     sys.path.insert(0, "")  # the current folder, which an installed command does not look in
     try:
         record = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # the module is the user's own code
         raise ConfigError(f"metric {name!r} cannot be imported ({error}); write module:RECORD") from error
     finally:
         sys.path.remove("")

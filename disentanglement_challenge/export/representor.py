@@ -73,7 +73,19 @@ class _Representor:
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
         inputs = torch.from_numpy(np.moveaxis(_readable(check_images(images)), 3, 1))
         with torch.no_grad(), _ieee_float32(self.device), _evaluating(self._model):
-            return check_representation(self._compute(inputs), len(images))
+            before = self._versions()
+            representation = check_representation(self._compute(inputs), len(images))
+            if self._versions() != before:
+                raise RepresentationError(
+                    "the model changes its own parameters or buffers as it computes; it must be a function of the image"
+                )
+            return representation
+
+    def _versions(self) -> list[int]:
+        """How often the state of a scripted model, which anybody may have written, was changed in place."""
+        if not isinstance(self._model, torch.jit.ScriptModule):
+            return []
+        return [tensor._version for tensor in (*self._model.parameters(), *self._model.buffers())]
 
     def _compute(self, inputs: Tensor) -> object:
         # A model may work in place: each call of it, the second attempt too, gets a copy.
@@ -118,9 +130,10 @@ def check_representation(representation: object, num_images: int) -> NDArray[np.
         )
     if not representation.is_floating_point():
         raise RepresentationError(f"the model returns {representation.dtype}; it must be a float tensor")
-    if not torch.isfinite(representation).all():
-        raise RepresentationError("the model's representation holds NaN or infinity; it cannot be scored")
-    return representation.float().cpu().numpy()
+    codes = representation.float()  # in which float64 may be infinite
+    if not torch.isfinite(codes).all():
+        raise RepresentationError("the model's representation holds NaN or infinity in float32; it cannot be scored")
+    return codes.cpu().numpy()
 
 
 def _readable(images: NDArray[Any]) -> NDArray[Any]:

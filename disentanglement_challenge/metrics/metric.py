@@ -23,7 +23,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from disentanglement_challenge.checks import check_choice, check_count, check_number
 from disentanglement_challenge.data.sampling import Points, Sampler
-from disentanglement_challenge.errors import ConfigError, DataError, RepresentationError, ScoreError, did_you_mean
+from disentanglement_challenge.data.tables import columns_of
+from disentanglement_challenge.errors import (
+    ConfigError,
+    DataError,
+    RepresentationError,
+    ScoreError,
+    did_you_mean,
+    lines_of,
+)
 
 # Beyond this a float64's square, or its sum over points, may not be finite.
 _LARGEST = 2.0**200
@@ -89,7 +97,7 @@ def count(official: int, least: int = 1, parameter: str | None = None) -> Settin
 # What disentanglement_lib's metrics take for the discretizer, by its gin names.
 HISTOGRAM = {
     "discretizer.discretizer_fn": Setting("@histogram_discretizer", choices=("@histogram_discretizer",), parameter=""),
-    "discretizer.num_bins": count(20),
+    "discretizer.num_bins": count(20, least=2),
 }
 
 
@@ -225,15 +233,23 @@ class Metric:
             values = samples[0].factors[:, index]
             if (values == values[0]).all():
                 raise DataError(f"factor {name!r} has one value in all points drawn, so there is nothing to tell apart")
-        if self.every_latent:
-            return self.compute(*samples, **keywords)
         num_latent = samples[0].codes.shape[1]
+        if self.every_latent:
+            return self._checked(self.compute(*samples, **keywords), num_latent, len(factor_names))
         left, arrays = usable(*(sample.codes for sample in samples))
         if not left.any():
             collapsed = {} if self.collapsed is None else {self.key: self.collapsed}
             return Result(collapsed, np.full((num_latent, len(factor_names)), self.missing))
         points = [sample._replace(codes=codes) for codes, sample in zip(arrays, samples, strict=True)]
-        return spread(self.compute(*points, **keywords), left, self.missing)
+        result = self._checked(self.compute(*points, **keywords), int(left.sum()), len(factor_names))
+        return spread(result, left, self.missing)
+
+    def _checked(self, result: Result, num_latent: int, num_factors: int) -> Result:
+        """Return a result, if its matrix fits the latents and factors that it is of."""
+        shape = (num_latent, num_factors)
+        if result.matrix is not None and np.shape(result.matrix) != shape and not self.codes_alone:
+            raise DataError(f"{self.name} gives a matrix of shape {np.shape(result.matrix)}; it must be {shape}")
+        return result
 
     def _draw(self, sampler: Sampler, random_state: RandomState, settings: Mapping[str, Any]) -> list[Points]:
         batch_size = next((settings[name] for name in self.settings if self._parameter(name) == "batch_size"), 16)
@@ -321,17 +337,25 @@ def as_codes(codes: ArrayLike, name: str = "codes") -> NDArray[Any]:
     Raises:
         RepresentationError: they have another shape, are no numbers, or are not finite.
     """
+    if np.ma.is_masked(codes):
+        raise RepresentationError(f"{name} are a masked array with values missing; each needs a value")
     try:
-        array = np.asarray(codes)
+        array = np.asarray(_off_device(codes))
     except ValueError as error:
         raise RepresentationError(
             f"{name} are rows of unequal length; they must be an array (N, num_latent)"
         ) from error
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise RepresentationError(f"{name} are no array: {lines_of(error)[0]:.200}") from error
     if array.ndim != 2 or 0 in array.shape:
         raise RepresentationError(f"{name} have shape {array.shape}; they must be an array (N, num_latent)")
     if array.dtype.kind not in "fiub":
         raise RepresentationError(f"{name} are of dtype {array.dtype}; they must be numbers")
     if array.dtype.kind != "f":
+        if array.dtype.kind in "iu" and np.abs(array.astype(np.float64)).max() > 2.0**53:
+            raise RepresentationError(
+                f"{name} hold integers above 2**53, which float64 cannot tell apart; subtract some"
+            )
         array = array.astype(np.float64)
     elif array.dtype.itemsize > 8 or not array.dtype.isnative:
         array = array.astype(np.float32 if array.dtype.itemsize == 4 else np.float64)
@@ -344,6 +368,17 @@ def as_codes(codes: ArrayLike, name: str = "codes") -> NDArray[Any]:
     return array
 
 
+def _off_device(codes: Any) -> Any:
+    """Return a tensor as numpy can take it: without gradients, dense, on the CPU, and of a type that numpy has."""
+    if not hasattr(codes, "detach"):
+        return codes
+    tensor = codes.detach()
+    if getattr(tensor, "is_sparse", False):
+        tensor = tensor.to_dense()
+    tensor = tensor.cpu()
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+
+
 def points_of(*arrays: ArrayLike) -> list[Points]:
     """Return codes [N, num_latent] and factors [N, num_factors], given in turn, as points.
 
@@ -353,15 +388,14 @@ def points_of(*arrays: ArrayLike) -> list[Points]:
         RepresentationError, DataError: an array has another shape or length, or holds what it cannot.
     """
     codes = [as_codes(array) for array in arrays[::2]]
-    factors = [np.asarray(array) for array in arrays[1::2]]
-    for one, other in zip(codes, factors, strict=True):
-        if other.ndim != 2 or 0 in other.shape or len(other) != len(one):
-            raise DataError(
-                f"factors have shape {other.shape}; they must be ({len(one)}, num_factors) to go with codes"
-            )
+    factors = [list(columns_of(array).values()) for array in arrays[1::2]]
+    for one, columns in zip(codes, factors, strict=True):
+        shape = (len(columns[0]), len(columns))
+        if shape != (len(one), len(factors[0])):
+            raise DataError(f"factors have shape {shape}; they must be ({len(one)}, num_factors) to go with codes")
     ends = np.cumsum([len(one) for one in codes])[:-1]
-    together = np.concatenate(factors)
-    indices = np.stack([np.unique(column, return_inverse=True)[1] for column in together.T], axis=1).astype(np.int64)
+    together = [np.concatenate(parts) for parts in zip(*factors, strict=True)]
+    indices = np.stack([np.unique(column, return_inverse=True)[1] for column in together], axis=1).astype(np.int64)
     return [Points(one, index, np.arange(len(one))) for one, index in zip(codes, np.split(indices, ends), strict=True)]
 
 

@@ -33,7 +33,7 @@ METRIC = Metric(
     explanation="Mutual information between latent and factor, in nats, with 100 bins. The score is the mean gap "
     "between the two most informative latents of a factor, in units of the factor's entropy.",
     compute=_compute,
-    settings={"rmig.num_train": count(10000), "rmig.batch_size": count(16), "rmig.num_bins": count(100)},
+    settings={"rmig.num_train": count(10000), "rmig.batch_size": count(16), "rmig.num_bins": count(100, least=2)},
     draws=("rmig.num_train",),
     gin_name="rmig",
     missing=0.0,

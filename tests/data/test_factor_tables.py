@@ -100,6 +100,14 @@ def test_many_values_that_are_a_grid_or_integers_are_no_continuous_factor():
         ({"a": np.array(["x", 3, "y"], dtype=object)}, "'a' holds int, str"),
         ({"a": [1, 2], "b": [1, 2, 3]}, "columns of 2, 3 rows"),
         (np.zeros((4, 70)), "70 factors"),
+        (np.arange(9)[:, None], "'factor 0' is different in every row"),
+        (
+            np.array(["2020-01-01", "NaT", "2020-01-02"], dtype="datetime64[D]")[:, None],
+            "'factor 0' has no value in row 1",
+        ),
+        ([[1j], [2j]], "complex"),
+        ({"a": np.ma.masked_equal([1, 2, 1], 1)}, "'a' has masked values"),
+        ({1: [1, 2, 1], "1": [1, 2, 2]}, "a name of its own"),
     ],
 )
 def test_what_is_no_table_of_factors_is_named(factors, message):
@@ -139,6 +147,18 @@ def test_arrays_in_files_are_read(tmp_path):
     np.testing.assert_array_equal(read_codes(tmp_path / "c.csv"), [[0.5, 1]])
 
 
+def test_integers_of_any_length_keep_their_values():
+    large = [2**70, 2**70 + 1, 2**70 + 1, 2**70]
+    table = factor_table({"a": [0, 0, 1, 1], "b": np.array(large, dtype=object)})
+    assert table.indices[:, 1].tolist() == [0, 1, 1, 0]
+
+
+def test_a_table_of_another_separator_is_refused_with_its_header(tmp_path):
+    (tmp_path / "f.csv").write_text("color|size\nred|1\nblue|2\n")
+    with pytest.raises(DataError, match=r"'color\|size' is different in every row"):
+        factor_table(read_factors(tmp_path / "f.csv"))
+
+
 class Evil:
     """Whose unpickling would be seen."""
 
@@ -153,6 +173,7 @@ class Evil:
         ("f.csv", "a,b\n1,2\n3\n", "row 3 has 1 values"),
         ("f.csv", "a,b\n1,2\n,3\n", "row 3 has no value of 'a'"),
         ("f.csv", "a,a\n1,2\n", "'a, a'"),
+        ("f.csv", "a,b\n1,NA\n", "row 2 has no value of 'b'"),
         ("f.csv", "1,2\n3,4\n", "'1, 2'.*name the factors"),
         ("f.csv", "", "no rows"),
         ("f.npy", "not an array", "cannot be read"),

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-import warnings
+from dataclasses import replace
 
 import gin
 import numpy as np
@@ -30,6 +30,7 @@ from disentanglement_challenge.evaluation import harness
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import export_model
 from disentanglement_challenge.metrics import METRICS, RECORDS
+from disentanglement_challenge.metrics.metric import Result
 
 SMALL = {
     "factor_vae_score.num_variance_estimate": 200,
@@ -254,6 +255,12 @@ def _nan(codes):
         (codes_of_every_kind(), "mpi3d_embeded", {}, "did you mean 'mpi3d_embedded'"),
         (codes_of_every_kind(), FACTORS, {"metrics": "migg"}, "did you mean 'mig'"),
         (codes_of_every_kind(), FACTORS, {"metrics": []}, "metrics is empty"),
+        (codes_of_every_kind(), FACTORS, {"metrics": 3}, "metrics is 3"),
+        (codes_of_every_kind(), FACTORS, {"settings": "mig"}, "settings is 'mig'"),
+        (np.ma.masked_equal(np.ones((NUM_IMAGES, 2)), 1), FACTORS, {}, "masked"),
+        (FACTORS + 2**60, FACTORS, {}, r"above 2\*\*53"),
+        (codes_of_every_kind(), FACTORS, {"bins": 5}, "no factor is continuous"),
+        (codes_of_every_kind(), FACTORS, {"bins": 2.5}, "must be an integer"),
         (codes_of_every_kind(), FACTORS, {"settings": {"dci.num_trian": 3}}, "did you mean 'dci.num_train'"),
         (codes_of_every_kind(), FACTORS, {"settings": {"dci.num_train": 0}}, r"dci\.num_train is 0"),
         (codes_of_every_kind(), FACTORS, {"settings": {"sap_score.continuous_factors": True}}, "'library'"),
@@ -279,6 +286,7 @@ def test_bad_input_is_one_line(codes, factors, options, message):
         (lambda images: np.zeros(len(images)), r"shape \(64,\)"),
         (lambda images: np.full((len(images), 3), np.inf), "inf at row 0, column 0"),
         (lambda images: np.zeros((len(images), 1)), "one latent"),
+        (lambda images: {}["absent"], "fails on images .*KeyError"),
     ],
 )
 def test_a_callable_that_is_no_representation_is_one_line(representation, message):
@@ -333,15 +341,89 @@ def test_a_score_that_there_is_not_costs_the_others_nothing(tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["scores"]["sap_score"] is None
 
 
-def test_an_error_in_a_metric_keeps_its_traceback():
-    """What goes wrong in the fast engine itself is a bug, and no missing score."""
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda points, num_bins: 1 / 0,
+        lambda points, num_bins: 0.5,
+        lambda points, num_bins: Result({"discrete_mig": "high"}),
+        lambda points, num_bins: Result({"discrete_mig": 0.5}, np.zeros((3, 3))),
+        lambda points, num_bins: Result({"discrete_mig": np.nan}),
+    ],
+)
+def test_a_metric_of_ones_own_that_fails_costs_the_others_nothing(compute):
+    own = replace(RECORDS["mig"], name="own", compute=compute)
+    scores = score(codes_of_every_kind(), FACTORS, [own, "mig"])
+    assert scores["own"] is None
+    assert scores.by_metric["own"].reason
+    assert scores["mig"] == score(codes_of_every_kind(), FACTORS, "mig")["mig"]
 
-    def broken(points, num_bins):
-        raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), warnings.catch_warnings():
-        score(codes_of_every_kind(), FACTORS, [replace(RECORDS["mig"], compute=broken)])
+def test_an_error_in_a_metric_of_ours_keeps_its_traceback(monkeypatch):
+    broken = replace(RECORDS["mig"], compute=lambda points, num_bins: 1 / 0)
+    monkeypatch.setitem(RECORDS, "mig", broken)
+    with pytest.raises(ZeroDivisionError):
+        score(codes_of_every_kind(), FACTORS, [broken])
+
+
+def test_a_callable_may_answer_in_a_buffer_of_its_own():
+    codes = codes_of_every_kind()[:, 4:8]
+    buffer = np.zeros((64, 4), dtype=np.float32)
+
+    def reused(images):
+        buffer[: len(images)] = codes[indices_of(images)]
+        return buffer[: len(images)]
+
+    assert score(reused, small_ground_truth_data(), "mig").as_dict() == score(codes, FACTORS, "mig").as_dict()
+
+
+def test_numbers_of_numpy_are_numbers():
+    codes = codes_of_every_kind()
+    ours = score(codes, FACTORS, "mig", seed=np.int64(3), settings={"mig.num_train": np.int64(200)})
+    assert ours.as_dict() == score(codes, FACTORS, "mig", seed=3, settings={"mig.num_train": 200}).as_dict()
+
+
+@pytest.mark.parametrize("kind", ["gradients", "bfloat16", "sparse"])
+def test_tensors_are_codes(kind):
+    tensor = torch.tensor(codes_of_every_kind()[:, 4:6])
+    given = {
+        "gradients": tensor.clone().requires_grad_(),
+        "bfloat16": tensor.bfloat16(),
+        "sparse": tensor.to_sparse(),
+    }[kind]
+    plain = tensor.bfloat16().float() if kind == "bfloat16" else tensor
+    assert score(given, FACTORS, "mig").as_dict() == score(plain.numpy(), FACTORS, "mig").as_dict()
+
+
+class Forgetful(nn.Module):
+    """Which gives another answer from its third call on."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, images):
+        self.calls.add_(1)
+        return images.flatten(1)[:, :3] * (self.calls < 3)
+
+
+def test_a_model_file_that_keeps_count_is_no_function_of_the_image(tmp_path):
+    torch.jit.script(Forgetful()).save(tmp_path / "model.pt")
+    with pytest.raises(RepresentationError, match="changes its own"):
+        score(tmp_path / "model.pt", small_ground_truth_data(), "mig")
+
+
+def test_a_double_module_beyond_float32_is_refused():
+    class Huge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(1e300, dtype=torch.float64))
+
+        def forward(self, images):
+            return images.flatten(1)[:, :3] * self.scale
+
+    with pytest.raises(RepresentationError, match="infinity in float32"):
+        score(Huge(), small_ground_truth_data(), "mig")
 
 
 @pytest.mark.parametrize("error", [ConfigError, DataError, RepresentationError])
