@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from disentanglement_challenge.arithmetic import float32_products
 from disentanglement_challenge.environment import use_cuda
 from disentanglement_challenge.errors import RepresentationError, lines_of
 
@@ -138,19 +139,8 @@ def _ieee_float32(device: torch.device) -> Iterator[None]:
 
     On NVIDIA's GPUs PyTorch's default for convolutions is TF32, and on the CPU a caller may ask for bfloat16.
     """
-    # One of PyTorch's two interfaces throughout: after a setting by this one the other, `allow_tf32`, may not be read.
-    cudnn: Any = torch.backends.cudnn
-    mkldnn: Any = torch.backends.mkldnn
-    backends = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+    with float32_products(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 @contextmanager
