@@ -1,11 +1,14 @@
 """One step of training: the losses of a batch, and an update of each player."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from disentanglement_challenge.arithmetic import deterministic_convolutions, float32_products
 from disentanglement_challenge.models import VAE, make_vae, sample_from_latent_distribution
 from disentanglement_challenge.objectives import Codes, Objective, gaussian_kl, make_reconstruction_loss
 from disentanglement_challenge.objectives.reconstruction import ReconstructionLoss
@@ -51,11 +54,13 @@ class Losses:
         second_player: scalar that the second player minimises; None where there is none.
         named: what is logged, scalars by name. "loss" and "discriminator_loss" are the two above; of an objective that
             leaves out a constant, "loss" carries it.
+        is_apart: see `Regularization.is_apart`.
     """
 
     first_player: Tensor
     second_player: Tensor | None
     named: dict[str, Tensor]
+    is_apart: bool = False
 
 
 class TrainingStep:
@@ -101,6 +106,15 @@ class TrainingStep:
         """The first player, and the second where there is one."""
         return [self.first_player] + ([self.second_player] if self.second_player is not None else [])
 
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that a step changes: weights, what a layer keeps beside them, and the optimisers' state."""
+        found = []
+        for player in self.players:
+            found += [*player.network.parameters(), *player.network.buffers()]
+            for state in player.optimizer.state.values():
+                found += [value for value in state.values() if isinstance(value, Tensor)]
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on beside its batch: both players, and the stream of noise."""
         return {"players": [player.state_dict() for player in self.players], "noise": self.noise.get_state()}
@@ -123,20 +137,36 @@ class TrainingStep:
         Where several processes train together, the images are this one's share, and the scalars those of all shares.
         "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
         """
-        losses = self.losses(images, step)
-        self.update(losses)
+        with self.arithmetic():
+            losses = self.losses(images, step)
+            self.update(losses)
         return {name: loss.detach() for name, loss in losses.named.items()}
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """The step's own precision, and sums in one order each time, inside the block."""
+        with float32_products("tf32" if self.precision == "tf32" else "ieee"), deterministic_convolutions():
+            yield
 
     def update(self, losses: Losses) -> None:
         """Moves both players, each down its own loss."""
-        self.first_player.backward(losses.first_player, retain_graph=self.second_player is not None)
-        self.processes.add_gradients(self.first_player.parameters)
-        if self.second_player is not None and losses.second_player is not None:
-            self.second_player.backward(losses.second_player)
-            # Every process has the whole of this loss, and so of its gradient.
-            self.processes.average_gradients(self.second_player.parameters)
-            self.second_player.optimizer.step()
-        self.first_player.optimizer.step()
+        first, second = self.first_player, self.second_player
+        if second is None or losses.second_player is None:
+            first.backward(losses.first_player)
+        elif losses.is_apart:
+            for player in (first, second):
+                player.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(
+                [losses.first_player, losses.second_player], inputs=[*first.parameters, *second.parameters]
+            )
+        else:
+            first.backward(losses.first_player, retain_graph=True)
+            second.backward(losses.second_player)
+        # Of the second player's loss every process has the whole, and so of its gradient.
+        self.processes.add_gradients(first.parameters)
+        if second is not None and losses.second_player is not None:
+            second.optimizer.step()
+        first.optimizer.step()
 
     def losses(self, images: Tensor, step: int | Tensor) -> Losses:
         """Computes all losses from one forward pass, with their graphs, and updates nothing.
@@ -171,7 +201,7 @@ class TrainingStep:
         }
         if result.second_player_loss is not None:
             named["discriminator_loss"] = result.second_player_loss
-        return Losses(loss, result.second_player_loss, named)
+        return Losses(loss, result.second_player_loss, named, result.is_apart)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         z_mean, z_logvar = self.vae.encode(images)

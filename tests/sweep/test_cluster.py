@@ -68,7 +68,7 @@ class PidBoard:
 
 
 def test_every_run_has_a_process_of_its_own(tmp_path):
-    """With a share of one declared GPU, given as the sweep gives it: a process kept for the next run kept its memory."""
+    """With a share of one declared GPU, as the sweep gives it: a process kept for the next run kept its memory."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     pids = tmp_path / "pids"
     pids.mkdir()
