@@ -52,7 +52,7 @@ def discriminate(network: nn.Sequential, codes: Tensor, others: Tensor) -> tuple
         [B, 2], the logits of the codes, whose gradient reaches the codes and no weight; and [B + N, 2], the logits of
         both, whose gradient reaches the weights and no code.
     """
-    return _Discriminate.apply(codes, others, network, *network.parameters())  # type: ignore[no-any-return]
+    return _Discriminate.apply(codes, others, network, *network.parameters())
 
 
 class _Discriminate(torch.autograd.Function):

@@ -108,20 +108,31 @@ class GraphedStep:
     def __init__(self, step: TrainingStep) -> None:
         self.step = step
         self._recorded: Recorded | None = None
+        self._names: list[str] = []
+        self._losses: Tensor | None = None  # [number of terms]
 
     def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
         """See `TrainingStep.__call__`."""
         if self._recorded is None:
             self._images = images.clone()
             self._index = torch.zeros((), dtype=torch.int64, device=images.device)
-            self._recorded = Recorded(self.step, self._advance, lambda: torch.stack([*self._terms.values()]))
+            self._recorded = Recorded(self.step, self._advance, self._latest)
         self._images.copy_(images)
         self._index.fill_(step)
         self._recorded()
-        return self._terms
+        return dict(zip(self._names, self._latest().unbind(), strict=True))
 
     def _advance(self) -> None:
-        self._terms = self.step(self._images, self._index)
+        terms = self.step(self._images, self._index)
+        values = torch.stack([*terms.values()])
+        if self._losses is None:  # in the first step, which is not recorded
+            self._names = list(terms)
+            self._losses = torch.empty_like(values)
+        self._losses.copy_(values)
+
+    def _latest(self) -> Tensor:
+        assert self._losses is not None
+        return self._losses
 
 
 class Steps(Protocol):
