@@ -55,7 +55,7 @@ class Recorder(TorchDispatchMode):
 class Graph:
     """As torch.cuda.CUDAGraph."""
 
-    made = []
+    made: list = []  # noqa: RUF012 (install gives each test its own)
 
     def __init__(self):
         self.generators = []

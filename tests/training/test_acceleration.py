@@ -5,7 +5,7 @@ from shared_steps import OBJECTIVES
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.objectives import FactorVAE
-from disentanglement_challenge.training.acceleration import GraphedStep, make_step
+from disentanglement_challenge.training.acceleration import GraphedStep, check_has_precision, make_step
 from disentanglement_challenge.training.step import TrainingStep
 
 SMALL = [
@@ -71,7 +71,51 @@ def test_a_precision_that_is_not_there(precision, message):
         make(f"acceleration.precision = {precision!r}")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_a_gpu_that_does_not_have_the_precision(precision):
+    check_has_precision(precision, "NVIDIA A100", (8, 0))
+    with pytest.raises(ConfigError, match=rf"{precision}.*Tesla T4 has compute capability 7\.5; .*use 'float32' here"):
+        check_has_precision(precision, "Tesla T4", (7, 5))
+
+
+def products():
+    backends = torch.backends
+    settings = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul]
+    return [setting.fp32_precision for setting in settings] + [backends.cudnn.deterministic]
+
+
+class Noting(FactorVAE):
+    """Writes down how products are computed while a step is."""
+
+    def __init__(self):
+        super().__init__(7.0)
+        self.noted = []
+
+    def __call__(self, *arguments):
+        self.noted.append(products())
+        return super().__call__(*arguments)
+
+
+def test_each_step_has_its_own_precision_and_leaves_the_settings_of_the_process():
+    """Also after another step was made, as where the plain step is timed beside one with tf32."""
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    try:
+        before = products()
+        short, plain = Noting(), Noting()
+        step, _ = make(objective=lambda: short)
+        step.precision = "tf32"  # which make_step refuses without a GPU
+        other, _ = make(objective=lambda: plain)
+        for images in batches(2):
+            step(images, 0)
+            other(images, 0)
+            assert products() == before
+        assert short.noted == [["tf32", "tf32", "tf32", "ieee", True]] * 2
+        assert plain.noted == [["ieee", "ieee", "ieee", "ieee", True]] * 2
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = "none"
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_the_graphed_step_has_the_losses_of_the_eager_step(precision):
     eager, _ = make(f"acceleration.precision = {precision!r}", device="cuda")
