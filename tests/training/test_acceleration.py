@@ -98,9 +98,11 @@ class Noting(FactorVAE):
 
 def test_each_step_has_its_own_precision_and_leaves_the_settings_of_the_process():
     """Also after another step was made, as where the plain step is timed beside one with tf32."""
-    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    found = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     try:
         before = products()
+        assert before[3] == "bf16"
         short, plain = Noting(), Noting()
         step, _ = make(objective=lambda: short)
         step.precision = "tf32"  # which make_step refuses without a GPU
@@ -112,7 +114,7 @@ def test_each_step_has_its_own_precision_and_leaves_the_settings_of_the_process(
         assert short.noted == [["tf32", "tf32", "tf32", "ieee", True]] * 2
         assert plain.noted == [["ieee", "ieee", "ieee", "ieee", True]] * 2
     finally:
-        torch.backends.cudnn.conv.fp32_precision = "none"
+        torch.backends.mkldnn.matmul.fp32_precision = found
 
 
 @pytest.mark.gpu
