@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from disentanglement_challenge.arithmetic import float32_products
+from disentanglement_challenge.data.batches import divided
 from disentanglement_challenge.environment import use_cuda
 from disentanglement_challenge.errors import RepresentationError, lines_of
 
@@ -76,6 +77,22 @@ class _Representor:
         with torch.no_grad(), _ieee_float32(self.device), _evaluating(self._model):
             return check_representation(self._compute(inputs), len(images))
 
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether bytes are better than floats: they travel to a GPU in a quarter of the time."""
+        return self.device.type == "cuda"
+
+    def prepare(self, pixels: NDArray[Any]) -> Tensor:
+        """Images [N, height, width, channels] in units of 1/255, ready to travel to the device; by any thread."""
+        ready = torch.from_numpy(_readable_pixels(pixels))
+        return ready.pin_memory() if self.device.type == "cuda" else ready
+
+    def encode_pixels(self, prepared: Tensor) -> NDArray[np.float32]:
+        """What a call makes of the same images as floats, to the last bit; they are divided on the device."""
+        with torch.no_grad(), _ieee_float32(self.device), _evaluating(self._model):
+            inputs = divided(prepared.to(self.device, non_blocking=True)).permute(0, 3, 1, 2)
+            return check_representation(self._compute(inputs), len(prepared))
+
     def _compute(self, inputs: Tensor) -> object:
         # A model may work in place: each call of it, the second attempt too, gets a copy.
         copy = inputs.to(self.device, self._dtype, memory_format=self._layouts[0], copy=True)
@@ -122,6 +139,10 @@ def check_representation(representation: object, num_images: int) -> NDArray[np.
     if not torch.isfinite(representation).all():
         raise RepresentationError("the model's representation holds NaN or infinity; it cannot be scored")
     return representation.float().cpu().numpy()
+
+
+def _readable_pixels(pixels: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(pixels) if pixels.flags.writeable else pixels.copy()
 
 
 def _readable(images: NDArray[Any]) -> NDArray[Any]:
