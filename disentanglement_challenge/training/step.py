@@ -18,13 +18,46 @@ from disentanglement_challenge.training.processes import ALONE, Processes
 
 @dataclass
 class Player:
-    """A network and the optimiser that moves it."""
+    """A network and the optimiser that moves it.
+
+    Attributes:
+        network, optimizer: as they are kept and exported.
+        parameters: the network's.
+        computes: the network that a step calls: itself, or a copy with some parameters in a lower precision.
+        used: the parameters of `computes`, in the order of `parameters`.
+    """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
 
     def __post_init__(self) -> None:
         self.parameters = list(self.network.parameters())
+        self.computes, self.used = self.network, self.parameters
+
+    def compute_with(self, copy: nn.Module) -> None:
+        """Has steps call this copy of the network, whose parameters follow the network's."""
+        self.computes, self.used = copy, list(copy.parameters())
+        self._pairs = [pair for pair in zip(self.parameters, self.used, strict=True) if pair[0] is not pair[1]]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Copies the parameters to those that the step uses, where these are others."""
+        if self.used is not self.parameters:
+            torch._foreach_copy_([used for _, used in self._pairs], [kept for kept, _ in self._pairs])
+
+    def clear_gradients(self) -> None:
+        """Leaves no parameter a gradient."""
+        for parameter in (*self.parameters, *self.used):
+            parameter.grad = None
+
+    @torch.no_grad()
+    def take_gradients(self) -> None:
+        """Gives the parameters the gradients of those that the step used, where these are others."""
+        if self.used is not self.parameters:
+            pairs = [pair for pair in self._pairs if pair[1].grad is not None]
+            for kept, _ in pairs:
+                kept.grad = torch.empty_like(kept)
+            torch._foreach_copy_([kept.grad for kept, _ in pairs], [used.grad for _, used in pairs])  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and what the optimiser remembers."""
@@ -41,8 +74,8 @@ class Player:
 
     def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
         """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=self.parameters, retain_graph=retain_graph)
+        self.clear_gradients()
+        loss.backward(inputs=self.used, retain_graph=retain_graph)
 
 
 @dataclass(frozen=True)
@@ -155,13 +188,13 @@ class TrainingStep:
             first.backward(losses.first_player)
         elif losses.is_apart:
             for player in (first, second):
-                player.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(
-                [losses.first_player, losses.second_player], inputs=[*first.parameters, *second.parameters]
-            )
+                player.clear_gradients()
+            torch.autograd.backward([losses.first_player, losses.second_player], inputs=[*first.used, *second.used])
         else:
             first.backward(losses.first_player, retain_graph=True)
             second.backward(losses.second_player)
+        for player in self.players:
+            player.take_gradients()
         # Of the second player's loss every process has the whole, and so of its gradient.
         self.processes.add_gradients(first.parameters)
         if second is not None and losses.second_player is not None:
@@ -174,10 +207,12 @@ class TrainingStep:
         The images are those of `Objective.num_batches` batches; a second one is encoded and no more.
         Where several processes train together, the gradient of the first player's loss is this one's part of it.
         """
+        for player in self.players:
+            player.refresh()
         images, *independent = images.chunk(self.objective.num_batches)
         z_mean, z_logvar = self._encode(images)
         z_sampled = sample_from_latent_distribution(z_mean, z_logvar, self.noise)
-        reconstructed = self.vae.decode(self.processes.own(z_sampled)).float()
+        reconstructed = self.first_player.computes.decode(self.processes.own(z_sampled)).float()
         own_reconstruction = self.reconstruction_loss(images, reconstructed).mean() / self.processes.size
         reconstruction = self.processes.total(own_reconstruction)
         codes = Codes(
@@ -189,7 +224,7 @@ class TrainingStep:
             z_independent=self._sample_codes(independent[0]) if independent else None,
             num_images=self.num_images,
         )
-        result = self.objective(codes, self.second_player.network if self.second_player else None, self.noise)
+        result = self.objective(codes, self.second_player.computes if self.second_player else None, self.noise)
         loss = reconstruction + result.regularizer
         named = {
             "loss": loss + result.constant if result.constant else loss,
@@ -204,7 +239,7 @@ class TrainingStep:
         return Losses(loss, result.second_player_loss, named, result.is_apart)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        z_mean, z_logvar = self.vae.encode(images)
+        z_mean, z_logvar = self.first_player.computes.encode(images)
         return self.processes.gather(z_mean.float()), self.processes.gather(z_logvar.float())
 
     @torch.no_grad()

@@ -1,11 +1,12 @@
 import pytest
 import torch
 from shared_steps import OBJECTIVES
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.objectives import FactorVAE
-from disentanglement_challenge.training.acceleration import GraphedStep, check_has_precision, make_step
+from disentanglement_challenge.training.acceleration import BFloat16Step, GraphedStep, check_has_precision, make_step
 from disentanglement_challenge.training.step import TrainingStep
 
 SMALL = [
@@ -61,6 +62,45 @@ def test_bfloat16_stays_near_float32_and_keeps_float32_weights(objective):
         assert {term.dtype for term in terms.values()} == {torch.float32}
     assert not torch.equal(*(next(step.vae.parameters()) for step in (reduced, reference)))
     assert {p.dtype for player in reduced.players for p in player.parameters} == {torch.float32}
+
+
+class Autocast(TrainingStep):
+    """bfloat16 as PyTorch itself does it, each weight cast where it is used."""
+
+    def losses(self, images, step):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            return super().losses(images, step)
+
+
+class Count(TorchDispatchMode):
+    casts = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        self.casts += operation is torch.ops.aten._to_copy.default
+        return operation(*arguments, **(named or {}))
+
+
+@pytest.mark.parametrize("architecture", ["conv", "residual"])
+@pytest.mark.parametrize("objective", [OBJECTIVES["factor_vae"], OBJECTIVES["dip_vae_ii"]])
+def test_one_cast_of_all_weights_is_what_autocast_computes(objective, architecture):
+    """To the last bit: losses, and weights after some steps."""
+    bindings = [*SMALL, f"encoder.encoder_fn = @{architecture}_encoder"]
+    bindings += ["residual_encoder.base_channels = 8", "reconstruction_loss.loss_fn = @bernoulli_loss"]
+    with gin_configuration(["shared.gin"], bindings, ["dataset", "model"]):
+        fast, plain = (kind(objective(), (3, 64, 64), 0, torch.device("cpu")) for kind in (BFloat16Step, Autocast))
+    counts = []
+    for step in (fast, plain):
+        with Count() as count:
+            step(batches(1)[0], 0)
+        counts.append(count.casts)
+    assert counts[0] < 0.5 * counts[1]
+    for index, images in enumerate(batches(5)):
+        terms, expected = fast(images, index), plain(images, index)
+        for name in expected:
+            assert torch.equal(terms[name], expected[name]), name
+    for player, other in zip(fast.players, plain.players, strict=True):
+        for parameter, expected in zip(player.parameters, other.parameters, strict=True):
+            assert torch.equal(parameter, expected)
 
 
 @pytest.mark.parametrize(
