@@ -2,7 +2,8 @@
 that lies on the CPU, or a read of a value by the host, either of which a CUDA graph cannot have.
 
 PyTorch goes back through them only where a GPU is, so the pass back is left to the GPU's tests, but for the one that is
-written out here; the optimisers get gradients as it would leave them. PyTorch's build for the CPU alone cannot compute on them; the tests then are skipped, and counted with the GPU's.
+written out here; the optimisers get gradients as it would leave them. PyTorch's build for the CPU alone cannot compute
+on fake CUDA tensors; the tests then are skipped, and counted with the GPU's.
 """
 
 from contextlib import contextmanager

@@ -1,26 +1,34 @@
 """The step recorded and replayed, with a stand-in for CUDA's graphs, against the plain step: equal to the last bit."""
 
 import io
+import json
 
 import graphs_on_cpu
 import numpy as np
 import pytest
 import torch
 from shared_steps import OBJECTIVES, SETTINGS
+from squares import SMALL, squares
 
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.batches import random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.objectives import BetaVAE, FactorVAE
+from disentanglement_challenge.training import run as run_module
 from disentanglement_challenge.training.acceleration import (
     BFloat16Step,
     GraphedStep,
     OneByOne,
     Replayed,
+    make_step,
     make_steps,
 )
 from disentanglement_challenge.training.batches import DeviceBatches
+from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints, load_newest
+from disentanglement_challenge.training.log_lines import read_log
+from disentanglement_challenge.training.settings import TrainingSettings
 from disentanglement_challenge.training.state import TrainingState
 from disentanglement_challenge.training.step import TrainingStep
 
@@ -174,9 +182,63 @@ def test_an_update_that_was_not_recorded_is_found(monkeypatch):
 
 
 def test_a_run_can_be_resumed_without_a_graph(tmp_path):
-    from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints, load_newest
-
     with gin_configuration([], []):
         checkpoints = Checkpoints(tmp_path)
     checkpoints.save(Checkpoint({"acceleration.cuda_graph": "True", "model.batch_size": "4"}, {"done": 3}))
     assert load_newest(tmp_path, {"acceleration.cuda_graph": "False", "model.batch_size": "4"}).done == 3
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path):
+    """Trains on the squares, replayed or step by step, and returns weights, final losses and logged lines."""
+
+    def train_squares(name, *bindings, replayed, source=None):
+        with monkeypatch.context() as patch:
+            if replayed:
+                patch.setattr(run_module, "training_batches", on_device)
+                patch.setattr(run_module, "make_step", graphed)
+            often = ["log.every_steps = 7", "pictures.every_steps = 15"]
+            with gin_configuration(["shared.gin"], [*SMALL, *often, *bindings]):
+                experiment = Experiment(tmp_path / name)
+                result = run_module.train(TrainingSettings(), experiment, squares(), source and Experiment(source))
+        losses = json.loads(experiment.losses.read_text())
+        weights = [parameter.detach() for parameter in result.vae.parameters()]
+        return weights, {key: losses[key] for key in losses if "second" not in key}, read_log(experiment.log)
+
+    def on_device(data, batch_size, random, device, processes):
+        return DeviceBatches(torch.from_numpy(data.images), batch_size, random, processes)
+
+    def graphed(*arguments):
+        step, _ = make_step(*arguments)
+        return step, GraphedStep(step)
+
+    return train_squares
+
+
+def assert_same_run(run, other):
+    for weights, expected in zip(run[0], other[0], strict=True):
+        assert torch.equal(weights, expected)
+    assert run[1:] == other[1:]
+
+
+@pytest.mark.parametrize("bindings", [[], ["factor_vae.second_batch = True", "acceleration.precision = 'bfloat16'"]])
+def test_a_whole_run_is_the_same_also_when_it_is_resumed(trained, tmp_path, bindings):
+    """Steps that log and draw cut the replays; a checkpoint that one run left is finished by the other kind."""
+    whole = trained("plain", "model.training_steps = 60", *bindings, replayed=False)
+    assert [line["step"] for line in whole[2]] == [*range(7, 60, 7), 60]
+    assert_same_run(trained("replayed", "model.training_steps = 60", *bindings, replayed=True), whole)
+    for name, replayed in (("half_plain", False), ("half_replayed", True)):
+        trained(name, "model.training_steps = 25", *bindings, replayed=replayed)
+        rest = trained(
+            f"{name}_rest", "model.training_steps = 60", *bindings, replayed=not replayed, source=tmp_path / name
+        )
+        for weights, expected in zip(rest[0], whole[0], strict=True):
+            assert torch.equal(weights, expected)
+        assert rest[1] == whole[1]
+
+
+def test_the_steps_between_two_looks_are_made_at_once(trained):
+    trained("run", "model.training_steps = 60", "log.every_steps = 40", "pictures.every_steps = 25", replayed=True)
+    one, ten = graphs_on_cpu.Graph.made
+    # 3 to warm up; then up to steps 25, 40, 50 and 60, in tens as far as they go.
+    assert (ten.replays, one.replays) == (2 + 1 + 1 + 1, 2 + 5)
