@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -139,6 +139,10 @@ class TrainingStep:
         """The first player, and the second where there is one."""
         return [self.first_player] + ([self.second_player] if self.second_player is not None else [])
 
+    @property
+    def _computing_vae(self) -> VAE:
+        return cast(VAE, self.first_player.computes)
+
     def tensors(self) -> list[Tensor]:
         """Every tensor that a step changes: weights, what a layer keeps beside them, and the optimisers' state."""
         found = []
@@ -212,7 +216,7 @@ class TrainingStep:
         images, *independent = images.chunk(self.objective.num_batches)
         z_mean, z_logvar = self._encode(images)
         z_sampled = sample_from_latent_distribution(z_mean, z_logvar, self.noise)
-        reconstructed = self.first_player.computes.decode(self.processes.own(z_sampled)).float()
+        reconstructed = self._computing_vae.decode(self.processes.own(z_sampled)).float()
         own_reconstruction = self.reconstruction_loss(images, reconstructed).mean() / self.processes.size
         reconstruction = self.processes.total(own_reconstruction)
         codes = Codes(
@@ -239,7 +243,7 @@ class TrainingStep:
         return Losses(loss, result.second_player_loss, named, result.is_apart)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        z_mean, z_logvar = self.first_player.computes.encode(images)
+        z_mean, z_logvar = self._computing_vae.encode(images)
         return self.processes.gather(z_mean.float()), self.processes.gather(z_logvar.float())
 
     @torch.no_grad()
