@@ -10,7 +10,7 @@ NEWEST = $(firstword $(foreach version,$(PYTHONS),$(call CAN_BE_USED,python$(ver
 WANTED = $(eval WANTED := $(or $(PYTHON),$(NEWEST)))$(WANTED)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: another-python run test test-slow lint submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures clean
+.PHONY: another-python run test test-slow test-gpu lint submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -20,6 +20,11 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+# All that only a GPU can show. Without one each test is skipped, and counted at the end. In an environment that is there
+# already, with an older PyTorch too: python -m pytest -m gpu
+test-gpu: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest -m gpu $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

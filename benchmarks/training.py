@@ -11,7 +11,8 @@ shapes of its convolutions and matrix products, forward and backward, two operat
 The peers (`training_peers.py` says what each does) run on the CPU only, each in a virtual environment of its own below
 scratch/peers, which the first run installs. One that cannot be installed or does not run is named with the reason.
 
-On a machine with an NVIDIA GPU the step is timed there (AICROWD_CUDA=False: not), replayed as a CUDA graph, and
+On a machine with an NVIDIA GPU the step is timed there (AICROWD_CUDA=False: not), on images that lie there, many steps
+replayed at a time as a CUDA graph (ARGS="--steps 2000" makes a round long enough to time), and
 
     make bench-training ARGS="--check"
 
@@ -32,12 +33,14 @@ from pathlib import Path
 from typing import Any
 
 import disentanglement_challenge  # noqa: F401 isort: skip (sets OpenMP up before PyTorch is imported)
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from disentanglement_challenge.allocation import keep_freed_memory
+from disentanglement_challenge.arithmetic import float32_products
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.environment import device as training_device
@@ -45,7 +48,8 @@ from disentanglement_challenge.errors import ChallengeError
 from disentanglement_challenge.files import write_json
 from disentanglement_challenge.objectives import FactorVAE
 from disentanglement_challenge.provenance import available_cores
-from disentanglement_challenge.training.acceleration import Advance, make_step
+from disentanglement_challenge.training.acceleration import Advance, make_step, make_steps
+from disentanglement_challenge.training.batches import DeviceBatches
 from disentanglement_challenge.training.step import TrainingStep
 
 PEERS = {"pythae": "pythae==0.1.2", "disent": "disent==0.8.0"}
@@ -88,6 +92,21 @@ def timed(advance: Advance, images: torch.Tensor) -> Timed:
     return measure
 
 
+def timed_on_device(step: TrainingStep, advance: Advance, batch_size: int) -> Timed:
+    """The step as training makes it where the images are on a GPU: chosen there, many steps a replay."""
+    images = torch.randint(256, (1024, 64, 64, 3), dtype=torch.uint8, device=training_device())
+    steps = make_steps(step, advance, DeviceBatches(images, batch_size, np.random.default_rng(0)))
+
+    def measure(count: int) -> float:
+        started = time.perf_counter()
+        for done in range(0, count, steps.at_once):
+            steps(done, min(steps.at_once, count - done))
+        wait()
+        return time.perf_counter() - started
+
+    return measure
+
+
 class PlainStep:
     """The plain step in a process of its own, which does not keep freed memory as this one does."""
 
@@ -116,7 +135,7 @@ def random_images(batch_size: int) -> torch.Tensor:
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
-    """Operations a second of one large product."""
+    """Operations a second of one large product, float32 as the process is set to."""
     left = torch.rand(MATRIX // 2, MATRIX, device=training_device(), dtype=dtype)
     right = torch.rand(MATRIX, MATRIX, device=training_device(), dtype=dtype)
     repeats = 20 if training_device().type == "cuda" else 1
@@ -191,13 +210,14 @@ def main(flags: argparse.Namespace) -> None:
     if flags.check:
         check(bindings, images)
         return
-    _, advance = build(bindings)
+    step, advance = build(bindings)
     with FlopCounterMode(display=False) as counter:
         build_plain(bindings)(images, 0)
     operations = counter.get_total_flops()
     print(f"a step at batch {flags.batch_size}: {operations:,} floating-point operations")
 
-    sides: dict[str, Timed] = {"here": timed(advance, images), "plain eager": PlainStep(bindings, flags.batch_size)}
+    here = timed(advance, images) if device.type == "cpu" else timed_on_device(step, advance, flags.batch_size)
+    sides: dict[str, Timed] = {"here": here, "plain eager": PlainStep(bindings, flags.batch_size)}
     notes: dict[str, str] = {}
     for name in flags.peers if device.type == "cpu" else []:
         try:
@@ -211,7 +231,8 @@ def main(flags: argparse.Namespace) -> None:
     for measure in sides.values():
         measure(flags.warm_up)
     for _ in range(flags.rounds):
-        peaks.append(matmul_rate(dtype))
+        with float32_products("tf32" if step.precision == "tf32" else "ieee"):
+            peaks.append(matmul_rate(dtype))
         for name, measure in sides.items():
             seconds[name].append(measure(flags.steps) / flags.steps)
     for measure in sides.values():

@@ -8,6 +8,7 @@ false, and scratch/ lies in the checkout, whatever folder a script is started fr
 import functools
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -171,9 +172,34 @@ def cuda_fault() -> str:
     return "CUDA finds no GPU"
 
 
+def gpu_description() -> str:
+    """The GPU that is computed on: its name, memory, compute capability and driver."""
+    import torch
+
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    driver = driver_version()
+    return (
+        f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability "
+        f"{properties.major}.{properties.minor}{f', driver {driver}' if driver else ''}"
+    )
+
+
+def driver_version(file: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """The version of NVIDIA's driver, which it writes in a file; None where there is none, as on Windows."""
+    try:
+        text = file.read_text()
+    except OSError:
+        return None
+    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", text)
+    return found.group(1) if found else None
+
+
 def _runs_on(code: str, major: int, minor: int) -> bool:
     """Whether what was compiled for `code`, such as sm_90a or compute_120, runs on a GPU of this capability."""
     kind, _, number = code.partition("_")
     built_for = int("".join(filter(str.isdigit, number)))
-    is_same_family = built_for // 10 == major or kind == "compute"  # which the driver compiles for newer ones
+    if number.endswith("a"):  # which uses what that one architecture has and no later one need have
+        return built_for == 10 * major + minor
+    is_ptx = kind == "compute" and not number.endswith("f")  # which the driver compiles for newer ones
+    is_same_family = built_for // 10 == major or is_ptx
     return built_for <= 10 * major + minor and is_same_family

@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 
-from disentanglement_challenge.environment import use_cuda
+from disentanglement_challenge.environment import driver_version, use_cuda
 
 # The packages that numbers can depend on.
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "numba", "disentanglement-lib", "gin-config")
 
 
 def provenance() -> dict[str, Any]:
-    """The date (ISO 8601, UTC), the machine, and versions of Python and `PACKAGES`.
+    """The date (ISO 8601, UTC), the machine, and versions of Python and `PACKAGES`; on a GPU, of CUDA and cuDNN too.
 
     Where disentanglement_lib's metrics are loaded, also which TensorFlow they run with; "stand-in" is none.
     """
+    on_gpu = use_cuda()
     library = sys.modules.get("disentanglement_challenge.library")  # which training does not load
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -31,10 +32,12 @@ def provenance() -> dict[str, Any]:
             "cores": available_cores(),
             "threads": torch.get_num_threads(),
             "memory_bytes": _memory(),
-            "gpu": torch.cuda.get_device_name() if use_cuda() else None,
+            "gpu": torch.cuda.get_device_name() if on_gpu else None,
+            "driver": driver_version() if on_gpu else None,
         },
         "versions": {"python": platform.python_version()}
         | {name: _version(name) for name in PACKAGES}
+        | ({"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if on_gpu else {})
         | ({"tensorflow": library.tensorflow_in_use()} if library else {}),
     }
 

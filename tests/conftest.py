@@ -10,6 +10,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(config, items):
+    """Skips what needs a GPU where there is none that can be used."""
+    needing = [item for item in items if item.get_closest_marker("gpu")]
+    if not needing:
+        return
+    from disentanglement_challenge.environment import cuda_fault
+
+    fault = cuda_fault()
+    if fault:
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason=f"needs a GPU, and {fault}"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says how many of the GPU's tests did not run, so that nobody takes them for passed."""
+    skipped = sum("needs a GPU, and" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.write_line(f"{skipped} tests of the GPU path were skipped; make test-gpu runs them on a GPU")
+
+
 @pytest.fixture(scope="session")
 def embedded_data_path():
     """The folder of the embedded data set, rendered on first use and kept for the next session as for any user."""

@@ -109,11 +109,83 @@ def test_the_reason_for_the_device(monkeypatch):
         ("compute_75", (8, 6), True),
         ("compute_120", (9, 0), False),
         ("sm_90a", (9, 0), True),
+        ("sm_86", (8, 9), True),
+        ("sm_90", (8, 9), False),
+        ("sm_120", (12, 1), True),
+        ("sm_120a", (12, 1), False),
+        ("sm_120f", (12, 1), True),
+        ("sm_100f", (12, 1), False),
+        ("compute_90", (12, 1), True),
+        ("compute_90a", (12, 1), False),
+        ("compute_100f", (12, 1), False),
     ],
 )
 def test_which_code_runs_on_which_gpu(code, capability, runs):
     """Binary code runs on its own major version from its minor version on; what the driver compiles, on all newer."""
     assert environment._runs_on(code, *capability) == runs
+
+
+# What PyTorch's wheels are built for: `torch.cuda.get_arch_list()` of 2.13 with CUDA 13.0.
+WHEEL = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "fault"),
+    [
+        ("NVIDIA L4", (8, 9), ""),
+        ("NVIDIA GB10", (12, 1), ""),
+        ("Tesla V100", (7, 0), "this PyTorch has no code for Tesla V100 (compute capability 7.0)"),
+        ("Newer", (13, 0), "this PyTorch has no code for Newer (compute capability 13.0)"),
+    ],
+)
+def test_a_gpu_that_the_wheel_has_no_code_for_is_refused(monkeypatch, name, capability, fault):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: WHEEL)
+    assert environment.cuda_fault() == fault
+    monkeypatch.setenv("AICROWD_CUDA", "True")
+    if fault:
+        with pytest.raises(ConfigError, match=re.escape(fault)):
+            environment.use_cuda()
+    else:
+        assert environment.use_cuda()
+
+
+def test_a_driver_that_is_too_old_is_refused(monkeypatch):
+    """As PyTorch reports it, when asked: `is_available` is False there without a word."""
+
+    def init():
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 12020).")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("AICROWD_CUDA", "True")
+    with pytest.raises(
+        ConfigError, match=r"the CUDA driver is too old for this PyTorch, which is built for CUDA 13\.0"
+    ):
+        environment.use_cuda()
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC\n",
+            "535.183.01",
+        ),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs)\n",
+            "580.65.06",
+        ),
+        ("something else", None),
+    ],
+)
+def test_the_drivers_version(tmp_path, text, version):
+    (tmp_path / "version").write_text(text)
+    assert environment.driver_version(tmp_path / "version") == version
+    assert environment.driver_version(tmp_path / "nowhere") is None
 
 
 @pytest.mark.parametrize(

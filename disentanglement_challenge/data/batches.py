@@ -43,5 +43,12 @@ def to_network(images: torch.Tensor, device: torch.device) -> torch.Tensor:
         # One pass over the bytes where PyTorch makes two, and no waiting for threads over so little.
         floats = torch.from_numpy(to_floats(images.numpy()))
     else:
-        floats = images.to(device, non_blocking=True).float().div_(255)
+        floats = divided(images.to(device, non_blocking=True))
     return floats.permute(0, 3, 1, 2)
+
+
+def divided(pixels: torch.Tensor) -> torch.Tensor:
+    """Integers in units of 1/255 as float32, where they are: to the last bit what the CPU makes of them."""
+    floats = pixels.float()
+    # On a GPU PyTorch multiplies by 1 / 255 where the divisor is a number.
+    return floats.div_(torch.full((), 255.0, device=floats.device))

@@ -12,7 +12,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.sampling import GridSampler, RepresentationFunction
+from disentanglement_challenge.data.store import take_images
 from disentanglement_challenge.errors import OutputError, RepresentationError
 
 # Touching one page of a mapped file may map as much of it as the kernel caches in one piece: up to a huge page.
@@ -152,9 +154,8 @@ class RepresentationTable:
         """Writes the rows of the table; returns their dtype."""
         dtype: np.dtype[Any] | None = None
         with tqdm(total=len(encoded), desc="encoding", unit="image") as progress:
-            for start in range(0, len(encoded), batch_size):
-                batch_indices = encoded[start : start + batch_size]
-                codes = np.asarray(representation_function(ground_truth_data.observations(batch_indices)))
+            parts = [encoded[start : start + batch_size] for start in range(0, len(encoded), batch_size)]
+            for batch_indices, codes in _codes_of(ground_truth_data, representation_function, parts):
                 _check_codes(codes, batch_indices)
                 if dtype is None:
                     dtype, self.num_latent = codes.dtype, codes.shape[1]
@@ -223,6 +224,33 @@ class RepresentationTable:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _codes_of(
+    ground_truth_data: IndexedGroundTruthData,
+    representation_function: RepresentationFunction,
+    parts: Sequence[NDArray[np.int64]],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """Encodes the images part by part; yields the indices of each and its codes.
+
+    A GPU gets bytes, and while it computes the next part's are read.
+    """
+    if not getattr(representation_function, "takes_pixels", False):
+        for part in parts:
+            yield part, np.asarray(representation_function(ground_truth_data.observations(part)))
+        return
+    function: Any = representation_function
+
+    def read(part: NDArray[np.int64]) -> Any:
+        return function.prepare(take_images(ground_truth_data.images, part))
+
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(read, parts[0]) if parts else None
+        for number, part in enumerate(parts, start=1):
+            assert following is not None
+            prepared = following.result()
+            following = reader.submit(read, parts[number]) if number < len(parts) else None
+            yield part, function.encode_pixels(prepared)
 
 
 def _check_codes(codes: NDArray[Any], indices: NDArray[np.int64]) -> None:

@@ -5,7 +5,8 @@ The format is that of the file's suffix. Signatures are the starter kit's (utils
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import gin
 import torch
 from torch import nn
 
+from disentanglement_challenge.arithmetic import float32_products
 from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.errors import ConfigError, RepresentationError, lines_of
 from disentanglement_challenge.experiment import Experiment
@@ -84,15 +86,24 @@ def export_model(
     if images is None:
         images = torch.rand(3, *input_shape[1:], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():  # every call gets images of its own, as a model may work in place
-        expected = _representation(model, images)
+        with _as_scored():
+            expected = _representation(model, images)
         with replacing(target) as temporary:
             temporary.write_bytes(_format(target).to_bytes(model, images.new_zeros(*input_shape), metadata))
             try:
                 loaded = _format(target).load(temporary)
             except RepresentationError as error:
                 raise RepresentationError(str(error).replace(str(temporary), str(target))) from error
-            _check(loaded, model, images, expected)
+            with _as_scored():
+                _check(loaded, model, images, expected)
     return str(target)
+
+
+@contextmanager
+def _as_scored() -> Iterator[None]:
+    """IEEE float32, whatever the caller has set; not around torch.export, which reads PyTorch's older settings."""
+    with float32_products(), torch.autocast("cpu", enabled=False):
+        yield
 
 
 def import_model(path: PathLike | None = None) -> nn.Module:

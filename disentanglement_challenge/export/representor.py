@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from disentanglement_challenge.arithmetic import float32_products
+from disentanglement_challenge.data.batches import divided
 from disentanglement_challenge.environment import use_cuda
 from disentanglement_challenge.errors import RepresentationError, lines_of
 
@@ -87,6 +89,22 @@ class _Representor:
             return []
         return [tensor._version for tensor in (*self._model.parameters(), *self._model.buffers())]
 
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether bytes are better than floats: they travel to a GPU in a quarter of the time."""
+        return self.device.type == "cuda"
+
+    def prepare(self, pixels: NDArray[Any]) -> Tensor:
+        """Images [N, height, width, channels] in units of 1/255, ready to travel to the device; by any thread."""
+        ready = torch.from_numpy(_readable_pixels(pixels))
+        return ready.pin_memory() if self.device.type == "cuda" else ready
+
+    def encode_pixels(self, prepared: Tensor) -> NDArray[np.float32]:
+        """What a call makes of the same images as floats, to the last bit; they are divided on the device."""
+        with torch.no_grad(), _ieee_float32(self.device), _evaluating(self._model):
+            inputs = divided(prepared.to(self.device, non_blocking=True)).permute(0, 3, 1, 2)
+            return check_representation(self._compute(inputs), len(prepared))
+
     def _compute(self, inputs: Tensor) -> object:
         # A model may work in place: each call of it, the second attempt too, gets a copy.
         copy = inputs.to(self.device, self._dtype, memory_format=self._layouts[0], copy=True)
@@ -136,6 +154,10 @@ def check_representation(representation: object, num_images: int) -> NDArray[np.
     return codes.cpu().numpy()
 
 
+def _readable_pixels(pixels: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(pixels) if pixels.flags.writeable else pixels.copy()
+
+
 def _readable(images: NDArray[Any]) -> NDArray[Any]:
     """The images as PyTorch takes them: of a dtype that it has, writable, and not reversed along an axis."""
     if images.dtype not in (np.float16, np.float32, np.float64):
@@ -151,19 +173,8 @@ def _ieee_float32(device: torch.device) -> Iterator[None]:
 
     On NVIDIA's GPUs PyTorch's default for convolutions is TF32, and on the CPU a caller may ask for bfloat16.
     """
-    # One of PyTorch's two interfaces throughout: after a setting by this one the other, `allow_tf32`, may not be read.
-    cudnn: Any = torch.backends.cudnn
-    mkldnn: Any = torch.backends.mkldnn
-    backends = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+    with float32_products(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 @contextmanager

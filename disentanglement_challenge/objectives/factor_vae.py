@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from disentanglement_challenge.checks import check_number, check_switch
 from disentanglement_challenge.models import initialise, make_discriminator
 from disentanglement_challenge.objectives.objective import Codes, Objective, Regularization
+from disentanglement_challenge.objectives.pass_back import discriminate, is_plain
 
 
 @gin.configurable("factor_vae")
@@ -36,13 +37,21 @@ class FactorVAE(Objective):
         z_to_permute = codes.z_sampled.detach() if codes.z_independent is None else codes.z_independent
         z_permuted = permute_codes(z_to_permute, generator)
         # Both halves in one pass: each layer's weights are read once, and there are half as many launches.
-        logits, logits_permuted = second_player(torch.cat([codes.z_sampled, z_permuted])).chunk(2)
+        is_apart = is_plain(second_player)
+        if is_apart:
+            assert isinstance(second_player, nn.Sequential)
+            logits, all_logits = discriminate(second_player, codes.z_sampled, z_permuted)
+        else:
+            all_logits = second_player(torch.cat([codes.z_sampled, z_permuted]))
+            logits = all_logits[: len(codes.z_sampled)]
         tc = (logits[:, 0] - logits[:, 1]).mean()
-        real, permuted = clipped_log_probabilities(logits)[:, 0], clipped_log_probabilities(logits_permuted)[:, 1]
+        log_real, log_permuted = clipped_log_probabilities(all_logits).chunk(2)
+        real, permuted = log_real[:, 0], log_permuted[:, 1]
         return Regularization(
             regularizer=codes.kl_loss + self.gamma * tc,
             terms={"total_correlation": tc},
             second_player_loss=-0.5 * (real.mean() + permuted.mean()),
+            is_apart=is_apart,
         )
 
 

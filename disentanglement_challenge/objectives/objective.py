@@ -3,6 +3,12 @@
 The loss of every VAE of the report's Table 4 is a reconstruction loss plus a regularizer. An objective is the
 regularizer. To add one: a file with a class that is registered with gin, checks its hyperparameters in the constructor
 and overrides `regularizer`; then the class in this package's `__init__`. The loop adds, updates and logs.
+
+On a GPU the step is recorded once, as a CUDA graph, and replayed. So an objective computes with tensors alone: what it
+keeps in Python, such as a count of its calls, stays what it was when the step was recorded, and a read of a tensor's
+value (`float(tensor)`, `if tensor > 0`) cannot be recorded. What changes over the steps follows from `Codes.step`. The
+first replayed step is compared with an eager one, and training refuses one that differs; `acceleration.cuda_graph =
+False` trains without a graph.
 """
 
 from dataclasses import dataclass, field
@@ -43,12 +49,15 @@ class Regularization:
         terms: named scalars worth logging beside it.
         second_player_loss: scalar that the second player minimises, over its own parameters; None where there is none.
         constant: what the regularizer leaves out, as it has no gradient, and what is logged adds.
+        is_apart: whether the gradient of each loss reaches its own player's parameters and no other's, so that one pass
+            back serves both.
     """
 
     regularizer: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
     second_player_loss: Tensor | None = None
     constant: float = 0.0
+    is_apart: bool = False
 
 
 class Objective:

@@ -198,7 +198,9 @@ class _Board:
         return self._lines
 
 
-@ray.remote(max_retries=MAX_RETRIES)
+# One process a run: the next would inherit a GPU's context, memory and errors. Ray does that by itself for tasks that
+# declare GPUs in the decorator, and drops `max_calls` silently where it is given to `.options`.
+@ray.remote(max_retries=MAX_RETRIES, max_calls=1)
 def _carry_out(run: Run, folder: Path, board: Any) -> Finished:
     log_path = folder / f"{run.name}.log"
     try:

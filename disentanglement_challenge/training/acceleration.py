@@ -3,15 +3,20 @@
 `TrainingStep` stays what it is; these wrap it from outside, and it is what they are tested against.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import gin
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from disentanglement_challenge.checks import check_choice, check_switch
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.objectives import Objective
+from disentanglement_challenge.objectives.pass_back import is_plain
+from disentanglement_challenge.training.batches import DeviceBatches
+from disentanglement_challenge.training.graph import Recorded
 from disentanglement_challenge.training.processes import ALONE, Processes
 from disentanglement_challenge.training.step import Losses, TrainingStep
 
@@ -39,7 +44,8 @@ def make_step(
         precision: "float32", the default and the reference; "tf32", NVIDIA's shorter products of float32; "bfloat16",
             which keeps weights, optimisers and sums in float32 and multiplies in bfloat16. On a processor without
             instructions for it (AMX or AVX512_BF16) bfloat16 is slower than float32.
-        cuda_graph: whether to replay the step as a graph on a GPU; several processes never do.
+        cuda_graph: whether to replay the step as a graph on a GPU; several processes never do. A run may be resumed
+            with another choice.
 
     Raises:
         ConfigError: another precision, or one that the device does not have; what building the networks raises.
@@ -48,8 +54,8 @@ def make_step(
     check_switch("acceleration.cuda_graph", cuda_graph)
     if precision == "tf32" and device.type != "cuda":
         raise ConfigError("acceleration.precision is 'tf32', which only NVIDIA GPUs have; use 'float32' here")
-    # PyTorch's own defaults differ between convolutions and matrix products.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    if precision != "float32" and device.type == "cuda":
+        check_has_precision(precision, torch.cuda.get_device_name(), torch.cuda.get_device_capability())
     kind = BFloat16Step if precision == "bfloat16" else TrainingStep
     step = kind(objective, observation_shape, random_seed, device, processes, num_images)
     step.precision = precision
@@ -57,8 +63,21 @@ def make_step(
     return step, GraphedStep(step) if use_graph else step
 
 
+def check_has_precision(precision: str, name: str, capability: tuple[int, int]) -> None:
+    """Raises ConfigError where a GPU computes in tf32 or bfloat16 only by detours: before capability 8.0."""
+    if capability < (8, 0):
+        raise ConfigError(
+            f"acceleration.precision is {precision!r}, and {name} has compute capability "
+            f"{capability[0]}.{capability[1]}; GPUs have it from 8.0 on; use 'float32' here"
+        )
+
+
 class BFloat16Step(TrainingStep):
-    """A step whose convolutions and matrix products take bfloat16; codes, sums and updates stay float32."""
+    """A step whose convolutions and matrix products take bfloat16; codes, sums and updates stay float32.
+
+    It computes what autocast computes. The weights are cast all at once, before the step, and their gradients after it,
+    where autocast casts each by itself: 94 operations of FactorVAE's 301.
+    """
 
     def __init__(
         self,
@@ -71,59 +90,143 @@ class BFloat16Step(TrainingStep):
     ) -> None:
         """See `TrainingStep`."""
         super().__init__(objective, observation_shape, random_seed, device, processes, num_images)
+        for player in self.players:
+            player.compute_with(_in_bfloat16(player.network))
         if self.second_player is not None:
-            # FactorVAE clips probabilities at 1 - 1e-6, which is 1 in bfloat16.
-            self.second_player.network.register_forward_hook(lambda network, inputs, logits: logits.float())
+            network = self.second_player.computes
+            if not is_plain(network):  # whose logits are float32 already
+                # FactorVAE clips probabilities at 1 - 1e-6, which is 1 in bfloat16.
+                network.register_forward_hook(lambda network, inputs, logits: logits.float())
 
     def losses(self, images: Tensor, step: int | Tensor) -> Losses:
         """See `TrainingStep.losses`."""
-        # Weights are used once, so there is nothing to gain by caching their casts, which a graph would not refresh.
+        # What casts are left are of what is used once; and a graph would not refresh a cache.
         with torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False):
             return super().losses(images, step)
 
 
+def _in_bfloat16(network: nn.Module) -> nn.Module:
+    """A copy that shares all with the network but the parameters that autocast would cast, which are bfloat16."""
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    for layer in network.modules():
+        if type(layer) in (nn.Linear, nn.Conv2d, nn.ConvTranspose2d):
+            for parameter in layer.parameters(recurse=False):
+                memo[id(parameter)] = nn.Parameter(parameter.detach().to(torch.bfloat16))
+    return copy.deepcopy(network, memo)
+
+
 class GraphedStep:
-    """A step, both optimisers included, that is recorded as a CUDA graph and replayed.
+    """A step, both optimisers included, that is recorded as a CUDA graph and replayed, on batches that it is given.
 
     A small network's step is a few hundred kernels of microseconds each, which the host can hardly launch as fast.
     The scalars that it returns are overwritten by the next call.
     """
 
-    # CUDA wants a few steps on a side stream before it records one: they make the optimisers' state and choose
-    # algorithms. They are steps of the training like all others.
-    WARM_UP = 3
-
     def __init__(self, step: TrainingStep) -> None:
-        self._step = step
-        self._calls = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self.step = step
+        self._recorded: Recorded | None = None
+        self._names: list[str] = []
+        self._losses: Tensor | None = None  # [number of terms]
 
     def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
         """See `TrainingStep.__call__`."""
-        if self._calls < self.WARM_UP:
-            self._calls += 1
-            return self._on_side_stream(images, step)
-        if self._graph is None:
-            self._graph = self._record(images)
+        if self._recorded is None:
+            self._images = images.clone()
+            self._index = torch.zeros((), dtype=torch.int64, device=images.device)
+            self._recorded = Recorded(self.step, self._advance, self._latest)
         self._images.copy_(images)
         self._index.fill_(step)
-        self._graph.replay()
-        return self._terms
+        self._recorded()
+        return dict(zip(self._names, self._latest().unbind(), strict=True))
 
-    def _on_side_stream(self, images: Tensor, step: int) -> dict[str, Tensor]:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            terms = self._step(images, step)
-        torch.cuda.current_stream().wait_stream(stream)
-        return terms
+    def _advance(self) -> None:
+        terms = self.step(self._images, self._index)
+        values = torch.stack([*terms.values()])
+        if self._losses is None:  # in the first step, which is not recorded
+            self._names = list(terms)
+            self._losses = torch.empty_like(values)
+        self._losses.copy_(values)
 
-    def _record(self, images: Tensor) -> torch.cuda.CUDAGraph:
-        """Records a step without making it; what it reads and writes stays where it is."""
-        self._images = images.clone()
-        self._index = torch.zeros((), dtype=torch.int64, device=images.device)
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self._step.noise)
-        with torch.cuda.graph(graph):
-            self._terms = self._step(self._images, self._index)
-        return graph
+    def _latest(self) -> Tensor:
+        assert self._losses is not None
+        return self._losses
+
+
+class Steps(Protocol):
+    """Makes updates, on batches of its own, `at_once` of them in one call at the most."""
+
+    at_once: int
+
+    def __call__(self, done: int, count: int) -> dict[str, Tensor]:
+        """Makes `count` updates after `done`; returns named losses, of shape [count], or [] of one update."""
+        ...
+
+
+class OneByOne:
+    """A step after the other, each on the next batch."""
+
+    at_once = 1
+
+    def __init__(self, advance: Advance, batches: Iterator[Tensor]) -> None:
+        self._advance = advance
+        self._batches = batches
+
+    def __call__(self, done: int, count: int = 1) -> dict[str, Tensor]:
+        """See `Steps`."""
+        return self._advance(next(self._batches), done)
+
+
+class Replayed:
+    """Many steps with hardly a word from the host, where the images are on the device.
+
+    The indices of all their batches go up at once. Choosing the images, making floats of their bytes, and writing down
+    the losses are part of the graph, which finds its place by a counter on the device.
+    """
+
+    at_once = 50
+    # Between two graphs the device waits for the next launch, so there is one of several steps too.
+    UNROLLED = 10
+
+    def __init__(self, step: TrainingStep, batches: DeviceBatches) -> None:
+        self._step = step
+        self._batches = batches
+        device = batches.images.device
+        self._indices = torch.zeros(self.at_once, batches.batch_size, dtype=torch.int64, device=device)
+        self._place = torch.zeros(1, dtype=torch.int64, device=device)
+        self._index = torch.zeros((), dtype=torch.int64, device=device)
+        self._names: list[str] = []
+        self._losses: Tensor | None = None  # [at_once, number of terms]
+        self._recorded = Recorded(step, self._advance, self._latest, (self._place, self._index))
+
+    def __call__(self, done: int, count: int) -> dict[str, Tensor]:
+        """See `Steps`; the losses are overwritten by the next call."""
+        self._indices[:count].copy_(self._batches.indices(count), non_blocking=True)
+        self._place.zero_()
+        self._index.fill_(done)
+        left = count
+        while left:
+            left -= self._recorded(self.UNROLLED if left >= self.UNROLLED else 1)
+        assert self._losses is not None
+        return dict(zip(self._names, self._losses[:count].unbind(dim=1), strict=True))
+
+    def _advance(self) -> None:
+        chosen = self._batches.take(self._indices.index_select(0, self._place)[0])
+        terms = self._step(chosen, self._index)
+        values = torch.stack([*terms.values()])
+        if self._losses is None:  # in the first step, which is not recorded
+            self._names = list(terms)
+            self._losses = values.new_zeros(self.at_once, len(values))
+        self._losses.index_copy_(0, self._place, values[None])
+        self._place.add_(1)
+        self._index.add_(1)
+
+    def _latest(self) -> Tensor:
+        assert self._losses is not None
+        return self._losses.index_select(0, self._place - 1)[0]
+
+
+def make_steps(step: TrainingStep, advance: Advance, batches: Iterator[Tensor]) -> Steps:
+    """What makes the most of how a step is taken and where its batches come from."""
+    if isinstance(advance, GraphedStep) and isinstance(batches, DeviceBatches):
+        return Replayed(step, batches)
+    return OneByOne(advance, batches)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
-from disentanglement_challenge.environment import device_reason
+from disentanglement_challenge.environment import device_reason, gpu_description
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.disk import DiskNeeds, megabytes
 from disentanglement_challenge.training.processes import Processes
@@ -34,6 +34,7 @@ def announcement(
     parameters = [sum(parameter.numel() for parameter in player.parameters) for player in step.players]
     second = f", and {parameters[1]:,} of the discriminator" if len(parameters) > 1 else ""
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    described = gpu_description() if device.type == "cuda" else device_reason()
     shared = f", each batch shared by {processes.size} processes" if processes.size > 1 else ""
     disk = f"up to {megabytes(needs.most)} needed, {megabytes(free)} free"
     fit = (free - needs.model - needs.rest) // needs.checkpoint
@@ -43,7 +44,7 @@ def announcement(
         f"data set: {ground_truth_data.name}, {num_images(ground_truth_data):,} images of {size}",
         f"model: {type(step.objective).__name__} with {step.vae.num_latent} latents, {parameters[0]:,} parameters "
         f"of encoder and decoder{second}",
-        f"device: {device.type} ({device_reason()}){threads}, {step.precision}{shared}",
+        f"device: {device.type} ({described}){threads}, {step.precision}{shared}",
         f"steps: from {done} to {training_steps}",
         f"writes to: {experiment.place}",
         f"disk: {disk}",

@@ -1,20 +1,28 @@
 """Batches for the training step: the same ones on every device, from wherever the images fit."""
 
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
-from disentanglement_challenge.data.batches import random_batches, to_network
+from disentanglement_challenge.data.batches import divided, random_batches, to_network
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.data.store import release_pages
+from disentanglement_challenge.training.log import say
 from disentanglement_challenge.training.processes import ALONE, Processes
 
 # What is left free on a GPU that holds the images: networks, activations, cuDNN's workspaces.
 DEVICE_RESERVE = 4 * 2**30
+
+# Batches drawn before they are asked for. One hides the drawing; a few more, that a batch now and then takes longer.
+_AHEAD = 4
 
 
 def training_batches(
@@ -24,31 +32,142 @@ def training_batches(
     device: torch.device,
     processes: Processes = ALONE,
 ) -> Iterator[Tensor]:
-    """Yields this process's share of random batches, as `random_batches` draws them.
+    """Iterates over this process's share of random batches, as `random_batches` draws them.
 
-    A GPU that has room for all images takes them as bytes, once, and picks batches itself. One that has none gets each
-    batch through pinned memory, so that the host does not wait for the copy.
+    A GPU that has room for all images takes them as bytes, here and now, and picks batches itself. One that has none
+    gets each batch through pinned memory, so that the host does not wait for the copy, and drawn ahead.
 
     Yields:
         float32 [batch_size / processes.size, channels, height, width] in [0, 1], on the device.
     """
-    if isinstance(ground_truth_data, IndexedGroundTruthData) and _has_room(device, ground_truth_data.images.nbytes):
-        on_device = _upload(ground_truth_data.images, device)
-        while True:
-            indices = torch.from_numpy(random.integers(len(on_device), size=batch_size))
-            yield to_network(processes.own(on_device[indices.to(device, non_blocking=True)]), device)
-    for batch in random_batches(ground_truth_data, batch_size, random):
-        share = processes.own(batch)
-        yield to_network(share.pin_memory() if device.type == "cuda" else share, device)
+    if device.type == "cuda" and isinstance(ground_truth_data, IndexedGroundTruthData):
+        on_device = upload(ground_truth_data.images, device, processes)
+        if on_device is not None:
+            return DeviceBatches(on_device, batch_size, random, processes)
+    return _from_host(ground_truth_data, batch_size, random, device, processes)
 
 
-def _has_room(device: torch.device, num_bytes: int) -> bool:
-    return device.type == "cuda" and num_bytes + DEVICE_RESERVE <= torch.cuda.mem_get_info(device)[0]
+def _from_host(
+    ground_truth_data: NamedGroundTruthData,
+    batch_size: int,
+    random: np.random.Generator,
+    device: torch.device,
+    processes: Processes,
+) -> Iterator[Tensor]:
+    if device.type == "cpu":
+        for batch in random_batches(ground_truth_data, batch_size, random):
+            yield to_network(processes.own(batch), device)
+
+    def draw(own_random: np.random.Generator) -> Iterator[Tensor]:
+        for batch in random_batches(ground_truth_data, batch_size, own_random):
+            yield processes.own(batch).pin_memory()
+
+    for batch in drawn_ahead(draw, random):
+        yield to_network(batch, device)
 
 
-def _upload(images: NDArray[Any], device: torch.device) -> Tensor:
-    on_device = torch.empty(images.shape, dtype=torch.from_numpy(images[:1].copy()).dtype, device=device)
-    for start in range(0, len(images), 8192):
-        on_device[start : start + 8192] = torch.tensor(images[start : start + 8192])
-        release_pages(images)
+class DeviceBatches:
+    """Random batches of images that lie on a device.
+
+    Attributes:
+        images: all of them, integers [N, height, width, channels].
+        batch_size: of all processes together.
+    """
+
+    def __init__(
+        self, images: Tensor, batch_size: int, random: np.random.Generator, processes: Processes = ALONE
+    ) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self._random = random
+        self._processes = processes
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        """The next batch; see `training_batches`."""
+        return self.take(self._processes.own(self.indices(1)[0].to(self.images.device, non_blocking=True)))
+
+    def indices(self, count: int) -> Tensor:
+        """Draws which images the next batches are of: int64 [count, batch_size], on the host.
+
+        The generator is then where drawing these batches one by one leaves it.
+        """
+        drawn = [self._random.integers(len(self.images), size=self.batch_size) for _ in range(count)]
+        indices = torch.from_numpy(np.stack(drawn))
+        return indices.pin_memory() if self.images.is_cuda else indices
+
+    def take(self, indices: Tensor) -> Tensor:
+        """The images at these indices [B], as a network takes them: float32 [B, channels, height, width]."""
+        return divided(self.images.index_select(0, indices)).permute(0, 3, 1, 2)
+
+
+def upload(images: NDArray[Any], device: torch.device, processes: Processes = ALONE) -> Tensor | None:
+    """Copies all images to the device, with a progress bar; None, with a line that says so, where it has no room."""
+    if images.nbytes + DEVICE_RESERVE > torch.cuda.mem_get_info(device)[0]:
+        reason = "they and the networks are larger"
+    else:
+        try:
+            on_device = torch.empty(images.shape, dtype=torch.from_numpy(images[:1].copy()).dtype, device=device)
+        except torch.OutOfMemoryError:
+            reason = "another process took it first"  # as two runs do that begin together and both see the room
+        else:
+            return _filled(on_device, images, processes)
+    if processes.is_leader:
+        say(f"images: {images.nbytes / 1e9:.1f} GB stay in the host's memory, as the GPU has no room ({reason})")
+    return None
+
+
+def _filled(on_device: Tensor, images: NDArray[Any], processes: Processes) -> Tensor:
+    with tqdm(
+        total=images.nbytes, desc="images to the GPU", unit="B", unit_scale=True, disable=not processes.is_leader
+    ) as bar:
+        for start in range(0, len(images), 8192):
+            part = images[start : start + 8192]
+            on_device[start : start + 8192] = torch.tensor(part)
+            release_pages(images)
+            bar.update(part.nbytes)
     return on_device
+
+
+def drawn_ahead(
+    draw: Callable[[np.random.Generator], Iterator[Tensor]], random: np.random.Generator, ahead: int = _AHEAD
+) -> Iterator[Tensor]:
+    """Yields what `draw` yields, drawn by a thread some batches before it is asked for.
+
+    The thread has a generator of its own. Whenever a batch is yielded, `random` is where drawing that batch leaves it,
+    so that a checkpoint in between resumes with the next.
+    """
+    own = np.random.Generator(type(random.bit_generator)())
+    own.bit_generator.state = random.bit_generator.state
+    drawn: queue.Queue[tuple[Tensor | None, Any]] = queue.Queue(ahead)
+    is_over = threading.Event()
+
+    def put(item: tuple[Tensor | None, Any]) -> None:
+        while not is_over.is_set():
+            with suppress(queue.Full):
+                drawn.put(item, timeout=0.1)
+                return
+
+    def work() -> None:
+        try:
+            for batch in draw(own):
+                put((batch, own.bit_generator.state))
+                if is_over.is_set():
+                    return
+        except BaseException as error:  # whoever asks for the batch gets it
+            put((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch, after = drawn.get()
+            if batch is None:
+                raise after
+            random.bit_generator.state = after
+            yield batch
+    finally:
+        is_over.set()
+        thread.join()

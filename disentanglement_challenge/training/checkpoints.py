@@ -21,13 +21,15 @@ from disentanglement_challenge.files import DAMAGED_ZIP, remove, replacing
 
 _LOGGER = logging.getLogger(__name__)
 
-# What a checkpoint may differ in from the run that resumes it: how long to train, and how to watch and keep it.
+# What a checkpoint may differ in from the run that resumes it: how long to train, how to watch and keep it, and whether
+# the same steps are replayed as a graph.
 FREE = (
     "model.training_steps",
     "model.time_limit",
     "model.eval_steps",
     "model.name",
     "model.model_num",
+    "acceleration.cuda_graph",
     "checkpoints.",
     "export.",
     "log.",

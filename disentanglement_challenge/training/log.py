@@ -84,9 +84,9 @@ class TrainingLog:
     ) -> None:
         self._open.__exit__(kind, error, traceback)
 
-    def advance(self) -> None:
-        """Moves the progress bar by a step."""
-        self._bar.update()
+    def advance(self, steps: int = 1) -> None:
+        """Moves the progress bar."""
+        self._bar.update(steps)
 
     def losses(self, values: Mapping[str, float], step: int) -> None:
         """Logs the values after `step` updates; raises OutputError where the disk is full or cannot be written."""

@@ -1,13 +1,11 @@
 """The training loop: draw a batch, step, log, checkpoint, stop. What comes before and after it is in `run`."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from disentanglement_challenge.errors import OutputError
-from disentanglement_challenge.training.acceleration import Advance
+from disentanglement_challenge.training.acceleration import Steps
 from disentanglement_challenge.training.checkpoints import Checkpoint, Checkpoints
 from disentanglement_challenge.training.log import TrainingLog
 from disentanglement_challenge.training.pictures import IN_PASSING, Pictures
@@ -16,6 +14,9 @@ from disentanglement_challenge.training.state import TrainingState
 from disentanglement_challenge.training.stopping import Stop, Stopping
 from disentanglement_challenge.training.watch import LossWatch
 
+# Steps between two times that several processes agree on whether to stop.
+_VERDICT_EVERY = 10
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -23,8 +24,7 @@ class Loop:
 
     Attributes:
         state: moved by every step, and written to the checkpoints.
-        advance: makes one update from a batch and the number of updates before it.
-        batches: never end.
+        advance: makes updates.
         training_steps: of the whole run.
         watch: stops the run where a loss is not finite.
         log: gets the losses, and pictures of the model in between.
@@ -38,8 +38,7 @@ class Loop:
     """
 
     state: TrainingState
-    advance: Advance
-    batches: Iterator[Tensor]
+    advance: Steps
     training_steps: int
     watch: LossWatch
     log: TrainingLog
@@ -66,11 +65,14 @@ class Loop:
         stop, failure = Stop.NO, None
         self.on_progress(state.done / self.training_steps)
         while state.done < self.training_steps and stop is Stop.NO:
-            self.watch.add(self.advance(next(self.batches), state.done))
-            state.done += 1
+            steps = self._steps_at_once()
+            self.watch.add(self.advance(state.done, steps))
+            state.done += steps
             state.seconds = time.monotonic() - started
-            self.log.advance()
-            stop = Stop(self.processes.largest(self.stopping.reason))
+            self.log.advance(steps)
+            # The verdict of several processes is a message between them all, which costs as much as a small step.
+            if self.processes.size == 1 or state.done % _VERDICT_EVERY == 0:
+                stop = Stop(self.processes.largest(self.stopping.reason))
 
             is_last = state.done == self.training_steps or stop is not Stop.NO
             is_logged = is_last or state.done % self.log.every_steps == 0
@@ -92,3 +94,9 @@ class Loop:
             if leads and not is_last and state.done % self.pictures_every == 0:
                 self.log.images(self.draw(state.done, **IN_PASSING).grids(), state.done)
         return stop, failure
+
+    def _steps_at_once(self) -> int:
+        """How many steps to make before the next look: none that logs, draws or ends lies inside."""
+        done = self.state.done
+        to_log, to_draw = (every - done % every for every in (self.log.every_steps, self.pictures_every))
+        return min(self.advance.at_once, self.training_steps - done, to_log, to_draw, self.watch.room)

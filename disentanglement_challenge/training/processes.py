@@ -7,7 +7,7 @@ process with the whole batch up to rounding, and a checkpoint can be gone on wit
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ import torch.distributed.nn
 from torch import Tensor, distributed, nn
 
 from disentanglement_challenge.environment import is_torchrun
+from disentanglement_challenge.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -58,19 +59,11 @@ class Processes:
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Adds the other processes' gradients to this one's."""
-        self._add_gradients(parameters, 1)
-
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Takes the mean of all processes' gradients, so that none drifts apart from the others by rounding."""
-        self._add_gradients(parameters, self.size)
-
-    def _add_gradients(self, parameters: Iterable[nn.Parameter], divisor: int) -> None:
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
-        flat /= divisor
         for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
@@ -128,11 +121,39 @@ def torchrun_processes(device: torch.device) -> Iterator[Processes]:
         yield ALONE
         return
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        local_rank, wanted = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        check_gpu_each(wanted, torch.cuda.device_count())
+        torch.cuda.set_device(local_rank)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         processes = Processes(distributed.get_rank(), distributed.get_world_size())
+        if device.type == "cuda":
+            kinds: list[Any] = [None] * processes.size
+            distributed.all_gather_object(kinds, torch.cuda.get_device_name())
+            check_gpus_equal(kinds)
         yield processes
         processes.largest(0)  # whoever leaves first closes connections that others may still be reading
     finally:
         distributed.destroy_process_group()
+
+
+def check_gpu_each(processes: int, gpus: int) -> None:
+    """Raises ConfigError where a machine has fewer GPUs than processes: two on one card only share its time."""
+    if processes > gpus:
+        raise ConfigError(
+            f"torchrun starts {processes} processes on a machine with {gpus} GPUs; pass --nproc_per_node {gpus}, "
+            "or set AICROWD_CUDA to False to train on the CPU"
+        )
+
+
+def check_gpus_equal(names: Sequence[str]) -> None:
+    """Raises ConfigError where the processes' GPUs are of several kinds.
+
+    Each process updates its own copy of the networks, and kernels for another GPU add up in another order: the copies
+    would drift apart. The slowest would also hold up the others.
+    """
+    if len(set(names)) > 1:
+        raise ConfigError(
+            f"the processes have GPUs of several kinds ({', '.join(sorted(set(names)))}); CUDA_VISIBLE_DEVICES chooses "
+            "equal ones"
+        )

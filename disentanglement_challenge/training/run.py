@@ -27,7 +27,7 @@ from disentanglement_challenge.export.model_file import export_model, more_forma
 from disentanglement_challenge.files import remove, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.provenance import provenance
-from disentanglement_challenge.training.acceleration import make_step
+from disentanglement_challenge.training.acceleration import make_step, make_steps
 from disentanglement_challenge.training.announcement import announcement, num_images
 from disentanglement_challenge.training.batches import training_batches
 from disentanglement_challenge.training.checkpoints import Checkpoints
@@ -203,8 +203,6 @@ def train(
             f"model.batch_size is {settings.batch_size}; it cannot be shared evenly by {processes.size} processes"
         )
     device = training_device()
-    # cuDNN may otherwise pick an algorithm that adds up in another order each time.
-    torch.backends.cudnn.deterministic = True
     height, width, channels = ground_truth_data.observation_shape
     step, advance = make_step(
         settings.model,
@@ -251,7 +249,7 @@ def train(
             say(line)
         prepare_folder(experiment, resume_from if resumed else None, state.done)
         write_text(experiment.train / "config.gin", gin.operative_config_str())
-        write_json(experiment.train_provenance, {**provenance(), **_moves(state)})
+        write_json(experiment.train_provenance, {**provenance(), "precision": step.precision, **_moves(state)})
 
     batches = training_batches(
         ground_truth_data, settings.batch_size * settings.model.num_batches, state.random, device, processes
@@ -260,8 +258,7 @@ def train(
     with stopping, checkpoints.named_in_errors(), log:
         stop, failure = Loop(
             state=state,
-            advance=advance,
-            batches=batches,
+            advance=make_steps(step, advance, batches),
             training_steps=settings.training_steps,
             watch=LossWatch(_WATCHED_STEPS, height * width * channels),
             log=log,
@@ -303,6 +300,6 @@ def _moves(state: TrainingState) -> dict[str, Any]:
 
 def _mean_losses(step: TrainingStep, batches: Iterator[Tensor], num_batches: int, updates: int) -> dict[str, float]:
     """Each loss over this many batches, with nothing updated."""
-    with torch.no_grad():
+    with torch.no_grad(), step.arithmetic():
         evaluated = [step.losses(next(batches), updates).named for _ in range(num_batches)]
     return {name: float(torch.stack([losses[name] for losses in evaluated]).mean()) for name in evaluated[0]}

@@ -22,6 +22,7 @@ class TrainingState:
 
     def __init__(self, step: TrainingStep, random_seed: int) -> None:
         self.step = step
+        self._random_seed = random_seed
         self.devices = {0: step.noise.device.type}
         self.random = np.random.default_rng(random_seed)
         self.done = 0
@@ -61,7 +62,7 @@ class TrainingState:
             # Checkpoints of earlier versions do not say where they were made; they are resumed where that was.
             devices = state.get("devices", {0: here})
             moved = here != devices[max(devices)]
-            self.step.load_state_dict(state["step"], new_noise_seed=state["done"] if moved else None)
+            self.step.load_state_dict(state["step"], new_noise_seed=self._noise_seed(state["done"]) if moved else None)
             self.random.bit_generator.state = state["random"]
             torch.set_rng_state(state["torch"])
             if state["cuda"] is not None and not moved:
@@ -71,3 +72,7 @@ class TrainingState:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise TrainingError(f"the checkpoint does not fit these networks: {reason:.200}") from error
+
+    def _noise_seed(self, done: int) -> int:
+        """Seeds noise that begins anew after `done` updates: another one for each run, and for each place in it."""
+        return int(np.random.SeedSequence([self._random_seed, done]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,11 +1,14 @@
 """One step of training: the losses of a batch, and an update of each player."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from disentanglement_challenge.arithmetic import deterministic_convolutions, float32_products
 from disentanglement_challenge.models import VAE, make_vae, sample_from_latent_distribution
 from disentanglement_challenge.objectives import Codes, Objective, gaussian_kl, make_reconstruction_loss
 from disentanglement_challenge.objectives.reconstruction import ReconstructionLoss
@@ -15,13 +18,46 @@ from disentanglement_challenge.training.processes import ALONE, Processes
 
 @dataclass
 class Player:
-    """A network and the optimiser that moves it."""
+    """A network and the optimiser that moves it.
+
+    Attributes:
+        network, optimizer: as they are kept and exported.
+        parameters: the network's.
+        computes: the network that a step calls: itself, or a copy with some parameters in a lower precision.
+        used: the parameters of `computes`, in the order of `parameters`.
+    """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
 
     def __post_init__(self) -> None:
         self.parameters = list(self.network.parameters())
+        self.computes, self.used = self.network, self.parameters
+
+    def compute_with(self, copy: nn.Module) -> None:
+        """Has steps call this copy of the network, whose parameters follow the network's."""
+        self.computes, self.used = copy, list(copy.parameters())
+        self._pairs = [pair for pair in zip(self.parameters, self.used, strict=True) if pair[0] is not pair[1]]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Copies the parameters to those that the step uses, where these are others."""
+        if self.used is not self.parameters:
+            torch._foreach_copy_([used for _, used in self._pairs], [kept for kept, _ in self._pairs])
+
+    def clear_gradients(self) -> None:
+        """Leaves no parameter a gradient."""
+        for parameter in (*self.parameters, *self.used):
+            parameter.grad = None
+
+    @torch.no_grad()
+    def take_gradients(self) -> None:
+        """Gives the parameters the gradients of those that the step used, where these are others."""
+        if self.used is not self.parameters:
+            pairs = [pair for pair in self._pairs if pair[1].grad is not None]
+            for kept, _ in pairs:
+                kept.grad = torch.empty_like(kept)
+            torch._foreach_copy_([kept.grad for kept, _ in pairs], [used.grad for _, used in pairs])  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and what the optimiser remembers."""
@@ -38,8 +74,8 @@ class Player:
 
     def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
         """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=self.parameters, retain_graph=retain_graph)
+        self.clear_gradients()
+        loss.backward(inputs=self.used, retain_graph=retain_graph)
 
 
 @dataclass(frozen=True)
@@ -51,11 +87,13 @@ class Losses:
         second_player: scalar that the second player minimises; None where there is none.
         named: what is logged, scalars by name. "loss" and "discriminator_loss" are the two above; of an objective that
             leaves out a constant, "loss" carries it.
+        is_apart: see `Regularization.is_apart`.
     """
 
     first_player: Tensor
     second_player: Tensor | None
     named: dict[str, Tensor]
+    is_apart: bool = False
 
 
 class TrainingStep:
@@ -101,6 +139,19 @@ class TrainingStep:
         """The first player, and the second where there is one."""
         return [self.first_player] + ([self.second_player] if self.second_player is not None else [])
 
+    @property
+    def _computing_vae(self) -> VAE:
+        return cast(VAE, self.first_player.computes)
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that a step changes: weights, what a layer keeps beside them, and the optimisers' state."""
+        found = []
+        for player in self.players:
+            found += [*player.network.parameters(), *player.network.buffers()]
+            for state in player.optimizer.state.values():
+                found += [value for value in state.values() if isinstance(value, Tensor)]
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on beside its batch: both players, and the stream of noise."""
         return {"players": [player.state_dict() for player in self.players], "noise": self.noise.get_state()}
@@ -123,20 +174,36 @@ class TrainingStep:
         Where several processes train together, the images are this one's share, and the scalars those of all shares.
         "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
         """
-        losses = self.losses(images, step)
-        self.update(losses)
+        with self.arithmetic():
+            losses = self.losses(images, step)
+            self.update(losses)
         return {name: loss.detach() for name, loss in losses.named.items()}
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """The step's own precision, and sums in one order each time, inside the block."""
+        with float32_products("tf32" if self.precision == "tf32" else "ieee"), deterministic_convolutions():
+            yield
 
     def update(self, losses: Losses) -> None:
         """Moves both players, each down its own loss."""
-        self.first_player.backward(losses.first_player, retain_graph=self.second_player is not None)
-        self.processes.add_gradients(self.first_player.parameters)
-        if self.second_player is not None and losses.second_player is not None:
-            self.second_player.backward(losses.second_player)
-            # Every process has the whole of this loss, and so of its gradient.
-            self.processes.average_gradients(self.second_player.parameters)
-            self.second_player.optimizer.step()
-        self.first_player.optimizer.step()
+        first, second = self.first_player, self.second_player
+        if second is None or losses.second_player is None:
+            first.backward(losses.first_player)
+        elif losses.is_apart:
+            for player in (first, second):
+                player.clear_gradients()
+            torch.autograd.backward([losses.first_player, losses.second_player], inputs=[*first.used, *second.used])
+        else:
+            first.backward(losses.first_player, retain_graph=True)
+            second.backward(losses.second_player)
+        for player in self.players:
+            player.take_gradients()
+        # Of the second player's loss every process has the whole, and so of its gradient.
+        self.processes.add_gradients(first.parameters)
+        if second is not None and losses.second_player is not None:
+            second.optimizer.step()
+        first.optimizer.step()
 
     def losses(self, images: Tensor, step: int | Tensor) -> Losses:
         """Computes all losses from one forward pass, with their graphs, and updates nothing.
@@ -144,10 +211,12 @@ class TrainingStep:
         The images are those of `Objective.num_batches` batches; a second one is encoded and no more.
         Where several processes train together, the gradient of the first player's loss is this one's part of it.
         """
+        for player in self.players:
+            player.refresh()
         images, *independent = images.chunk(self.objective.num_batches)
         z_mean, z_logvar = self._encode(images)
         z_sampled = sample_from_latent_distribution(z_mean, z_logvar, self.noise)
-        reconstructed = self.vae.decode(self.processes.own(z_sampled)).float()
+        reconstructed = self._computing_vae.decode(self.processes.own(z_sampled)).float()
         own_reconstruction = self.reconstruction_loss(images, reconstructed).mean() / self.processes.size
         reconstruction = self.processes.total(own_reconstruction)
         codes = Codes(
@@ -159,7 +228,7 @@ class TrainingStep:
             z_independent=self._sample_codes(independent[0]) if independent else None,
             num_images=self.num_images,
         )
-        result = self.objective(codes, self.second_player.network if self.second_player else None, self.noise)
+        result = self.objective(codes, self.second_player.computes if self.second_player else None, self.noise)
         loss = reconstruction + result.regularizer
         named = {
             "loss": loss + result.constant if result.constant else loss,
@@ -171,10 +240,10 @@ class TrainingStep:
         }
         if result.second_player_loss is not None:
             named["discriminator_loss"] = result.second_player_loss
-        return Losses(loss, result.second_player_loss, named)
+        return Losses(loss, result.second_player_loss, named, result.is_apart)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        z_mean, z_logvar = self.vae.encode(images)
+        z_mean, z_logvar = self._computing_vae.encode(images)
         return self.processes.gather(z_mean.float()), self.processes.gather(z_logvar.float())
 
     @torch.no_grad()

@@ -40,7 +40,7 @@ class Stopping:
     """
 
     def __init__(self, time_limit: float | None) -> None:
-        """The time starts now; `time_limit` is in seconds.
+        """The time starts now, and anew with the block; `time_limit` is in seconds.
 
         Raises:
             ConfigError: a time limit that is no positive number.
@@ -61,6 +61,7 @@ class Stopping:
         return self._noted
 
     def __enter__(self) -> Self:
+        self._started = time.monotonic()
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self

@@ -29,13 +29,19 @@ class LossWatch:
         self._filled = 0
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Copies a step's scalars; every step has the same ones, and there are at most `capacity` between two reads."""
-        values = torch.stack(list(terms.values()))
+        """Copies scalars of one step, or tensors [N] of N steps; there are at most `capacity` between two reads."""
+        values = torch.stack(list(terms.values()), dim=-1)  # [N, number of terms], or of one step without N
+        values = values.reshape(-1, len(terms))
         if self._buffer is None:
             self._names = list(terms)
-            self._buffer = values.new_zeros(self._capacity, len(values))
-        self._buffer[self._filled] = values
-        self._filled += 1
+            self._buffer = values.new_zeros(self._capacity, len(terms))
+        self._buffer[self._filled : self._filled + len(values)] = values
+        self._filled += len(values)
+
+    @property
+    def room(self) -> int:
+        """Of how many steps it can take the losses before they must be read."""
+        return self._capacity - self._filled
 
     @property
     def is_full(self) -> bool:

@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from numpy.random import RandomState
 from small_data import (
     NUM_IMAGES,
@@ -15,13 +16,14 @@ from small_data import (
 from disentanglement_challenge.data import store
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.sampling import GridSampler
-from disentanglement_challenge.errors import OutputError, RepresentationError
+from disentanglement_challenge.errors import DataError, OutputError, RepresentationError
 from disentanglement_challenge.evaluation import table as table_module
 from disentanglement_challenge.evaluation.table import (
     IndexOnlyData,
     RepresentationTable,
     sampled_indices,
 )
+from disentanglement_challenge.export.representor import module_representor
 from disentanglement_challenge.library import utils
 from disentanglement_challenge.metrics import RECORDS
 
@@ -197,3 +199,48 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 def test_no_images_are_no_table():
     with pytest.raises(RepresentationError, match="no images to encode"):
         RepresentationTable(small_ground_truth_data(), network, np.arange(0))
+
+
+class Pixels:
+    """A representation that says it takes bytes, as one on a GPU does, and computes on the CPU."""
+
+    takes_pixels = True
+
+    def __init__(self, module):
+        self._representor = module_representor(module)
+        self.prepare = self._representor.prepare
+
+    def __call__(self, images):
+        raise AssertionError("floats were sent")
+
+    def encode_pixels(self, prepared):
+        assert prepared.dtype == torch.uint8
+        return self._representor.encode_pixels(prepared)
+
+
+def test_bytes_that_are_divided_on_the_device_give_the_same_codes():
+    """Read ahead, in the order of the images, the last part shorter than the others."""
+    images = np.random.default_rng(5).integers(256, size=(50, 16, 16, 3), dtype=np.uint8)
+    images.flags.writeable = False  # as a map of a file is
+    data = IndexedGroundTruthData("noise", images, [50], ["index"])
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 16), torch.nn.Flatten())
+    indices = np.arange(1, 50)
+    with (
+        RepresentationTable(data, module_representor(module), indices, batch_size=8) as floats,
+        RepresentationTable(data, Pixels(module), indices, batch_size=8) as pixels,
+    ):
+        assert np.array_equal(pixels.lookup(indices), floats.lookup(indices))
+
+
+def test_an_image_that_cannot_be_read_ahead_is_an_error_of_the_reading(tmp_path):
+    class Broken(Pixels):
+        def __init__(self):
+            pass
+
+        def prepare(self, pixels):
+            raise DataError("the file is gone")
+
+    data = IndexedGroundTruthData("zeros", np.zeros((4, 2, 2, 3), np.uint8), [4], ["index"])
+    with pytest.raises(DataError, match="the file is gone"):
+        RepresentationTable(data, Broken(), np.arange(4))

@@ -1,5 +1,8 @@
 """What becomes of runs that fail, as far as it takes no cluster; test_sweep has the rest."""
 
+import os
+import sys
+
 import pytest
 import ray
 
@@ -48,3 +51,34 @@ def failed(cause):
 )
 def test_why_a_run_ended_is_one_line_and_only_a_death_is_one(error, reason):
     assert _reason(error) == reason
+
+
+class PidBoard:
+    """Writes down in which process a run is carried out."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    @property
+    def update(self):
+        return self
+
+    def remote(self, name, line):
+        (self.folder / name.replace("/", "_")).write_text(str(os.getpid()))
+
+
+def test_every_run_has_a_process_of_its_own(tmp_path):
+    """With a share of one declared GPU, as the sweep gives it: a process kept for the next run kept its memory."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    runs = [Run("row", seed, ("nowhere.gin",), (), "") for seed in range(4)]
+    ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        task = _carry_out.options(num_cpus=1, num_gpus=1)
+        finished = ray.get([task.remote(run, tmp_path, PidBoard(pids)) for run in runs], timeout=120)
+    finally:
+        ray.shutdown()
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert all("nowhere.gin" in ended.error for ended in finished)
+    assert len({path.read_text() for path in pids.iterdir()}) == len(list(pids.iterdir())) == 4

@@ -1,11 +1,12 @@
 import pytest
 import torch
 from shared_steps import OBJECTIVES
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.objectives import FactorVAE
-from disentanglement_challenge.training.acceleration import GraphedStep, make_step
+from disentanglement_challenge.training.acceleration import BFloat16Step, GraphedStep, check_has_precision, make_step
 from disentanglement_challenge.training.step import TrainingStep
 
 SMALL = [
@@ -63,6 +64,45 @@ def test_bfloat16_stays_near_float32_and_keeps_float32_weights(objective):
     assert {p.dtype for player in reduced.players for p in player.parameters} == {torch.float32}
 
 
+class Autocast(TrainingStep):
+    """bfloat16 as PyTorch itself does it, each weight cast where it is used."""
+
+    def losses(self, images, step):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            return super().losses(images, step)
+
+
+class Count(TorchDispatchMode):
+    casts = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        self.casts += operation is torch.ops.aten._to_copy.default
+        return operation(*arguments, **(named or {}))
+
+
+@pytest.mark.parametrize("architecture", ["conv", "residual"])
+@pytest.mark.parametrize("objective", [OBJECTIVES["factor_vae"], OBJECTIVES["dip_vae_ii"]])
+def test_one_cast_of_all_weights_is_what_autocast_computes(objective, architecture):
+    """To the last bit: losses, and weights after some steps."""
+    bindings = [*SMALL, f"encoder.encoder_fn = @{architecture}_encoder"]
+    bindings += ["residual_encoder.base_channels = 8", "reconstruction_loss.loss_fn = @bernoulli_loss"]
+    with gin_configuration(["shared.gin"], bindings, ["dataset", "model"]):
+        fast, plain = (kind(objective(), (3, 64, 64), 0, torch.device("cpu")) for kind in (BFloat16Step, Autocast))
+    counts = []
+    for step in (fast, plain):
+        with Count() as count:
+            step(batches(1)[0], 0)
+        counts.append(count.casts)
+    assert counts[0] < 0.5 * counts[1]
+    for index, images in enumerate(batches(5)):
+        terms, expected = fast(images, index), plain(images, index)
+        for name in expected:
+            assert torch.equal(terms[name], expected[name]), name
+    for player, other in zip(fast.players, plain.players, strict=True):
+        for parameter, expected in zip(player.parameters, other.parameters, strict=True):
+            assert torch.equal(parameter, expected)
+
+
 @pytest.mark.parametrize(
     ("precision", "message"), [("float16", "one of 'float32', 'tf32', 'bfloat16'"), ("tf32", "only NVIDIA GPUs")]
 )
@@ -71,7 +111,53 @@ def test_a_precision_that_is_not_there(precision, message):
         make(f"acceleration.precision = {precision!r}")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_a_gpu_that_does_not_have_the_precision(precision):
+    check_has_precision(precision, "NVIDIA A100", (8, 0))
+    with pytest.raises(ConfigError, match=rf"{precision}.*Tesla T4 has compute capability 7\.5; .*use 'float32' here"):
+        check_has_precision(precision, "Tesla T4", (7, 5))
+
+
+def products():
+    backends = torch.backends
+    settings = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul]
+    return [setting.fp32_precision for setting in settings] + [backends.cudnn.deterministic]
+
+
+class Noting(FactorVAE):
+    """Writes down how products are computed while a step is."""
+
+    def __init__(self):
+        super().__init__(7.0)
+        self.noted = []
+
+    def __call__(self, *arguments):
+        self.noted.append(products())
+        return super().__call__(*arguments)
+
+
+def test_each_step_has_its_own_precision_and_leaves_the_settings_of_the_process():
+    """Also after another step was made, as where the plain step is timed beside one with tf32."""
+    found = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        before = products()
+        assert before[3] == "bf16"
+        short, plain = Noting(), Noting()
+        step, _ = make(objective=lambda: short)
+        step.precision = "tf32"  # which make_step refuses without a GPU
+        other, _ = make(objective=lambda: plain)
+        for images in batches(2):
+            step(images, 0)
+            other(images, 0)
+            assert products() == before
+        assert short.noted == [["tf32", "tf32", "tf32", "ieee", True]] * 2
+        assert plain.noted == [["ieee", "ieee", "ieee", "ieee", True]] * 2
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = found
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_the_graphed_step_has_the_losses_of_the_eager_step(precision):
     eager, _ = make(f"acceleration.precision = {precision!r}", device="cuda")

@@ -13,10 +13,11 @@ from conftest import ROOT
 from shared_steps import OBJECTIVES, losses_of_every_objective
 from test_run import TINY
 
+from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.checkpoints import newest_first, read_checkpoint
 from disentanglement_challenge.training.pictures import read_pictures
-from disentanglement_challenge.training.processes import ALONE, Processes
+from disentanglement_challenge.training.processes import ALONE, Processes, check_gpu_each, check_gpus_equal
 
 TRAINING = [*TINY, "model.training_steps = 25", "checkpoints.every_minutes = 0", "pictures.every_steps = 2"]
 
@@ -78,6 +79,20 @@ def test_the_shares_of_a_batch_and_of_each_half_of_it_are_even():
         assert len(share) == 4
         assert (share < 6).sum() == 2
     assert torch.equal(torch.stack(shares, dim=1).flatten(), batch)
+
+
+def test_more_processes_than_gpus_are_refused():
+    check_gpu_each(2, 2)
+    with pytest.raises(
+        ConfigError, match="torchrun starts 4 processes on a machine with 2 GPUs; pass --nproc_per_node 2"
+    ):
+        check_gpu_each(4, 2)
+
+
+def test_gpus_of_several_kinds_are_refused():
+    check_gpus_equal(["NVIDIA L4", "NVIDIA L4"])
+    with pytest.raises(ConfigError, match=r"GPUs of several kinds \(NVIDIA A100, NVIDIA L4\); CUDA_VISIBLE_DEVICES"):
+        check_gpus_equal(["NVIDIA L4", "NVIDIA A100", "NVIDIA L4"])
 
 
 def losses_and_weights(experiment):

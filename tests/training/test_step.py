@@ -9,6 +9,7 @@ from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.objectives import BetaTCVAE, BetaVAE, FactorVAE
 from disentanglement_challenge.training.processes import ALONE
+from disentanglement_challenge.training.state import TrainingState
 from disentanglement_challenge.training.step import TrainingStep
 
 SMALL = [
@@ -178,3 +179,16 @@ def test_an_explicit_learning_rate_overrides_the_optimizers_own():
     assert step.first_player.optimizer.param_groups[0]["lr"] == 0.5
     assert step.second_player.optimizer.param_groups[0]["lr"] == RATE
     assert step.second_player.optimizer.param_groups[0]["betas"] == (0.5, 0.9)
+
+
+def test_noise_that_begins_anew_on_another_device_follows_from_seed_and_step():
+    """The state is one's that was made on a GPU, whose noise means nothing here."""
+    streams = []
+    for seed, done in ((0, 5), (0, 5), (0, 6), (1, 5)):
+        state = TrainingState(make_step(BetaVAE(1.0), seed), seed)
+        saved = {**state.state_dict(), "done": done, "devices": {0: "cuda"}}
+        state.load_state_dict(saved)
+        assert state.devices == {0: "cuda", done: "cpu"}
+        streams.append(tuple(torch.rand(3, generator=state.step.noise).tolist()))
+    assert streams[0] == streams[1]
+    assert len(set(streams)) == 3
