@@ -28,7 +28,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 from typing import Any
 
@@ -67,6 +67,10 @@ def use_tensorflow() -> None:
     Raises:
         ConfigError: what is installed cannot be imported.
     """
+    # PyTorch's CUDA build brings Triton, which torch.export and torch.compile import. It crashes the process where
+    # TensorFlow was imported before it (both have an LLVM of their own), and does not where it comes first.
+    with suppress(ImportError):
+        importlib.import_module("triton._C.libtriton")
     try:
         with _quiet_tensorflow():
             import tensorflow

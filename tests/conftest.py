@@ -1,11 +1,16 @@
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 # `make test` runs a file of tests on each core, where more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+with suppress(ImportError):
+    # PyTorch's CUDA build brings it, and it crashes a process that has imported TensorFlow before it.
+    import triton._C.libtriton  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 
