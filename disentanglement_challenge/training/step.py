@@ -67,9 +67,9 @@ class Player:
         """Takes up what `state_dict` of an equal player returned; raises what PyTorch raises where it is of another."""
         self.network.load_state_dict(state["network"])
         # Whether the optimiser is one for a graph depends on the device, which may be another than that of the state.
-        here = [group["capturable"] for group in self.optimizer.param_groups]
-        for group, capturable in zip(state["optimizer"]["param_groups"], here, strict=True):
-            group["capturable"] = capturable
+        for saved, here in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+            if "capturable" in here:  # which an optimiser such as SGD has not
+                saved["capturable"] = here["capturable"]
         self.optimizer.load_state_dict(state["optimizer"])
 
     def backward(self, loss: Tensor, retain_graph: bool = False) -> None:

@@ -1,8 +1,10 @@
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from disentanglement_challenge.config import gin_configuration
@@ -10,7 +12,7 @@ from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.objectives import BetaTCVAE, BetaVAE, FactorVAE
 from disentanglement_challenge.training.processes import ALONE
 from disentanglement_challenge.training.state import TrainingState
-from disentanglement_challenge.training.step import TrainingStep
+from disentanglement_challenge.training.step import Player, TrainingStep
 
 SMALL = [
     "encoder.num_latent = 3",
@@ -192,3 +194,20 @@ def test_noise_that_begins_anew_on_another_device_follows_from_seed_and_step():
         streams.append(tuple(torch.rand(3, generator=state.step.noise).tolist()))
     assert streams[0] == streams[1]
     assert len(set(streams)) == 3
+
+
+@pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, 0.1, momentum=0.9), torch.optim.Adam])
+def test_a_player_takes_up_the_state_of_any_optimizer(make):
+    torch.manual_seed(0)
+    players = [Player(network, make(network.parameters())) for network in (nn.Linear(3, 2), nn.Linear(3, 2))]
+    one, other = players
+    for player in (one, one, other):
+        player.network(torch.ones(4, 3)).square().sum().backward()
+        player.optimizer.step()
+        player.optimizer.zero_grad()
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    for player in players:
+        player.network(torch.ones(4, 3)).square().sum().backward()
+        player.optimizer.step()
+    for ours, theirs in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
