@@ -11,28 +11,31 @@ from tqdm import tqdm
 
 from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.errors import DataError
-from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, Setting, count
+from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, Setting, count, usable
 from disentanglement_challenge.metrics.mutual_information import histogram_bins
 
 _LATENTS_AT_A_TIME = 128  # between two updates of the progress bar
 
 
 def _compute(points: Points, diff_quantile: float, num_bins: int) -> Result:
+    left, (codes,) = usable(points.codes, together=True)  # as the latents are weighed by how far each moves
+    whole = np.full((len(left), points.factors.shape[1]), np.nan)
+    if not left.any():
+        return Result({"IRS": 0.0, "num_active_dims": 0.0}, whole)
     groups = [_groups(histogram_bins(column, num_bins), points.rows) for column in points.factors.T]
     if not any(groups):
         raise DataError("every value of every factor has one row, so that there is no group for IRS to look at")
-    latents = points.codes.shape[1]
+    latents = codes.shape[1]
     # A latent's row is a matter of that latent alone, so some can be looked at at a time.
     starts = tqdm(range(0, latents, _LATENTS_AT_A_TIME), desc="irs", unit="block", delay=2, leave=False)
-    blocks = [
-        _robustness(points.codes[:, start : start + _LATENTS_AT_A_TIME], groups, diff_quantile) for start in starts
-    ]
+    blocks = [_robustness(codes[:, start : start + _LATENTS_AT_A_TIME], groups, diff_quantile) for start in starts]
     matrix, max_deviations = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     score = float(np.average(np.nanmax(matrix, axis=1), weights=max_deviations))
     # The library calls the sum of the latents' values so.
     with np.errstate(over="ignore"):
-        total = float(np.ascontiguousarray(points.codes.T).sum())
-    return Result({"IRS": score, "num_active_dims": total}, matrix)
+        total = float(np.ascontiguousarray(codes.T).sum())
+    whole[left] = matrix
+    return Result({"IRS": score, "num_active_dims": total}, whole)
 
 
 def _groups(bins: NDArray[np.int64], rows: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
@@ -79,6 +82,7 @@ METRIC = Metric(
     tolerance=1e-6,
     library="irs.compute_irs",
     gin_name="irs",
+    every_latent=True,
     matrix_label="Interventional robustness",
 )
 

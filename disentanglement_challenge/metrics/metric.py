@@ -281,12 +281,15 @@ def _global_state(seed: int) -> Iterator[None]:
         np.random.set_state(before)
 
 
-def usable(codes: NDArray[Any], *others: NDArray[Any]) -> tuple[NDArray[np.bool_], list[NDArray[Any]]]:
+def usable(
+    codes: NDArray[Any], *others: NDArray[Any], together: bool = False
+) -> tuple[NDArray[np.bool_], list[NDArray[Any]]]:
     """Leave out the latents of one value, and choose the precision to compute in.
 
     Args:
         codes: [N, num_latent]; they decide.
         *others: further codes of the same latents.
+        together: whether latents too large to square are scaled with all others, as where their sizes are compared.
 
     Returns:
         Which latents are left, bool [num_latent], and the arrays of these, in numpy's own memory order.
@@ -297,10 +300,17 @@ def usable(codes: NDArray[Any], *others: NDArray[Any]) -> tuple[NDArray[np.bool_
     if not left.any():
         return left, arrays
     arrays = [array.astype(precision(arrays[0]), copy=False) for array in arrays]
-    largest = float(np.abs(arrays[0]).max())
-    if largest > _LARGEST:
-        scale = 2.0 ** (math.frexp(_LARGEST)[1] - math.frexp(largest)[1])  # a power of two changes no digit
-        arrays = [array * scale for array in arrays]
+    largest = np.abs(arrays[0]).max(axis=0).astype(np.float64)
+    over = largest > _LARGEST
+    if over.any():
+        excess = np.frexp(largest)[1] - math.frexp(_LARGEST)[1]
+        exponents = np.full(len(largest), excess.max()) if together else np.where(over, excess, 0)
+        with np.errstate(under="ignore"):
+            arrays = [np.ldexp(array, -exponents) for array in arrays]  # a power of two changes no digit
+        kept = varying(arrays[0])  # what vanishes beside the largest
+        left = left.copy()
+        left[left] = kept
+        arrays = [np.compress(kept, array, axis=1) for array in arrays]
     return left, arrays
 
 
