@@ -72,13 +72,11 @@ def test_by_the_call(folder, monkeypatch):
     codes, factors = np.load(folder / "codes.npy"), np.load(folder / "factors.npy")
     scores = score(codes, factors, metrics=["mig", my_metric.METRIC])
     assert scores["own_factor"] == 1
-    draws = [RandomState(0), RandomState(0)]
     assert scores.matrices["own_factor"].shape == (3, 3)
     assert "Own factor" in scores._repr_html_()
     squared = score(codes, factors, [my_metric.METRIC], settings={"own_factor.power": 2})
     np.testing.assert_allclose(squared.matrices["own_factor"], scores.matrices["own_factor"] ** 2)
     assert squared.unofficial == {"own_factor.power": 2}
-    assert draws[0].randint(9) == draws[1].randint(9)
 
 
 def test_by_the_shell_with_its_page(folder):
