@@ -10,7 +10,7 @@ NEWEST = $(firstword $(foreach version,$(PYTHONS),$(call CAN_BE_USED,python$(ver
 WANTED = $(eval WANTED := $(or $(PYTHON),$(NEWEST)))$(WANTED)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: another-python run test test-slow test-gpu lint submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures clean
+.PHONY: another-python run test test-slow test-gpu lint submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures bench-busy bench-quick clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -62,6 +62,14 @@ bench-training: $(VENV)/.installed
 # What the pictures for TensorBoard take of training's time, against the training step itself.
 bench-pictures: $(VENV)/.installed
 	PYTHONPATH=. $(VENV)/bin/python benchmarks/pictures.py $(ARGS)
+
+# Training alone and beside a busy process.
+bench-busy: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/busy_machine.py $(ARGS)
+
+# How long the scripts take to show their help and to refuse a mistake, beside the import of PyTorch.
+bench-quick: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/quick_no.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-aicrowd-cli .mypy_cache .ruff_cache .pytest_cache

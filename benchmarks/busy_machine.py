@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Training steps a second alone and beside busy processes, as ratios in one run.
 
-    PYTHONPATH=. python benchmarks/busy_machine.py
+    make bench-busy
 
 The default FactorVAE's step, with as many threads as there are cores, by processes that are set up as the scripts are
 and by processes that leave OpenMP as it comes. Each is timed alone and beside a process that computes without a pause,

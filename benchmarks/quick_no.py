@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """How long the scripts take to show their help and to refuse a mistake, beside importing PyTorch.
 
-    PYTHONPATH=. python benchmarks/quick_no.py
+    make bench-quick
 
 Each command is run in turn with the others in every round; medians and spread over the rounds.
 """

@@ -29,8 +29,8 @@ if not os.path.isabs(_home) or not os.path.isdir(_home):
     atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 # OpenMP's threads spin at each barrier while they wait for each other. Where a core has other work, that is most of the
-# time: two threads beside one busy process trained at a third of their speed, and with few spins at more than half, at
-# no cost alone (benchmarks/busy_machine.py). The library reads it when PyTorch is imported.
+# time: two threads beside one busy process trained at a third of their speed alone, and with few spins at more than
+# half. On an idle machine few spins cost about a tenth (benchmarks/busy_machine.py). PyTorch's import reads it.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
