@@ -422,6 +422,15 @@ MORE = [
     "modularity_explicitness.num_test = 100",
     "unsupervised_metrics.num_train = 200",
     "activity.num_train = 200",
+    "downstream_task.num_train = [10, 100]",
+    "downstream_task.num_test = 100",
+    "strong_downstream_task.num_train = [200]",
+    "strong_downstream_task.num_test = 100",
+    "strong_downstream_task.n_experiment = 1",
+    "unified_scores.num_train = 200",
+    "unified_scores.num_test = 100",
+    "fairness.num_train = 200",
+    "fairness.num_test_points_per_class = 20",
 ]
 
 
