@@ -36,6 +36,12 @@ class Experiment:
         return cls(Path(config.base_path) / config.experiment_name)
 
     @property
+    def name(self) -> str:
+        """The name of the experiment's folder; a run of a sweep is called by its row and seed."""
+        folder = self.place.resolve()
+        return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed_") else folder.name
+
+    @property
     def model(self) -> Path:
         """The TorchScript representation function."""
         return self.path / "representation" / "pytorch_model.pt"
