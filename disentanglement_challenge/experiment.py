@@ -53,6 +53,11 @@ class Experiment:
         return next(filter(os.path.exists, paths), self.model)
 
     @property
+    def card(self) -> Path:
+        """What the model is, in the format of Hugging Face's hub."""
+        return self.model.parent / "README.md"
+
+    @property
     def representation_files(self) -> list[Path]:
         """Models in any format, and whatever else was put beside them: a training run replaces it all."""
         return sorted(path for path in self.model.parent.rglob("*") if not path.is_dir())
