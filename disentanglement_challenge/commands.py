@@ -22,6 +22,7 @@ MODULES = {
     "score": ("disentanglement_challenge.score", "score codes, or a model, against factors"),
     "sweep": ("disentanglement_challenge.sweep", "run a table's rows with several seeds"),
     "data": ("disentanglement_challenge.data", "list, download and check data sets"),
+    "hub": ("disentanglement_challenge.hub", "push a model to Hugging Face's hub, and load one"),
     "page": ("disentanglement_challenge.pages", "draw the page of an experiment, or a comparison"),
     "submission": ("disentanglement_challenge.submission", "check and push a submission"),
 }

@@ -40,6 +40,10 @@ class SubmissionError(ChallengeError):
     """A repository that cannot be submitted."""
 
 
+class HubError(ChallengeError):
+    """A model on Hugging Face's hub that cannot be pushed or loaded."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A run that a signal has stopped, after it put in order what it leaves; no error, and nothing goes on after it."""
 

@@ -36,6 +36,12 @@ class Experiment:
         return cls(Path(config.base_path) / config.experiment_name)
 
     @property
+    def name(self) -> str:
+        """The name of the experiment's folder; a run of a sweep is called by its row and seed."""
+        folder = self.place.resolve()
+        return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed_") else folder.name
+
+    @property
     def model(self) -> Path:
         """The TorchScript representation function."""
         return self.path / "representation" / "pytorch_model.pt"
@@ -45,6 +51,11 @@ class Experiment:
         """The TorchScript representation function; where there is none, a torch.export program or an ONNX model."""
         paths = (self.model.with_suffix(suffix) for suffix in (".pt", ".pt2", ".onnx"))
         return next(filter(os.path.exists, paths), self.model)
+
+    @property
+    def card(self) -> Path:
+        """What the model is, in the format of Hugging Face's hub."""
+        return self.model.parent / "README.md"
 
     @property
     def representation_files(self) -> list[Path]:

@@ -4,7 +4,7 @@ import importlib.util
 
 from disentanglement_challenge.errors import ConfigError
 
-PACKAGES = {"onnx": ("onnx", "onnxruntime", "onnxscript"), "sweep": ("ray",)}
+PACKAGES = {"hub": ("huggingface_hub",), "onnx": ("onnx", "onnxruntime", "onnxscript"), "sweep": ("ray",)}
 
 
 def require_extra(extra: str, purpose: str) -> None:

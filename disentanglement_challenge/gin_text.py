@@ -112,6 +112,21 @@ def find_gin_file(file: str) -> Path:
     raise ConfigError(f"no gin file {file!r}, neither in {os.getcwd()} nor in {GIN_FOLDER}{did_you_mean(file, known)}")
 
 
+def config_bindings(text: str) -> dict[str, str]:
+    """The bindings of a configuration as gin writes it: names to values, as text, each in one line."""
+    bindings: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not line[0].isspace() and " = " in line:
+            name, _, value = line.partition(" = ")
+            bindings[name] = value.rstrip("\\").strip()
+        elif name:
+            bindings[name] = f"{bindings[name]} {line.strip()}".strip()
+    return bindings
+
+
 def values_in(value: Any) -> Iterator[Any]:
     """The literals, references and macros in a value."""
     if isinstance(value, dict):

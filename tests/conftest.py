@@ -1,9 +1,12 @@
+import importlib
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from disentanglement_challenge.extras import PACKAGES
 
 # `make test` runs a file of tests on each core, where more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,6 +55,18 @@ def installed(program):
         reason = f"{program} is not installed; apt-test.txt names its package"
         (pytest.fail if os.environ.get("REQUIRE_SERVICES") else pytest.skip)(reason)
     return path
+
+
+def extra(name):
+    """The first package of an extra. Without it a file of tests is skipped, but fails where CI demands it.
+
+    Args:
+        name: of the extra, in pyproject.toml.
+    """
+    package = PACKAGES[name][0]
+    if os.environ.get("REQUIRE_SERVICES"):
+        return importlib.import_module(package)
+    return pytest.importorskip(package, reason=f"{package} is not installed; requirements-dev.txt has it")
 
 
 @pytest.fixture(scope="session")

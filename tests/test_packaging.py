@@ -52,6 +52,14 @@ def test_the_extra_for_developers_is_requirements_dev_txt():
     assert sorted(map(str, requirements(others))) == sorted(map(str, requirements(pinned("requirements-dev.txt"))))
 
 
+@pytest.mark.parametrize("extra", ["hub"])
+def test_other_extras_hold_what_the_tests_run_with(extra):
+    pins = {canonicalize_name(pin.name): pin for pin in requirements(pinned("requirements-dev.txt"))}
+    for each in requirements(PROJECT["optional-dependencies"][extra]):
+        pin = pins[canonicalize_name(each.name)]
+        assert each.specifier.contains(str(pin.specifier).removeprefix("==")), (str(each), str(pin))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
@@ -132,7 +140,7 @@ def test_the_command_of_an_installation(installed, tmp_path, embedded_data_path)
 def test_the_command_s_words(capsys):
     commands.main(["--help"])
     shown = capsys.readouterr().out
-    for name in ("run", "train", "score", "sweep", "data", "page", "submission"):
+    for name in ("run", "train", "score", "sweep", "data", "hub", "page", "submission"):
         assert re.search(rf"^ +{name} ", shown, re.MULTILINE)
     commands.main([])
     assert capsys.readouterr().out == shown
@@ -166,6 +174,16 @@ main()
             "onnx onnxruntime onnxscript",
             ["train", "--experiment", "x", "--gin_bindings", "export.formats = ['onnx']"],
             "error: an ONNX model needs onnx, onnxruntime, onnxscript, not installed here; install the extra 'onnx': ",
+        ),
+        (
+            "huggingface_hub",
+            ["hub", "push", "x", "me/x"],
+            "error: a model on the hub needs huggingface_hub, not installed here; install the extra 'hub': ",
+        ),
+        (
+            "huggingface_hub",
+            ["score", "hf://me/x", "--dataset", "mpi3d_embedded", "--metrics", "mig"],
+            "error: a model on the hub needs huggingface_hub, not installed here; install the extra 'hub': ",
         ),
     ],
 )

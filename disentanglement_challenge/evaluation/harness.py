@@ -4,6 +4,7 @@ This stands in for `disentanglement_lib.evaluation.evaluate`, which needs packag
 """
 
 import hashlib
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -23,12 +24,15 @@ from disentanglement_challenge.evaluation.bindings import Evaluation, bound, rea
 from disentanglement_challenge.evaluation.score import compute_scores, describe, image_subject
 from disentanglement_challenge.evaluation.scores import Scores, plain
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.export.model_card import write_card
 from disentanglement_challenge.export.model_file import import_model, read_metadata
 from disentanglement_challenge.export.representor import RepresentationFunction, encoding_batch, make_representor
 from disentanglement_challenge.export.sandbox import Sandbox, check_limits
 from disentanglement_challenge.files import make_folder, read_arrays, read_json, write_arrays, write_json
 from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
 from disentanglement_challenge.provenance import provenance
+
+_LOGGER = logging.getLogger(__name__)
 
 # Computed in every evaluation of the challenge's five, for whoever reads them; no score.
 ACTIVITY = RECORDS["activity"]
@@ -48,7 +52,7 @@ def evaluate(
     Each metric runs under its official settings, overridden by `gin_files` and then by `gin_bindings`. It writes
     metrics/<metric>/results as `disentanglement_lib.utils.results.update_result_directory` does. Then come the latent
     by factor matrices, metrics/provenance.json with everything else, and scores.json with the challenge's five. All of
-    it takes its place at once, when it is whole.
+    it takes its place at once, when it is whole. Then the model's card is written anew.
 
     Args:
         experiment: must hold a model.
@@ -210,6 +214,10 @@ def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> No
     if whole:
         write_json(unfinished.scores, {name: scores[name] for name in METRICS})
     experiment.take_scores(whole)
+    try:
+        write_card(experiment)
+    except OutputError as error:  # a folder that is somebody else's; its scores lie elsewhere
+        _LOGGER.warning("%s; the scores are kept, and the model has no card of them", error)
 
 
 def _record(experiment: Experiment, scores: Scores) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from disentanglement_challenge.errors import (
 )
 from disentanglement_challenge.evaluation.scores import Score, Scores, check_engine, metric_of, plain
 from disentanglement_challenge.evaluation.table import IndexOnlyData, RepresentationTable, sampled_indices
+from disentanglement_challenge.hub.repository import is_address, model_file
 from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
 from disentanglement_challenge.metrics.metric import as_codes
 
@@ -241,6 +242,8 @@ def score(
     check_engine("engine", engine)
     seed = check_count("seed", seed.item() if isinstance(seed, np.integer) else seed, minimum=0)
     values = settings_of(records, settings or {}, engine)
+    if is_address(representation):
+        representation = model_file(representation)
     is_codes = not (callable(representation) or isinstance(representation, str | os.PathLike))
     if isinstance(data, str):
         from disentanglement_challenge.data.named import load_data  # PyTorch comes with it, which codes do without

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.evaluation.scores import unofficial_note, written
 from disentanglement_challenge.files import read_json, write_text
+from disentanglement_challenge.gin_text import config_bindings
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.experiment_page import duration
 from disentanglement_challenge.pages.figures import scores_of_groups, svg
-from disentanglement_challenge.pages.record import Record, config_bindings, is_experiment, read_record
+from disentanglement_challenge.pages.record import Record, is_experiment, read_record
 from disentanglement_challenge.pages.tables import LABELS, average_ranks, natural_order
 from disentanglement_challenge.pages.templates import render
 from disentanglement_challenge.training.checkpoints import FREE

@@ -16,6 +16,7 @@ from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.evaluation.scores import written
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import read_arrays, read_json
+from disentanglement_challenge.gin_text import config_bindings
 from disentanglement_challenge.metrics import METRICS, RECORDS
 from disentanglement_challenge.training.log_lines import read_log
 from disentanglement_challenge.training.pictures import Pictures, read_pictures
@@ -72,9 +73,8 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The experiment's; a run of a sweep is its row and seed."""
-        folder = self.path.resolve()
-        return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed_") else folder.name
+        """The experiment's."""
+        return Experiment(self.path).name
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
@@ -299,21 +299,6 @@ def _unofficial_bindings(experiment: Experiment) -> dict[str, str]:
         official |= written(metric.official())
         found |= config_bindings(_text(experiment.metrics / name / _EVALUATION_CONFIG))
     return {name: value for name, value in found.items() if name in official and value != official[name]}
-
-
-def config_bindings(text: str) -> dict[str, str]:
-    """The bindings of a configuration as gin writes it: names to values, as text, each in one line."""
-    bindings: dict[str, str] = {}
-    name = ""
-    for line in text.splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        if not line[0].isspace() and " = " in line:
-            name, _, value = line.partition(" = ")
-            bindings[name] = value.rstrip("\\").strip()
-        elif name:
-            bindings[name] = f"{bindings[name]} {line.strip()}".strip()
-    return bindings
 
 
 def read_curves(log: Path) -> dict[str, Curve]:

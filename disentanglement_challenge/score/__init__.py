@@ -26,7 +26,8 @@ def score(
     Args:
         representation: a function of images, float32 (N, height, width, channels) in [0, 1], to codes (N, num_latent),
             in whatever numpy.asarray takes; a torch.nn.Module of images (N, channels, height, width), which is computed
-            in evaluation mode where it lies; the path of a .pt, .pt2 or .onnx file; or an array of codes.
+            in evaluation mode where it lies; the path of a .pt, .pt2 or .onnx file; the address of a model on Hugging
+            Face's hub, "hf://owner/name", with "@revision" or "/file" behind it or not; or an array of codes.
         data: a data set's name, ground-truth data, or, for codes, factors (N, num_factors): an array or named columns.
         metrics: names, such as "mig" or ["mig", "sap"], or records; by default the challenge's five.
         seed: of the random state that each metric draws from. The challenge's is 0.
@@ -38,7 +39,7 @@ def score(
         The scores, by metric, with the matrices behind them.
 
     Raises:
-        RepresentationError, DataError, ConfigError: what is given cannot be scored; the message names it.
+        RepresentationError, DataError, ConfigError, HubError: what is given cannot be scored; the message names it.
 
     Example:
         >>> scores = score(codes, factors)

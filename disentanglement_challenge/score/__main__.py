@@ -3,6 +3,7 @@
 python -m disentanglement_challenge.score codes.npy --factors factors.csv
 python -m disentanglement_challenge.score codes.npy --dataset mpi3d_embedded --metrics mig sap
 python -m disentanglement_challenge.score model.pt --dataset mpi3d_embedded --json scores.json --page scores.html
+python -m disentanglement_challenge.score hf://owner/name --dataset mpi3d_embedded
 """
 
 import argparse
@@ -22,6 +23,7 @@ def main(flags: argparse.Namespace) -> None:
     from disentanglement_challenge.data.tables import factor_table, read_codes, read_factors
     from disentanglement_challenge.evaluation.score import chosen, score
     from disentanglement_challenge.evaluation.scores import print_scores
+    from disentanglement_challenge.hub.repository import is_address
 
     settings = dict(_setting(text) for text in flags.settings)
     metrics = chosen(flags.metrics)
@@ -29,10 +31,10 @@ def main(flags: argparse.Namespace) -> None:
     bins = flags.bins[0] if flags.bins and len(flags.bins) == 1 else flags.bins
     representation: Any
     data: Any
-    if path.suffix in MODEL_SUFFIXES:
+    if path.suffix in MODEL_SUFFIXES or is_address(flags.representation):
         if flags.dataset is None:
             raise ConfigError(f"{path.name} is a model; --dataset names the data set whose images it is to encode")
-        representation, data = path, flags.dataset
+        representation, data = flags.representation if is_address(flags.representation) else path, flags.dataset
     elif flags.dataset is not None:
         representation, data = read_codes(path), flags.dataset
     elif flags.factors is not None:
@@ -72,7 +74,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "representation", metavar="FILE", help="codes (.npy, .npz or a table of numbers), or a model (.pt, .pt2, .onnx)"
+        "representation",
+        metavar="FILE",
+        help="codes (.npy, .npz or a table of numbers), or a model (.pt, .pt2, .onnx, hf://owner/name)",
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--factors", metavar="FILE", help="the factors of the codes: .csv with a header, .npy or .npz")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from disentanglement_challenge.errors import OutputError
 from disentanglement_challenge.files import make_folder, remove, write_json
-from disentanglement_challenge.pages.record import config_bindings
+from disentanglement_challenge.gin_text import config_bindings
 from disentanglement_challenge.sweep.runs import Record, Run
 
 

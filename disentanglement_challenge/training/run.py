@@ -23,6 +23,7 @@ from disentanglement_challenge.environment import device_reason
 from disentanglement_challenge.errors import ConfigError, Interrupted, OutputError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
+from disentanglement_challenge.export.model_card import write_card
 from disentanglement_challenge.export.model_file import export_model, more_formats
 from disentanglement_challenge.files import remove, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
@@ -59,9 +60,9 @@ def train_and_export(
     """Trains what gin describes on the data set gin names, and exports the mean encoder.
 
     Leaves train/ (operative gin config, checkpoints, losses as lines and TensorBoard events, final losses, pictures,
-    and what the run was made with) and representation/ (the model and the gin configs that disentanglement_lib's
-    results carry along) in the experiment's folder, in the place of what was there. A run that a signal stops is
-    exported too, and takes the place of nothing but an interrupted run.
+    and what the run was made with) and representation/ (the model, its card, and the gin configs that
+    disentanglement_lib's results carry along) in the experiment's folder, in the place of what was there. A run that a
+    signal stops is exported too, and takes the place of nothing but an interrupted run.
 
     Args:
         experiment: where to write.
@@ -142,6 +143,7 @@ def _export(
     write_text(configs / "train.gin", gin_config)
     # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
     write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
+    write_card(unfinished)
     if trained.signal is not None and experiment.representation_files and not experiment.is_interrupted:
         return unfinished.model
     experiment.take_training()
@@ -249,7 +251,9 @@ def train(
             say(line)
         prepare_folder(experiment, resume_from if resumed else None, state.done)
         write_text(experiment.train / "config.gin", gin.operative_config_str())
-        write_json(experiment.train_provenance, {**provenance(), "precision": step.precision, **_moves(state)})
+        data = {"name": ground_truth_data.name, "note": ground_truth_data.note}
+        record = {**provenance(), "precision": step.precision, "ground_truth_data": data, **_moves(state)}
+        write_json(experiment.train_provenance, record)
 
     batches = training_batches(
         ground_truth_data, settings.batch_size * settings.model.num_batches, state.random, device, processes

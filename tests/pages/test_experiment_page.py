@@ -19,7 +19,7 @@ from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.experiment_page import duration, experiment_page, write_page
 from disentanglement_challenge.pages.pictures import cell_style, overview
-from disentanglement_challenge.pages.record import config_bindings, find_experiment, read_record
+from disentanglement_challenge.pages.record import find_experiment, read_record
 from disentanglement_challenge.pages.standing import standing
 from disentanglement_challenge.pages.tables import published_tables
 
@@ -362,11 +362,6 @@ def test_a_new_run_takes_the_old_page_away(tmp_path, small_experiment):
     shutil.copy(copy.scores, copy.unfinished_scores.scores)
     copy.take_scores()
     assert not copy.page.exists()
-
-
-def test_bindings_of_a_configuration_as_gin_writes_it():
-    text = "# Parameters for a:\n# ====\na.b = 1\nscope/c.d = \\\n    'long'\ne.f = \\\n    [1,\n     2]\n"
-    assert config_bindings(text) == {"a.b": "1", "scope/c.d": "'long'", "e.f": "[1, 2]"}
 
 
 def test_cells_are_readable_on_their_color():

@@ -1,0 +1,47 @@
+"""Models on Hugging Face's hub.
+
+python -m disentanglement_challenge.hub push EXPERIMENT owner/name
+python -m disentanglement_challenge.hub load owner/name --experiment NAME
+
+`push` takes the model, its card and its gin configuration there. `load` brings them into an experiment, which
+run.py --evaluate_only --experiment NAME scores. Nothing that is loaded is unpickled. To push, set HF_TOKEN to a token
+of yours, or log in once: hf auth login.
+"""
+
+import argparse
+import os
+
+from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.experiment import Experiment
+
+
+def main(flags: argparse.Namespace) -> None:
+    from disentanglement_challenge.hub.repository import load, push
+
+    if flags.experiment is not None:
+        os.environ["AICROWD_EVALUATION_NAME"] = flags.experiment
+    experiment = Experiment.from_environment()
+    if flags.command == "push":
+        print(f"pushed {experiment.name} to {push(experiment, flags.repository, flags.private)}")
+    else:
+        print(f"representation function: {load(flags.repository, experiment, flags.overwrite)}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m disentanglement_challenge.hub",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("push", help="push an experiment's model")
+    command.add_argument("experiment", metavar="EXPERIMENT", help="its name")
+    command.add_argument("repository", metavar="OWNER/NAME", help="made where there is none; @BRANCH behind it for one")
+    command.add_argument("--private", action="store_true", help="where it is made, let nobody else see it")
+    command = commands.add_parser("load", help="load a model into an experiment")
+    command.add_argument("repository", metavar="OWNER/NAME", help="@REVISION behind it for one")
+    command.add_argument("--experiment", metavar="NAME", help="experiment name (default: $AICROWD_EVALUATION_NAME)")
+    command.add_argument("--overwrite", action="store_true", help="replace what the experiment holds")
+    parsed = parser.parse_args()
+    run_script(lambda: main(parsed), parsed.debug)

@@ -1,0 +1,173 @@
+"""Push an experiment's model to Hugging Face's hub, and load a model from there, by huggingface_hub.
+
+https://huggingface.co/docs/huggingface_hub. Its own environment variables count: HF_TOKEN, HF_ENDPOINT, HF_HOME.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from disentanglement_challenge.errors import HubError, RepresentationError, lines_of
+from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.export.model_card import write_card
+from disentanglement_challenge.extras import require_extra
+from disentanglement_challenge.files import locked, remove
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfUri
+
+PREFIX = "hf://"
+MODELS = ("pytorch_model.pt", "pytorch_model.pt2", "pytorch_model.onnx")
+# What goes there and comes from there; whatever else a repository holds stays there.
+FILES = (*MODELS, "README.md", "results/gin/train.gin", "results/gin/postprocess.gin")
+
+
+def push(experiment: Experiment, repository: str, private: bool = False) -> str:
+    """Push the model, its card and its gin configuration; return where to look.
+
+    Files of the repository that `load` would take, and the experiment does not have, are deleted there in the same
+    commit. A repository that is not there is made.
+
+    Args:
+        experiment: has a model.
+        repository: owner/name, or owner/name@branch for a branch that is there.
+        private: whether a repository that is made is seen by its owner alone.
+
+    Raises:
+        RepresentationError: the experiment has no model.
+        HubError: the repository's name is none, or the hub refuses, or cannot be reached.
+        OutputError: a process is writing to the experiment.
+    """
+    uri = _parsed(repository)
+    if not experiment.model_to_score.exists():
+        raise RepresentationError(
+            f"no model at {experiment.model}; train one first, or name the experiment that has one"
+        )
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with locked(experiment.path):
+        if not experiment.card.exists():  # the experiment is older than cards are
+            write_card(experiment)
+        with _explained(uri.id):
+            url = api.create_repo(uri.id, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=uri.id,
+                folder_path=experiment.model.parent,
+                revision=uri.revision,
+                allow_patterns=list(FILES),
+                delete_patterns=list(FILES),
+                commit_message=f"Push {experiment.name}",
+            )
+    return str(url)
+
+
+def load(repository: str, experiment: Experiment, overwrite: bool = False) -> Path:
+    """Load a repository's model, card and gin configuration into an experiment, to be scored there; return the model.
+
+    The model is read as any other file is: nothing is unpickled. Nothing is written where it is refused.
+
+    Args:
+        repository: owner/name, or owner/name@revision.
+        experiment: where to put it.
+        overwrite: whether to replace what the experiment holds.
+
+    Raises:
+        HubError: the repository's name is none, it holds no model, or the hub refuses, or cannot be reached.
+        RepresentationError: the model cannot be loaded.
+        OutputError: the experiment holds something already, or cannot be written.
+    """
+    uri = _parsed(repository)
+    experiment.check_start(overwrite)
+    from disentanglement_challenge.export.model_file import import_model  # and PyTorch, which push does without
+
+    downloaded = _download(uri, FILES)
+    models = [downloaded / name for name in MODELS if (downloaded / name).is_file()]
+    if not models:
+        raise _no_model(uri)
+    for model in models:
+        import_model(model)
+    with locked(experiment.path), tempfile.TemporaryDirectory(prefix=".load.", dir=experiment.path) as temporary:
+        for name in FILES:
+            if (downloaded / name).is_file():
+                target = Path(temporary, "representation", name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(downloaded / name, target)
+        for path in (experiment.page, experiment.scores, experiment.metrics, experiment.train, experiment.model.parent):
+            remove(path)
+        remove(experiment.unfinished.path)
+        Path(temporary, "representation").rename(experiment.model.parent)
+    return experiment.model_to_score
+
+
+def is_address(representation: object) -> bool:
+    """Return whether this is the address of a model on the hub, such as "hf://owner/name@revision"."""
+    return isinstance(representation, str) and representation.startswith(PREFIX)
+
+
+def model_file(address: str) -> Path:
+    """Download the model at an address, or find it in huggingface_hub's cache, and return its file.
+
+    Args:
+        address: "hf://owner/name", with "@revision" or "/file" behind it or not.
+
+    Raises:
+        HubError: as of `load`.
+    """
+    uri = _parsed(address)
+    for name in [uri.path_in_repo] if uri.path_in_repo else MODELS:  # the first alone, as it may be large
+        path = _download(uri, [name]) / name
+        if path.is_file():
+            return path
+    raise _no_model(uri)
+
+
+def _parsed(repository: str) -> "HfUri":
+    require_extra("hub", "a model on the hub")
+    from huggingface_hub import parse_hf_uri
+
+    address = repository if repository.startswith(PREFIX) else PREFIX + repository
+    try:
+        uri = parse_hf_uri(address)
+    except ValueError as error:
+        raise HubError(f"{repository!r} is no model on the hub ({lines_of(error)[0]}); write owner/name") from error
+    if uri.type != "model":
+        raise HubError(f"{repository!r} is a {uri.type}, not a model; write owner/name")
+    return uri
+
+
+def _download(uri: "HfUri", names: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    with _explained(uri.id):
+        return Path(snapshot_download(uri.id, revision=uri.revision, allow_patterns=list(names)))
+
+
+def _no_model(uri: "HfUri") -> HubError:
+    names = [uri.path_in_repo] if uri.path_in_repo else MODELS
+    return HubError(
+        f"{uri.id} on the hub does not hold {' or '.join(names)}; {PREFIX}{uri.id}/FILE scores another file"
+    )
+
+
+@contextmanager
+def _explained(repository: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one line that names the repository."""
+    from httpx2 import HTTPError  # which huggingface_hub lets through where nothing answers
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        yield
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, HfHubHTTPError):
+            reason = f"{error.response.status_code} {error.server_message or error.response.reason_phrase}"
+            if error.response.status_code in (401, 403):
+                reason += "; set HF_TOKEN to a token that may, or log in: hf auth login"
+        elif isinstance(error, LocalEntryNotFoundError):
+            reason = "it cannot be reached, and is not in the cache"
+        else:
+            reason = lines_of(error)[0]
+        raise HubError(f"{repository} on the hub: {reason:.300}") from error
