@@ -6,7 +6,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.objectives import FactorVAE
-from disentanglement_challenge.training.acceleration import BFloat16Step, GraphedStep, check_has_precision, make_step
+from disentanglement_challenge.training.acceleration import (
+    BFloat16Step,
+    GraphedStep,
+    StepOnCPU,
+    check_has_precision,
+    make_step,
+)
 from disentanglement_challenge.training.step import TrainingStep
 
 SMALL = [
@@ -27,10 +33,16 @@ def batches(count, device="cpu"):
     return [torch.rand(8, 3, 64, 64, generator=generator).to(device) for _ in range(count)]
 
 
-def test_by_default_the_plain_step_is_taken_as_it_is():
-    step, advance = make()
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_on_a_cpu_it_is_the_plain_step_with_cheaper_layers(objective):
+    step, fast = make(objective=objective)
+    plain, _ = make(objective=objective)
     assert type(step) is TrainingStep
-    assert advance is step
+    assert type(fast) is StepOnCPU
+    for index, images in enumerate(batches(10)):
+        terms, expected = fast(images, index), plain(images, index)
+        for name in expected:
+            torch.testing.assert_close(terms[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_the_step_is_that_of_the_textbook_layout_and_optimiser():
