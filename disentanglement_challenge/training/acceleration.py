@@ -17,11 +17,10 @@ from disentanglement_challenge.objectives import Objective
 from disentanglement_challenge.objectives.pass_back import is_plain
 from disentanglement_challenge.training.batches import DeviceBatches
 from disentanglement_challenge.training.graph import Recorded
+from disentanglement_challenge.training.precision import PRECISIONS, check_has_precision
 from disentanglement_challenge.training.processes import ALONE, Processes
 from disentanglement_challenge.training.step import Losses, TrainingStep
 from disentanglement_challenge.training.transposed_convolution import composed_transposed_convolutions
-
-PRECISIONS = ("float32", "tf32", "bfloat16")
 
 Advance = Callable[[Tensor, int], dict[str, Tensor]]
 """Images [B, C, H, W] and the number of updates made to named scalars, after one more update."""
@@ -63,15 +62,6 @@ def make_step(
     if device.type == "cpu":
         return step, StepOnCPU(step)
     return step, GraphedStep(step) if cuda_graph and processes.size == 1 else step
-
-
-def check_has_precision(precision: str, name: str, capability: tuple[int, int]) -> None:
-    """Raises ConfigError where a GPU computes in tf32 or bfloat16 only by detours: before capability 8.0."""
-    if capability < (8, 0):
-        raise ConfigError(
-            f"acceleration.precision is {precision!r}, and {name} has compute capability "
-            f"{capability[0]}.{capability[1]}; GPUs have it from 8.0 on; use 'float32' here"
-        )
 
 
 class BFloat16Step(TrainingStep):
