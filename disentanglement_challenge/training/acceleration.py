@@ -17,7 +17,7 @@ from disentanglement_challenge.objectives import Objective
 from disentanglement_challenge.objectives.pass_back import is_plain
 from disentanglement_challenge.training.batches import DeviceBatches
 from disentanglement_challenge.training.graph import Recorded
-from disentanglement_challenge.training.precision import PRECISIONS, check_has_precision
+from disentanglement_challenge.training.precision import AUTO, PRECISIONS, check_has_precision, precision_that_pays
 from disentanglement_challenge.training.processes import ALONE, Processes
 from disentanglement_challenge.training.step import Losses, TrainingStep
 from disentanglement_challenge.training.transposed_convolution import composed_transposed_convolutions
@@ -42,16 +42,18 @@ def make_step(
     Args:
         objective, observation_shape, random_seed, device, processes, num_images: as for `TrainingStep`.
         precision: "float32", the default and the reference; "tf32", NVIDIA's shorter products of float32; "bfloat16",
-            which keeps weights, optimisers and sums in float32 and multiplies in bfloat16. On a processor without
-            instructions for it (AMX or AVX512_BF16) bfloat16 is slower than float32.
+            which keeps weights, optimisers and sums in float32 and multiplies in bfloat16; "auto", as
+            `precision_that_pays` has it. On a processor without instructions for it bfloat16 is slower than float32.
         cuda_graph: whether to replay the step as a graph on a GPU; several processes never do. A run may be resumed
             with another choice.
 
     Raises:
         ConfigError: another precision, or one that the device does not have; what building the networks raises.
     """
-    check_choice("acceleration.precision", precision, PRECISIONS)
+    check_choice("acceleration.precision", precision, (*PRECISIONS, AUTO))
     check_switch("acceleration.cuda_graph", cuda_graph)
+    if precision == AUTO:
+        precision, _ = processes.from_leader(lambda: precision_that_pays(device))
     if precision == "tf32" and device.type != "cuda":
         raise ConfigError("acceleration.precision is 'tf32', which only NVIDIA GPUs have; use 'float32' here")
     if precision != "float32" and device.type == "cuda":
