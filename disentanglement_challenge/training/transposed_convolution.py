@@ -18,8 +18,8 @@ from torch.nn import functional
 
 aten: Any = torch.ops.aten
 
-# PyTorch's kernel fills a block of 16 channels, whether there are as many or not. Up to four, which a convolution with
-# a pixel shuffle turns into 16, the few that there are leave most of it empty.
+# PyTorch's kernel computes blocks of 16 channels. Four or fewer leave most of a block empty, and make 16 at the most of
+# the convolution that `interleaved` is.
 _FEW_CHANNELS = 4
 
 
@@ -79,11 +79,9 @@ class _DoubleSides(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         context.save_for_backward(features, weight)
-        if weight.shape[1] > _FEW_CHANNELS:
-            return functional.conv_transpose2d(features, weight, bias, stride=2, padding=1)
-        if bias is not None:
-            bias = bias.repeat_interleave(4)
-        return functional.pixel_shuffle(functional.conv2d(features, as_convolution(weight), bias, padding=1), 2)
+        if weight.shape[1] <= _FEW_CHANNELS:
+            return interleaved(features, weight, bias)
+        return functional.conv_transpose2d(features, weight, bias, stride=2, padding=1)
 
     @staticmethod
     @once_differentiable
@@ -106,19 +104,19 @@ def _gradient_of_weight(gradient: Tensor, inputs: Tensor, weight: Tensor) -> Ten
     ]
 
 
-def as_convolution(weight: Tensor) -> Tensor:
-    """The 3x3 kernel of the convolution that, before a pixel shuffle, is the transposed convolution of this weight.
+def interleaved(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`conv_transpose2d(features, weight, bias, stride=2, padding=1)` as a convolution and a pixel shuffle.
 
-    Pixel 2p + a of the output has tap k of the kernel from pixel (2p + a + 1 - k) / 2 of the input, which is one of
-    p - 1, p and p + 1: a 3x3 convolution for each of the four a, with zeros where k would leave the kernel. Shi et al.,
-    "Is the deconvolution layer the same as a convolutional layer?", https://arxiv.org/abs/1609.07009.
-
-    Args:
-        weight: [C, D, 4, 4].
-
-    Returns:
-        [4 * D, C, 3, 3].
+    Pixel 2i + a of the output, counted from a row above it, has tap 2 + a of the kernel from pixel i - 1 of the input
+    and tap a from pixel i. So for each of two a, in both directions, it is a 2x2 convolution, and four of them
+    interleave to the output (Shi et al., "Is the deconvolution layer the same as a convolutional layer?",
+    https://arxiv.org/abs/1609.07009).
     """
-    # Along each side, zeros around the four taps make pairs (k, k + 1), of which p - 1 has the last.
-    pairs = functional.pad(weight, (1, 1, 1, 1)).unflatten(3, (3, 2)).unflatten(2, (3, 2)).flip(2, 4)
-    return pairs.permute(1, 3, 5, 0, 2, 4).flatten(0, 2)
+    outputs = weight.shape[1]
+    # Along each side of the kernel [pixel, a], where the last two of the four taps are those of pixel i - 1.
+    kernel = weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)
+    kernel = kernel.permute(3, 5, 1, 0, 2, 4).flatten(0, 2)
+    four = functional.conv2d(features, kernel, bias if bias is None else bias.repeat(4), padding=1)
+    # [B, row's a, column's a, D, H + 1, W + 1], and in the order of channels last, which is the quickest to write.
+    rows = four.unflatten(1, (2, 2, outputs)).permute(0, 4, 1, 5, 2, 3)
+    return rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)[:, :, 1:-1, 1:-1]

@@ -5,7 +5,6 @@ from torch.nn import functional
 
 from disentanglement_challenge.models.decoders import deconv_decoder, residual_decoder
 from disentanglement_challenge.training.transposed_convolution import (
-    as_convolution,
     composed_transposed_convolutions,
     double_sides,
     doubles_sides,
@@ -71,15 +70,6 @@ def test_under_autocast_it_is_what_autocast_computes(outputs):
         torch.testing.assert_close(value, expected, rtol=2**-7, atol=2**-7)
     assert results[0][0].dtype == torch.bfloat16
     assert {value.dtype for value in results[0][1:]} == {torch.float32}
-
-
-def test_the_kernel_of_one_tap_moves_it_to_its_neighbour():
-    """Tap 0 of an input pixel p is output 2p - 1: the second one of pixel p - 1, whose neighbour to the right p is."""
-    weight = torch.zeros(1, 1, 4, 4)
-    weight[0, 0, 0, 1] = 1.0  # up, and in its own column the first
-    expected = torch.zeros(2, 2, 3, 3)
-    expected[1, 0, 2, 1] = 1.0
-    assert torch.equal(as_convolution(weight), expected.flatten(0, 1)[:, None])
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
