@@ -4,9 +4,11 @@
     make bench-training
 
 Steps a second, images a second, arithmetic a second and its fraction of what the machine reaches in a large matrix
-product, all sides one after the other in each round; medians and spread over the rounds. The images are the same ones
-at every step, so that only the step is timed. The work of a step is counted by PyTorch's FlopCounterMode from the
-shapes of its convolutions and matrix products, forward and backward, two operations for a multiplication and addition.
+product of the same precision, and how many times as fast as the plain step, all sides one after the other in each
+round; medians and spread over the rounds. The images are the same ones at every step, so that only the step is timed.
+The work of each side's step is counted by PyTorch's FlopCounterMode from the shapes of its convolutions and matrix
+products, forward and backward, two operations for a multiplication and addition. The step is timed in float32, and in
+bfloat16 where that pays; --precision names others.
 
 The peers (`training_peers.py` says what each does) run on the CPU only, each in a virtual environment of its own below
 scratch/peers, which the first run installs. One that cannot be installed or does not run is named with the reason.
@@ -17,7 +19,7 @@ replayed at a time as a CUDA graph (ARGS="--steps 2000" makes a round long enoug
     make bench-training ARGS="--check"
 
 compares the losses of 100 graphed steps with those of as many eager ones and exits with 1 where they differ. Settings
-go through gin: ARGS="--gin_bindings 'encoder.num_latent = 256' --gin_bindings 'acceleration.precision = \"bfloat16\"'".
+go through gin: ARGS="--gin_bindings 'encoder.num_latent = 256'".
 """
 
 import argparse
@@ -50,12 +52,14 @@ from disentanglement_challenge.objectives import FactorVAE
 from disentanglement_challenge.provenance import available_cores
 from disentanglement_challenge.training.acceleration import Advance, make_step, make_steps
 from disentanglement_challenge.training.batches import DeviceBatches
+from disentanglement_challenge.training.precision import PRECISIONS, precision_that_pays
 from disentanglement_challenge.training.step import TrainingStep
 
 PEERS = {"pythae": "pythae==0.1.2", "disent": "disent==0.8.0"}
 PEER_NOTES = {"pythae": "FactorVAE, reconstructs half of the batch", "disent": "BetaTcVae, has no discriminator"}
 SHAPE = (3, 64, 64)
 MATRIX = 4096
+PLAIN = "plain eager"
 
 Timed = Callable[[int], float]
 """A number of steps to the seconds that they took."""
@@ -67,13 +71,23 @@ def build(bindings: list[str]) -> tuple[TrainingStep, Advance]:
 
 
 def build_plain(bindings: list[str]) -> TrainingStep:
-    """The same networks as PyTorch makes them by default: its own layout of weights, its default Adam, no graph."""
+    """The same networks as PyTorch computes them by default, in float32: its layout of weights, autograd, Adam."""
     step, _ = build([*bindings, "acceleration.cuda_graph = False", "acceleration.precision = 'float32'"])
     step.vae.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for player in step.players:
         settings = player.optimizer.param_groups[0]
         player.optimizer = torch.optim.Adam(player.parameters, settings["lr"], settings["betas"], settings["eps"])
+    if step.second_player is not None:
+        # One with a hook is not taken back by this package (objectives/pass_back.py), but by autograd.
+        step.second_player.network.register_forward_hook(lambda *_: None)
     return step
+
+
+def count(step: Advance, images: torch.Tensor) -> int:
+    """Floating-point operations of a step."""
+    with FlopCounterMode(display=False) as counter:
+        step(images, 0)
+    return int(counter.get_total_flops())
 
 
 def wait() -> None:
@@ -134,8 +148,14 @@ def random_images(batch_size: int) -> torch.Tensor:
     return torch.rand(batch_size, 64, 64, 3, device=training_device()).permute(0, 3, 1, 2)
 
 
-def matmul_rate(dtype: torch.dtype) -> float:
-    """Operations a second of one large product, float32 as the process is set to."""
+def matmul_rate(precision: str) -> float:
+    """Operations a second of one large product."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    with float32_products("tf32" if precision == "tf32" else "ieee"):
+        return _matmul_rate(dtype)
+
+
+def _matmul_rate(dtype: torch.dtype) -> float:
     left = torch.rand(MATRIX // 2, MATRIX, device=training_device(), dtype=dtype)
     right = torch.rand(MATRIX, MATRIX, device=training_device(), dtype=dtype)
     repeats = 20 if training_device().type == "cuda" else 1
@@ -210,14 +230,17 @@ def main(flags: argparse.Namespace) -> None:
     if flags.check:
         check(bindings, images)
         return
-    step, advance = build(bindings)
-    with FlopCounterMode(display=False) as counter:
-        build_plain(bindings)(images, 0)
-    operations = counter.get_total_flops()
-    print(f"a step at batch {flags.batch_size}: {operations:,} floating-point operations")
-
-    here = timed(advance, images) if device.type == "cpu" else timed_on_device(step, advance, flags.batch_size)
-    sides: dict[str, Timed] = {"here": here, "plain eager": PlainStep(bindings, flags.batch_size)}
+    sides: dict[str, Timed] = {}
+    precisions: dict[str, str] = {}  # of each side's products
+    operations: dict[str, int] = {}
+    for precision in flags.precision or dict.fromkeys(("float32", precision_that_pays(device)[0])):
+        name = f"here, {precision}"
+        step, advance = build([*bindings, f"acceleration.precision = {precision!r}"])
+        operations[name], precisions[name] = count(step if device.type == "cuda" else advance, images), precision
+        on_cpu = device.type == "cpu"
+        sides[name] = timed(advance, images) if on_cpu else timed_on_device(step, advance, flags.batch_size)
+    operations[PLAIN], precisions[PLAIN] = count(build_plain(bindings), images), "float32"
+    sides[PLAIN] = PlainStep(bindings, flags.batch_size)
     notes: dict[str, str] = {}
     for name in flags.peers if device.type == "cpu" else []:
         try:
@@ -226,13 +249,12 @@ def main(flags: argparse.Namespace) -> None:
         except ChallengeError as error:
             print(f"{name}: {error}")
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    peaks: list[float] = []
-    dtype = torch.bfloat16 if any("bfloat16" in binding for binding in bindings) else torch.float32
+    peaks: dict[str, list[float]] = {precision: [] for precision in precisions.values()}
     for measure in sides.values():
         measure(flags.warm_up)
     for _ in range(flags.rounds):
-        with float32_products("tf32" if step.precision == "tf32" else "ieee"):
-            peaks.append(matmul_rate(dtype))
+        for precision, rates in peaks.items():
+            rates.append(matmul_rate(precision))
         for name, measure in sides.items():
             seconds[name].append(measure(flags.steps) / flags.steps)
     for measure in sides.values():
@@ -241,40 +263,48 @@ def main(flags: argparse.Namespace) -> None:
                 measure.process.stdin.close()  # type: ignore[union-attr]
             measure.process.wait()
 
-    rows = [row(name, seconds[name], operations, statistics.median(peaks), flags.batch_size) for name in sides]
+    rows = [row(name, seconds[name], seconds[PLAIN], flags.batch_size) for name in sides]
+    for result in rows:
+        if result["side"] in operations:  # a peer's steps are other work
+            rate = result["steps_per_second"] * operations[result["side"]]
+            peak = statistics.median(peaks[precisions[result["side"]]])
+            result |= {"operations": operations[result["side"]], "gflops": rate / 1e9, "fraction_of_peak": rate / peak}
     machine = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "cores": available_cores(),
-        "matmul_gflops": [peak / 1e9 for peak in peaks],
+        "matmul_gflops": {precision: [rate / 1e9 for rate in rates] for precision, rates in peaks.items()},
         "torch": torch.__version__,
     }
-    settings = {"batch_size": flags.batch_size, "bindings": bindings, "operations_per_step": operations}
-    show(rows, notes, statistics.median(peaks), dtype)
+    show(rows, notes, {precision: statistics.median(rates) for precision, rates in peaks.items()})
+    settings = {"batch_size": flags.batch_size, "bindings": bindings}
     write_json(Path(flags.output), {"machine": machine, **settings, "rows": rows, "notes": notes})
 
 
-def row(name: str, seconds: list[float], operations: int, peak: float, batch_size: int) -> dict[str, Any]:
+def row(name: str, seconds: list[float], plain: list[float], batch_size: int) -> dict[str, Any]:
+    """Rates over the rounds, and how many times as fast as the plain step's in the same round."""
     rates = sorted(1 / second for second in seconds)
+    ratios = sorted(other / second for second, other in zip(seconds, plain, strict=True))
     rate = statistics.median(rates)
     result: dict[str, Any] = {"side": name, "steps_per_second": rate, "spread": [rates[0], rates[-1]]}
-    result["images_per_second"] = rate * batch_size
-    if name not in PEERS:  # whose steps are other work
-        result |= {"gflops": rate * operations / 1e9, "fraction_of_peak": rate * operations / peak}
-    return result
+    result |= {"times_plain": statistics.median(ratios), "times_plain_spread": [ratios[0], ratios[-1]]}
+    return result | {"images_per_second": rate * batch_size}
 
 
-def show(rows: list[dict[str, Any]], notes: dict[str, str], peak: float, dtype: torch.dtype) -> None:
-    table = Table(title=f"matrix product ({str(dtype).split('.')[1]}): {peak / 1e9:.0f} GFLOP/s", title_justify="left")
-    for column in ("", "steps/s", "spread", "images/s", "GFLOP/s", "of peak", "here is"):
+def show(rows: list[dict[str, Any]], notes: dict[str, str], peaks: dict[str, float]) -> None:
+    title = "matrix product: " + ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {name}" for name, peak in peaks.items())
+    table = Table(title=title, title_justify="left")
+    for column in ("", "steps/s", "spread", "images/s", "GFLOP/s", "of peak", "times plain", "spread"):
         table.add_column(column, justify="right" if column else "left")
     for result in rows:
         low, high = result["spread"]
         work = [f"{result['gflops']:.0f}", f"{result['fraction_of_peak']:.0%}"] if "gflops" in result else ["", ""]
-        ratio = rows[0]["steps_per_second"] / result["steps_per_second"]
         rate, images = f"{result['steps_per_second']:.2f}", f"{result['images_per_second']:.0f}"
-        table.add_row(result["side"], rate, f"{low:.2f}-{high:.2f}", images, *work, f"{ratio:.2f}x")
-    Console(width=100).print(table)
+        ratios = "-".join(f"{ratio:.2f}" for ratio in result["times_plain_spread"])
+        table.add_row(
+            result["side"], rate, f"{low:.2f}-{high:.2f}", images, *work, f"{result['times_plain']:.2f}", ratios
+        )
+    Console(width=110).print(table)
     for name, note in notes.items():
         print(f"{name}: {note}")
 
@@ -283,6 +313,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--latents", type=int, default=10)
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, help="default: float32, and bfloat16 if it pays")
     parser.add_argument("--gin_bindings", action="append", default=[], metavar="'a.b = c'")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20, help="of each side in each round")

@@ -40,13 +40,14 @@ class FactorVAE(Objective):
         is_apart = is_plain(second_player)
         if is_apart:
             assert isinstance(second_player, nn.Sequential)
-            logits, all_logits = discriminate(second_player, codes.z_sampled, z_permuted)
+            log_odds, all_log_odds = discriminate(second_player, codes.z_sampled, z_permuted)
         else:
-            all_logits = second_player(torch.cat([codes.z_sampled, z_permuted]))
-            logits = all_logits[: len(codes.z_sampled)]
-        tc = (logits[:, 0] - logits[:, 1]).mean()
-        log_real, log_permuted = clipped_log_probabilities(all_logits).chunk(2)
-        real, permuted = log_real[:, 0], log_permuted[:, 1]
+            logits = second_player(torch.cat([codes.z_sampled, z_permuted]))
+            all_log_odds = logits[:, 0] - logits[:, 1]
+            log_odds = all_log_odds[: len(codes.z_sampled)]
+        tc = log_odds.mean()
+        of_real, of_permuted = all_log_odds.chunk(2)
+        real, permuted = clipped_log_probabilities(of_real), clipped_log_probabilities(-of_permuted)
         return Regularization(
             regularizer=codes.kl_loss + self.gamma * tc,
             terms={"total_correlation": tc},
@@ -69,9 +70,10 @@ def permute_codes(z: Tensor, generator: torch.Generator | None) -> Tensor:
     return z.gather(0, order)
 
 
-def clipped_log_probabilities(logits: Tensor) -> Tensor:
-    """Logarithms of disentanglement_lib's clipped softmax, each in [log(1e-6), log(1 - 1e-6)]: [N, 2] -> [N, 2].
+def clipped_log_probabilities(log_odds: Tensor) -> Tensor:
+    """Logarithms of disentanglement_lib's clipped softmax, each in [log(1e-6), log(1 - 1e-6)]: [N] -> [N].
 
-    Not log_softmax: beyond the clip the loss is flat, and a sample the discriminator is certain of has no gradient.
+    The first probability of a softmax of two logits is the sigmoid of their difference. Not logsigmoid: beyond the clip
+    the loss is flat, and a sample the discriminator is certain of has no gradient.
     """
-    return logits.softmax(dim=1).clamp(1e-6, 1 - 1e-6).log()
+    return log_odds.sigmoid().clamp(1e-6, 1 - 1e-6).log()

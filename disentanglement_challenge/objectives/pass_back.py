@@ -1,8 +1,9 @@
 """Both gradients of a discriminator in one pass back.
 
 Encoder and decoder need the gradient of the codes' logits, for the codes alone: half of the rows that the
-discriminator sees. The discriminator needs that of its own loss, for its weights, over all rows. Through every layer
-both are the same product with the same weights, so here they go back as rows of one matrix.
+discriminator sees. The discriminator needs that of its own loss, for its weights, over all rows. Both losses depend on
+a row's two logits through their difference alone, so on the way back through the layers both gradients of a row are the
+same one times a number each: the gradient of the difference itself, which goes back once.
 """
 
 from collections.abc import Callable
@@ -41,16 +42,16 @@ def is_plain(network: nn.Module) -> bool:
 
 
 def discriminate(network: nn.Sequential, codes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of codes and of others, from one pass through the network.
+    """Log odds of codes and of others, first logit minus second, from one pass through the network.
 
     Args:
-        network: for which `is_plain` is true.
+        network: for which `is_plain` is true, with two logits.
         codes: [B, D].
         others: [N, D], taken without gradient.
 
     Returns:
-        [B, 2], the logits of the codes, whose gradient reaches the codes and no weight; and [B + N, 2], the logits of
-        both, whose gradient reaches the weights and no code.
+        [B], of the codes, whose gradient reaches the codes and no weight; and [B + N], of both, whose gradient reaches
+        the weights and no code.
     """
     return _Discriminate.apply(codes, others, network, *network.parameters())
 
@@ -74,26 +75,29 @@ class _Discriminate(torch.autograd.Function):
         context.activations = list(network)[1::2]
         context.num_codes, context.dtype, context.parameter_dtype = len(codes), codes.dtype, parameters[0].dtype
         logits = output.float() if dtype.itemsize < 4 else output
-        return logits[: len(codes)].clone(), logits
+        log_odds = logits[:, 0] - logits[:, 1]
+        return log_odds[: len(codes)].clone(), log_odds
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, of_codes: Tensor | None, of_all: Tensor | None) -> tuple[Tensor | None, ...]:
         count = len(context.activations) + 1
         weights, inputs = context.saved_tensors[:count], context.saved_tensors[count:]
-        on_top = context.num_codes if of_codes is not None else 0  # the rows whose gradient goes on to the codes
-        gradient = torch.cat([part for part in (of_codes, of_all) if part is not None]).to(weights[0].dtype)
+        rows = len(inputs[0]) if of_all is not None else context.num_codes
+        # The gradient of each row's log odds, and what it has to be multiplied by for the weights.
+        one = weights[0].new_ones(rows, 1)
+        gradient = torch.cat([one, -one], dim=1)
+        factor = None if of_all is None else of_all.to(weights[0].dtype)[:, None]
         of_parameters: list[Tensor | None] = [None] * (2 * count)
         for index in reversed(range(count)):
-            if of_all is not None:
-                own = gradient[on_top:]
+            if factor is not None:
+                own = factor * gradient
                 of_parameters[2 * index] = (own.T @ inputs[index]).to(context.parameter_dtype)
                 of_parameters[2 * index + 1] = own.sum(dim=0).to(context.parameter_dtype)
             if index > 0:
-                # Those of the codes, then all: as the gradient's.
-                rows = inputs[index] if of_all is not None else inputs[index][:0]
-                rows = torch.cat([inputs[index][:on_top], rows])
                 activation = context.activations[index - 1]
-                gradient = _BACK[type(activation)](activation, gradient @ weights[index], rows)
-        to_codes = (gradient[:on_top] @ weights[0]).to(context.dtype) if on_top else None
+                gradient = _BACK[type(activation)](activation, gradient @ weights[index], inputs[index][:rows])
+        if of_codes is None:
+            return (None, None, None, *of_parameters)
+        to_codes = of_codes[:, None] * (gradient[: context.num_codes] @ weights[0]).to(context.dtype)
         return (to_codes, None, None, *of_parameters)

@@ -67,7 +67,7 @@ class BernoulliLoss:
         if self.subtract_true_image_entropy:
             probabilities = true_images.clamp(CLIP, 1 - CLIP)
             loss = loss - torch.special.entr(probabilities) - torch.special.entr(1 - probabilities)
-        return loss.flatten(1).sum(dim=1)
+        return loss.sum(dim=(1, 2, 3))
 
 
 @gin.configurable("l2_loss", denylist=["activation"])
@@ -79,7 +79,7 @@ class L2Loss:
 
     def __call__(self, true_images: Tensor, reconstructed_images: Tensor) -> Tensor:
         """True images and decoder output, both [B, C, H, W] -> [B]."""
-        return (true_images - to_intensities(reconstructed_images, self.activation)).square().flatten(1).sum(dim=1)
+        return (true_images - to_intensities(reconstructed_images, self.activation)).square().sum(dim=(1, 2, 3))
 
 
 def to_intensities(outputs: Tensor, activation: str) -> Tensor:

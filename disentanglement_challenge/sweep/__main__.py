@@ -41,14 +41,14 @@ def main(flags: argparse.Namespace) -> None:
     folder = table_folder(flags.table)
     rows = choose_rows(folder, flags.rows)
     output = absolute(flags.output or Path(get_config().base_path) / folder.name)
-    overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps)
+    results = Results(output, folder.name)
+    overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps, results.auto_precision)
     runs, broken = make_runs(folder, rows, flags.seeds, *overrides)
     unused = unused_by_all(runs, flags.gin_bindings)
     if unused:
         console.print(Text(f"not used by any run: {', '.join(unused)}"))
     unusable = [Text.assemble((row, "red"), f" cannot be run: {message}") for row, message in broken.items()]
     console.print(*unusable, sep="\n", end="\n" if unusable else "")
-    results = Results(output, folder.name)
     # Rows and seeds that are kept and not asked for go into the same table, so they must be of this configuration too.
     results.finished(make_runs(folder, *results.kept(), *overrides)[0])
     finished = results.finished(runs)

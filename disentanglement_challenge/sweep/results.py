@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.errors import OutputError
 from disentanglement_challenge.files import make_folder, remove, write_json
 from disentanglement_challenge.gin_text import config_bindings
 from disentanglement_challenge.sweep.runs import Record, Run
+from disentanglement_challenge.training.precision import precision_that_pays
 
 
 class Results:
@@ -16,6 +18,8 @@ class Results:
     Attributes:
         folder: holds `table.json`, which names the table, `results.json` with every finished run's record, and a folder
             for each run, its experiment and its `run.json`.
+        auto_precision: what "auto" stands for in all of the table's runs, on whatever machine they are made; kept in
+            `table.json`.
     """
 
     def __init__(self, folder: Path, table: str) -> None:
@@ -23,15 +27,17 @@ class Results:
         self.folder = folder
         self.table = table
         note = folder / "table.json"
-        if note.is_file():
-            kept = _read(note).get("table")
-            if kept != table:
-                raise OutputError(f"{folder} holds the results of {kept}, not of {table}; choose another --output")
-        elif folder.is_dir() and any(folder.iterdir()):
-            raise OutputError(f"{folder} is not empty and holds no table's results; choose another --output")
         self._is_new = not note.is_file()
+        kept = {} if self._is_new else _read(note)
+        if not self._is_new and kept.get("table") != table:
+            raise OutputError(
+                f"{folder} holds the results of {kept.get('table')}, not of {table}; choose another --output"
+            )
+        if self._is_new and folder.is_dir() and any(folder.iterdir()):
+            raise OutputError(f"{folder} is not empty and holds no table's results; choose another --output")
+        self.auto_precision: str = kept.get("auto_precision") or precision_that_pays(training_device())[0]
         make_folder(folder)
-        write_json(note, {"table": table})
+        write_json(note, {"table": table, "auto_precision": self.auto_precision})
 
     def remove_if_empty(self) -> None:
         """Removes the folder where this sweep has made it and nothing in it is worth keeping."""

@@ -25,6 +25,7 @@ from disentanglement_challenge.gin_checks import (
 from disentanglement_challenge.gin_text import read_statements
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.tables import natural_order
+from disentanglement_challenge.training.precision import AUTO
 from disentanglement_challenge.training.run import train_and_export
 
 # What is counted in training steps, and so divided with them.
@@ -90,6 +91,7 @@ def make_runs(
     gin_files: Sequence[str] = (),
     gin_bindings: Sequence[str] = (),
     divide_steps: int = 1,
+    auto_precision: str = "float32",
 ) -> tuple[list[Run], dict[str, str]]:
     """The runs of these rows, seed by seed, and what is wrong with the rows whose configuration cannot be read.
 
@@ -101,6 +103,7 @@ def make_runs(
         seeds: how many; they are 0, 1 and so on.
         gin_files, gin_bindings: override every row's.
         divide_steps: what `STEP_PARAMETERS` are divided by, rounding down, to no less than 1.
+        auto_precision: see `Results`.
     """
     runs: list[Run] = []
     broken: dict[str, str] = {}
@@ -111,7 +114,7 @@ def make_runs(
             row_file = str(file.relative_to(GIN_FOLDER)) if file.is_relative_to(GIN_FOLDER) else str(file)
             files = (row_file, *gin_files)
             try:
-                runs.append(_make_run(row, seed, files, gin_bindings, divide_steps))
+                runs.append(_make_run(row, seed, files, gin_bindings, divide_steps, auto_precision))
             except ChallengeError as error:
                 broken[row] = str(error).splitlines()[0]
     return runs, broken
@@ -128,7 +131,9 @@ def unused_by_all(runs: Sequence[Run], gin_bindings: Sequence[str]) -> list[str]
     return [binding for binding in unused[0] if all(binding in others for others in unused)] if unused else []
 
 
-def _make_run(row: str, seed: int, files: tuple[str, ...], bindings: Sequence[str], divide_steps: int) -> Run:
+def _make_run(
+    row: str, seed: int, files: tuple[str, ...], bindings: Sequence[str], divide_steps: int, auto_precision: str
+) -> Run:
     statements = read_statements(files, bindings)
     check_names(statements)
     check_required(statements, training_reach(statements, dataset_name(statements, get_dataset_name())), files)
@@ -141,7 +146,9 @@ def _make_run(row: str, seed: int, files: tuple[str, ...], bindings: Sequence[st
         ]
         # The environment of this machine, not of the one that the run is sent to, says which data set "auto" is.
         dataset = get_dataset_name() if bound_value("dataset.name") in (None, "auto") else bound_value("dataset.name")
-    added = (*bindings, *divided, f"dataset.name = {dataset!r}", f"model.random_seed = {seed}")
+        is_auto = bound_value("acceleration.precision") == AUTO
+    settled = [f"acceleration.precision = {auto_precision!r}"] if is_auto else []
+    added = (*bindings, *divided, *settled, f"dataset.name = {dataset!r}", f"model.random_seed = {seed}")
     with gin_configuration(files, added):
         return Run(row, seed, files, added, gin.config_str())
 

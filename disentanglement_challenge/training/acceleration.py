@@ -1,4 +1,4 @@
-"""The training step in less time: lower precision, and on a GPU the whole step as one graph.
+"""The training step in less time: lower precision, cheaper layers on a CPU, and on a GPU the whole step as one graph.
 
 `TrainingStep` stays what it is; these wrap it from outside, and it is what they are tested against.
 """
@@ -17,10 +17,10 @@ from disentanglement_challenge.objectives import Objective
 from disentanglement_challenge.objectives.pass_back import is_plain
 from disentanglement_challenge.training.batches import DeviceBatches
 from disentanglement_challenge.training.graph import Recorded
+from disentanglement_challenge.training.precision import AUTO, PRECISIONS, check_has_precision, precision_that_pays
 from disentanglement_challenge.training.processes import ALONE, Processes
 from disentanglement_challenge.training.step import Losses, TrainingStep
-
-PRECISIONS = ("float32", "tf32", "bfloat16")
+from disentanglement_challenge.training.transposed_convolution import composed_transposed_convolutions
 
 Advance = Callable[[Tensor, int], dict[str, Tensor]]
 """Images [B, C, H, W] and the number of updates made to named scalars, after one more update."""
@@ -42,16 +42,18 @@ def make_step(
     Args:
         objective, observation_shape, random_seed, device, processes, num_images: as for `TrainingStep`.
         precision: "float32", the default and the reference; "tf32", NVIDIA's shorter products of float32; "bfloat16",
-            which keeps weights, optimisers and sums in float32 and multiplies in bfloat16. On a processor without
-            instructions for it (AMX or AVX512_BF16) bfloat16 is slower than float32.
+            which keeps weights, optimisers and sums in float32 and multiplies in bfloat16; "auto", as
+            `precision_that_pays` has it. On a processor without instructions for it bfloat16 is slower than float32.
         cuda_graph: whether to replay the step as a graph on a GPU; several processes never do. A run may be resumed
             with another choice.
 
     Raises:
         ConfigError: another precision, or one that the device does not have; what building the networks raises.
     """
-    check_choice("acceleration.precision", precision, PRECISIONS)
+    check_choice("acceleration.precision", precision, (*PRECISIONS, AUTO))
     check_switch("acceleration.cuda_graph", cuda_graph)
+    if precision == AUTO:
+        precision, _ = processes.from_leader(lambda: precision_that_pays(device))
     if precision == "tf32" and device.type != "cuda":
         raise ConfigError("acceleration.precision is 'tf32', which only NVIDIA GPUs have; use 'float32' here")
     if precision != "float32" and device.type == "cuda":
@@ -59,17 +61,9 @@ def make_step(
     kind = BFloat16Step if precision == "bfloat16" else TrainingStep
     step = kind(objective, observation_shape, random_seed, device, processes, num_images)
     step.precision = precision
-    use_graph = cuda_graph and device.type == "cuda" and processes.size == 1
-    return step, GraphedStep(step) if use_graph else step
-
-
-def check_has_precision(precision: str, name: str, capability: tuple[int, int]) -> None:
-    """Raises ConfigError where a GPU computes in tf32 or bfloat16 only by detours: before capability 8.0."""
-    if capability < (8, 0):
-        raise ConfigError(
-            f"acceleration.precision is {precision!r}, and {name} has compute capability "
-            f"{capability[0]}.{capability[1]}; GPUs have it from 8.0 on; use 'float32' here"
-        )
+    if device.type == "cpu":
+        return step, StepOnCPU(step)
+    return step, GraphedStep(step) if cuda_graph and processes.size == 1 else step
 
 
 class BFloat16Step(TrainingStep):
@@ -113,6 +107,18 @@ def _in_bfloat16(network: nn.Module) -> nn.Module:
             for parameter in layer.parameters(recurse=False):
                 memo[id(parameter)] = nn.Parameter(parameter.detach().to(torch.bfloat16))
     return copy.deepcopy(network, memo)
+
+
+class StepOnCPU:
+    """A step whose transposed convolutions are computed as a CPU is quickest at."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        self.step = step
+
+    def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
+        """See `TrainingStep.__call__`."""
+        with composed_transposed_convolutions(self.step.first_player.computes):
+            return self.step(images, step)
 
 
 class GraphedStep:

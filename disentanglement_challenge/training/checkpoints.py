@@ -54,6 +54,11 @@ class Checkpoint:
         """Updates made."""
         return self.state["done"]
 
+    @property
+    def precision(self) -> str:
+        """The precision that they were made in, never "auto"."""
+        return self.configuration["acceleration.precision"].strip("'")
+
 
 @gin.configurable("checkpoints", denylist=["folder"])
 class Checkpoints:

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from disentanglement_challenge.errors import ConfigError, TrainingError
 from disentanglement_challenge.experiment import CHECKPOINT, Experiment
@@ -17,11 +17,11 @@ def find_checkpoint(
     configuration: Mapping[str, str],
     training_steps: int,
     overwrite: bool,
-    may_move: bool = False,
+    free: Sequence[str] = (),
 ) -> Checkpoint | None:
     """The checkpoint to resume training from; None where there is none, or one that `overwrite` allows to replace.
 
-    `may_move` says whether the checkpoint may have been made on another kind of device.
+    `free` has names of the configuration that the checkpoint may differ in, beside those of every run.
 
     Raises:
         ConfigError: the checkpoint is of another configuration, or of more steps.
@@ -30,7 +30,6 @@ def find_checkpoint(
     if resume_from is None:
         return None
     try:
-        free = ("device",) if may_move else ()
         checkpoint = load_newest(resume_from.checkpoints, configuration, free)
         if checkpoint is not None and checkpoint.done > training_steps:
             raise ConfigError(

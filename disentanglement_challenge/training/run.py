@@ -36,6 +36,7 @@ from disentanglement_challenge.training.disk import bytes_below, check_disk, dis
 from disentanglement_challenge.training.log import TrainingLog, say
 from disentanglement_challenge.training.loop import Loop
 from disentanglement_challenge.training.pictures import draw_pictures, picture_interval, write_pictures
+from disentanglement_challenge.training.precision import AUTO
 from disentanglement_challenge.training.processes import ALONE, Processes, torchrun_processes
 from disentanglement_challenge.training.resume import find_checkpoint, is_whole, prepare_folder
 from disentanglement_challenge.training.settings import TrainingSettings
@@ -206,7 +207,8 @@ def train(
         )
     device = training_device()
     height, width, channels = ground_truth_data.observation_shape
-    step, advance = make_step(
+    make = partial(
+        make_step,
         settings.model,
         (channels, height, width),
         settings.random_seed,
@@ -214,22 +216,31 @@ def train(
         processes,
         num_images(ground_truth_data),
     )
-    state = TrainingState(step, settings.random_seed)
+    step, advance = make()
     checkpoints = Checkpoints(experiment.checkpoints)
     pictures_every = picture_interval()
+    bindings = operative_bindings()
+    is_auto = bindings["acceleration.precision"] == repr(AUTO)
     configuration = {
-        **operative_bindings(),
+        **bindings,
+        "acceleration.precision": repr(step.precision),
         "dataset.name": repr(ground_truth_data.name),
         "factor sizes": repr(ground_truth_data.factors_num_values),
         "observation shape": repr(ground_truth_data.observation_shape),
         "device": repr(device.type),
     }
+    free = [*(["device"] if may_move else []), *(["acceleration.precision"] if is_auto else [])]
     resumed = processes.from_leader(
-        lambda: find_checkpoint(resume_from, configuration, settings.training_steps, overwrite, may_move)
+        lambda: find_checkpoint(resume_from, configuration, settings.training_steps, overwrite, free)
     )
     if resumed is not None:
         if resumed.done == settings.training_steps and processes.from_leader(lambda: is_whole(resume_from, experiment)):
             return None
+        if resumed.precision != step.precision:  # "auto" on a machine where another one pays
+            step, advance = make(precision=resumed.precision)
+            configuration["acceleration.precision"] = repr(step.precision)
+    state = TrainingState(step, settings.random_seed)
+    if resumed is not None:
         state.load_state_dict(resumed.state)
     log = TrainingLog(experiment, state.done, settings.training_steps, processes.is_leader)
     if processes.is_leader:
@@ -243,9 +254,18 @@ def train(
             drawn=steps_left // pictures_every,
         )
         # What is there is the run that is resumed, or goes before the first step.
-        free = check_disk(experiment.path, needs, bytes_below(experiment.path))
+        room = check_disk(experiment.path, needs, bytes_below(experiment.path))
         lines = announcement(
-            ground_truth_data, step, device, processes, state.done, settings.training_steps, experiment, needs, free
+            ground_truth_data,
+            step,
+            device,
+            processes,
+            state.done,
+            settings.training_steps,
+            experiment,
+            needs,
+            room,
+            is_auto,
         )
         for line in lines:
             say(line)

@@ -88,4 +88,7 @@ def test_reconstruction_losses(name, loss_fn, activation, given, library):
 def test_clipped_probabilities(given, library):
     z = torch.tensor(given["z_sampled"], dtype=torch.float32)[:, :2] * 20
     assert library["clipped"].min() == np.float32(1e-6)  # the clip is met
-    np.testing.assert_allclose(clipped_log_probabilities(z * 2 - 1).exp().numpy(), library["clipped"], rtol=1e-4)
+    log_odds = 2 * (z[:, 0] - z[:, 1])
+    for column, sign in enumerate((1, -1)):
+        ours = clipped_log_probabilities(sign * log_odds).exp()
+        np.testing.assert_allclose(ours.numpy(), library["clipped"][:, column], rtol=1e-4)

@@ -22,14 +22,19 @@ def codes(dtype=torch.float64):
     return real.requires_grad_(), others
 
 
-def losses(logits, all_logits):
-    first = (logits[:, 0] - logits[:, 1]).square().mean()
-    return first, all_logits.softmax(dim=1)[:, 0].log().mean() - all_logits[B:].softmax(dim=1)[:, 1].log().mean()
+def losses(log_odds, all_log_odds):
+    first = log_odds.square().mean()
+    return first, all_log_odds.sigmoid().log().mean() - (-all_log_odds[B:]).sigmoid().log().mean()
+
+
+def difference(logits):
+    return logits[:, 0] - logits[:, 1]
 
 
 def expected(discriminator, real, others):
     """PyTorch's own gradients, of two passes through the network."""
-    first, second = losses(discriminator(real), discriminator(torch.cat([real.detach(), others])))
+    both = torch.cat([real.detach(), others])
+    first, second = losses(difference(discriminator(real)), difference(discriminator(both)))
     (of_codes,) = torch.autograd.grad(first, real)
     return first, second, of_codes, torch.autograd.grad(second, list(discriminator.parameters()))
 
@@ -64,25 +69,25 @@ def test_the_pass_back_takes_the_rows_that_have_a_gradient_and_no_more():
     inputs = [(D, UNITS), (UNITS, UNITS), (UNITS, 2)]
     forward = sum(2 * (2 * B) * a * b for a, b in inputs)
     to_weights = forward
-    # Of the first layer only the codes' own rows go back, of the others these and those of the weights' gradient.
-    to_codes = 2 * B * D * UNITS + sum(2 * (3 * B) * a * b for a, b in inputs[1:])
+    # Each row goes back once, and through the first layer only the codes' own.
+    to_codes = 2 * B * D * UNITS + sum(2 * (2 * B) * a * b for a, b in inputs[1:])
     assert counter.get_total_flops() == forward + to_weights + to_codes
 
 
 def test_in_bfloat16_it_computes_as_autocast_does():
-    """The same logits, and gradients that are as near to those of float64."""
+    """The same log odds, and gradients that are as near to those of float64."""
     results = []
     for stacked in (True, False):
         discriminator, (real, others) = network(dtype=torch.float32), codes(torch.float32)
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             if stacked:
-                logits, all_logits = discriminate(discriminator, real, others)
+                log_odds, all_log_odds = discriminate(discriminator, real, others)
             else:
-                logits = discriminator(real).float()
-                all_logits = discriminator(torch.cat([real.detach(), others])).float()
-        first, second = losses(logits, all_logits)
+                log_odds = difference(discriminator(real).float())
+                all_log_odds = difference(discriminator(torch.cat([real.detach(), others])).float())
+        first, second = losses(log_odds, all_log_odds)
         of_weights = torch.autograd.grad(second, list(discriminator.parameters()), retain_graph=True)
-        results.append((logits, all_logits, *torch.autograd.grad(first, real), *of_weights))
+        results.append((log_odds, all_log_odds, *torch.autograd.grad(first, real), *of_weights))
     wanted = expected(network(), *codes())
     assert torch.equal(results[0][1], results[1][1])
     for ours, autocast, truth in zip(results[0][2:], results[1][2:], (wanted[2], *wanted[3]), strict=True):

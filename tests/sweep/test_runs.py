@@ -4,6 +4,7 @@ import re
 
 import gin
 import pytest
+import torch
 
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.environment import GIN_FOLDER
@@ -61,6 +62,22 @@ def test_the_data_set_is_this_machine_s(monkeypatch):
     assert bound(run, "dataset.name") == ["mpi3d_real"]
     (run,), _ = make_runs(table_folder("table1"), ["beta_vae"], 1, ["scaled.gin"])
     assert bound(run, "dataset.name") == ["mpi3d_embedded"]
+
+
+def test_a_sweep_settles_once_what_auto_is(tmp_path, monkeypatch):
+    """For all its runs, and for those that another machine adds later; what is bound stays as it is."""
+    table, rows = table_folder("table1"), ["beta_vae", "factor_vae"]
+    machines = [("avx512_bf16", "a", "bfloat16"), ("avx2", "a", "bfloat16"), ("avx2", "b", "float32")]
+    for flag, folder, expected in machines:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flag=flag: {flag: True})
+        precision = Results(tmp_path / folder, "table1").auto_precision
+        assert precision == expected
+        runs, _ = make_runs(table, rows, 1, [], ["acceleration.precision = 'auto'"], 1, precision)
+        assert [bound(run, "acceleration.precision") for run in runs] == [[expected], [expected]]
+    runs, _ = make_runs(table, rows, 1, [], ["acceleration.precision = 'tf32'"], auto_precision="bfloat16")
+    assert [bound(run, "acceleration.precision") for run in runs] == [["tf32"], ["tf32"]]
+    runs, _ = make_runs(table, rows, 1, auto_precision="bfloat16")
+    assert not any("precision" in run.config for run in runs)
 
 
 def test_a_broken_row_among_good_ones(tmp_path):
