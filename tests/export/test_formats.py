@@ -112,9 +112,7 @@ def test_a_program_of_what_people_write_is_read(tmp_path, kind, is_decomposed):
     torch.manual_seed(0)
     model = SCRIPTED[kind]().eval()
     shape = (3, 4, 16) if kind == "Recurrent" else (3, 16, 16)  # a program has each step of a sequence
-    program = torch.export.export(
-        model, (torch.rand(3, *shape),), dynamic_shapes=({0: torch.export.Dim("N", min=1)},)
-    )
+    program = torch.export.export(model, (torch.rand(3, *shape),), dynamic_shapes=({0: torch.export.Dim("N", min=1)},))
     torch.export.save(program.run_decompositions() if is_decomposed else program, tmp_path / "model.pt2")
     images = torch.rand(5, *shape)
     with torch.no_grad():
