@@ -1,4 +1,4 @@
-"""Runs every row of a table, several seeds each, and prints the table beside the report's.
+"""Runs every row of a table, several seeds each, and prints what the seeds can bear.
 
     python -m disentanglement_challenge.sweep gin/table3 --seeds 5
 
@@ -23,7 +23,7 @@ from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.environment import absolute, get_config
 from disentanglement_challenge.errors import Interrupted
-from disentanglement_challenge.pages.tables import read_results, table_of
+from disentanglement_challenge.pages.tables import check_export, export, read_results, shown
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder, unused_by_all
 
@@ -37,6 +37,8 @@ def main(flags: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, _stop)
     check_count("--seeds", flags.seeds)
     check_count("--divide_steps", flags.divide_steps)
+    for path in flags.export:
+        check_export(path)
     console = Console()
     folder = table_folder(flags.table)
     rows = choose_rows(folder, flags.rows)
@@ -64,7 +66,10 @@ def main(flags: argparse.Namespace) -> None:
             results.remove_if_empty()
     if results.finished(runs):
         results.write()
-        console.print(table_of(read_results(results.path)))
+        measured = read_results(results.path)
+        console.print(shown(measured))
+        for path in flags.export:
+            export(measured, path)
         console.print(Text(f"every score: {results.path}"))
     # All together, as hours of other rows may have passed since each was told.
     for line in (*map(_failure, failed), *(unusable if missing else ())):
@@ -137,6 +142,14 @@ if __name__ == "__main__":
     parser.add_argument("--divide_steps", type=int, default=1, metavar="N", help="train for 1/N of every row's steps")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where everything is kept (default: $AICROWD_OUTPUT_PATH/TABLE)"
+    )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also write the table to a .tex, .md or .csv; repeatable",
     )
     parser.add_argument(
         "--address", metavar="HOST:PORT", help="a Ray cluster that is there, or auto (default: this machine)"
