@@ -1,4 +1,4 @@
-"""Several experiments on one page: their scores, runs that differ by the seed alone taken together, and ranks."""
+"""Several experiments on one page: scores, what the seeds of a configuration can bear, ranks, and wins."""
 
 import os
 import re
@@ -20,15 +20,31 @@ from disentanglement_challenge.gin_text import config_bindings
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.experiment_page import duration
 from disentanglement_challenge.pages.figures import scores_of_groups, svg
-from disentanglement_challenge.pages.record import Record, is_experiment, read_record
-from disentanglement_challenge.pages.tables import LABELS, average_ranks, natural_order
+from disentanglement_challenge.pages.record import (
+    SEED,
+    Record,
+    is_experiment,
+    read_record,
+    training_of,
+)
+from disentanglement_challenge.pages.statistics import Pair, Ranks, Summary, compare, rank_by_seed, summarise
+from disentanglement_challenge.pages.tables import (
+    LABELS,
+    RANK_NOTE,
+    details_of,
+    headline_of,
+    natural_order,
+    pairing_of,
+    text_of,
+    win_notes,
+    wins_of,
+)
 from disentanglement_challenge.pages.templates import render
 from disentanglement_challenge.training.checkpoints import FREE
 
 Configuration = tuple[tuple[str, str], ...]
 
 _NAME = "name"
-_SEED = "model.random_seed"
 # What the weights do not depend on; but how long a run was trained sets it apart from another.
 _IRRELEVANT = tuple(name for name in FREE if name != "model.training_steps")
 
@@ -63,7 +79,7 @@ class Run:
     @property
     def seed(self) -> str:
         """Of training; "" where it is not known."""
-        return self.bindings.get(_SEED, "")
+        return self.bindings.get(SEED, "")
 
     @property
     def configuration(self) -> Configuration:
@@ -71,7 +87,7 @@ class Run:
         kept = {
             name: value
             for name, value in {**self.bindings, **self.settings}.items()
-            if name != _SEED and not name.startswith(_IRRELEVANT) and name != "dataset.name"
+            if name != SEED and not name.startswith(_IRRELEVANT) and name != "dataset.name"
         }
         return (*sorted(kept.items()), ("data set", self.dataset), *(() if self.bindings else ((_NAME, self.name),)))
 
@@ -82,21 +98,15 @@ class Group:
 
     runs: list[Run]
     label: str
-    rank: float | None = None
 
     @property
     def scores(self) -> NDArray[np.float64]:
         """[num_runs, 5]."""
         return np.stack([run.scores for run in self.runs])
 
-    def statistics(self) -> list[tuple[float, float | None] | None]:
-        """Mean and sample standard deviation of each metric over the runs that have it; None without a score."""
-        found: list[tuple[float, float | None] | None] = []
-        for column in self.scores.T:
-            known = column[np.isfinite(column)]
-            spread = float(known.std(ddof=1)) if len(known) > 1 else None
-            found.append((float(known.mean()), spread) if len(known) else None)
-        return found
+    def summaries(self) -> list[Summary]:
+        """Summarise each metric over the runs."""
+        return [summarise(scores) for scores in self.scores.T]
 
 
 def _label(runs: Sequence[Run]) -> str:
@@ -138,7 +148,7 @@ def write_comparison(runs: Sequence[Run], path: Path) -> Path:
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Runs of one configuration together, in the order they come in, and the groups' ranks.
+    """Take runs of one configuration together, in the order they come in.
 
     A seed that comes again is another run of the same, and says nothing of the spread: it gets a group of its own.
     """
@@ -155,12 +165,37 @@ def group(runs: Sequence[Run]) -> list[Group]:
         if labels[one.label] > 1 and len(sources) > 1:  # rows of two sweeps of a table
             source = os.path.relpath(one.runs[0].source.resolve(), os.path.commonpath(sources))
             one.label = f"{one.label} ({source})"
-    ranked = [one for one in groups if all(one.statistics())]
-    if len(ranked) > 1 and not unequal_settings(groups):
-        means = np.array([[statistic[0] for statistic in one.statistics() if statistic] for one in ranked])
-        for one, rank in zip(ranked, average_ranks(means), strict=True):
-            one.rank = float(rank)
     return groups
+
+
+def scores_by_seed(groups: Sequence[Group]) -> NDArray[np.float64]:
+    """Return the groups' scores, float64 [num_groups, num_seeds, 5]; NaN where a group has no run of a seed.
+
+    Where each group is one run, these stand beside each other, whatever their seeds are.
+    """
+    if all(len(one.runs) == 1 for one in groups):
+        return np.stack([one.scores for one in groups])
+    seeds = sorted({run.seed for one in groups for run in one.runs}, key=natural_order)
+    scores = np.full((len(groups), len(seeds), len(METRICS)), np.nan)
+    for row, one in zip(scores, groups, strict=True):
+        for run in one.runs:
+            row[seeds.index(run.seed)] = run.scores
+    return scores
+
+
+def rank(groups: Sequence[Group]) -> Ranks:
+    """Rank the groups, seed by seed; none where their scores cannot be set beside each other, or only one has them."""
+    scores = scores_by_seed(groups)
+    num_rivals = sum(bool(np.isfinite(one.scores).all(axis=1).any()) for one in groups)
+    return rank_by_seed(scores if num_rivals > 1 and not unequal_settings(groups) else scores[:, :0])
+
+
+def pairs_of(groups: Sequence[Group]) -> list[Pair]:
+    """Compare every two groups that have three seeds each; none where their scores cannot be set beside each other."""
+    if unequal_settings(groups):
+        return []
+    trainings = [training_of(one.runs[0].bindings) or one.runs[0].name for one in groups]
+    return compare(scores_by_seed(groups), trainings)
 
 
 def differences(groups: Sequence[Group]) -> dict[str, list[str | None]]:
@@ -182,14 +217,20 @@ def comparison_page(runs: Sequence[Run], folder: Path) -> str:
     """The page as HTML; its links are relative to the folder that it will lie in."""
     groups = group(runs)
     datasets = sorted({run.dataset for run in runs if run.dataset})
-    ranks = [one.rank for one in groups if one.rank is not None]
+    ranks, pairs = rank(groups), pairs_of(groups)
     return render(
         "comparison.html.jinja",
         kind="Comparison",
         title=f"{len(groups)} configurations, {len(runs)} runs" if len(groups) != len(runs) else f"{len(runs)} runs",
         groups=groups,
+        lines=[_line(one, ranks, row) for row, one in enumerate(groups)],
+        rank_note=RANK_NOTE,
+        pairs=[
+            (f"{groups[pair.first].label} over {groups[pair.second].label}{pairing_of(pair)}", wins_of(pair))
+            for pair in pairs
+        ],
+        win_notes=win_notes(pairs),
         differing=differences(groups),
-        best_rank=min(ranks, default=None),
         unequal=unequal_settings(groups),
         unofficial={note: None for run in runs if (note := _unofficial(run))},
         runs=[_row(run, folder) for run in runs],
@@ -207,13 +248,39 @@ def _unofficial(run: Run) -> str:
 
 
 def _plot(groups: Sequence[Group], index: int, metric: str) -> Markup:
-    parts = [
-        f"{one.label} {statistic[0]:.4f}" + (f" ± {statistic[1]:.4f}" if statistic[1] is not None else "")
-        for one in groups
-        if (statistic := one.statistics()[index]) is not None
-    ]
+    parts = []
+    for one in groups:
+        named = summarise(one.scores[:, index]).named()
+        if named:
+            details = [f"{name} {text_of(part)}" for name, part in named.items() if name not in ("values", "mean")]
+            parts.append(f"{one.label} {headline_of(named)}" + (f" ({', '.join(details)})" if details else ""))
     figure = scores_of_groups([one.label for one in groups], [one.scores[:, index] for one in groups], metric)
     return Markup(svg(figure, f"scores-{metric}", f"{LABELS[metric]}: {'; '.join(parts)}."))
+
+
+def _line(one: Group, ranks: Ranks, row: int) -> dict[str, Any]:
+    """Return what the table of configurations says of one."""
+    summaries, rank = one.summaries(), ranks.named(row)
+    named = [summary.named() for summary in summaries]
+    details = details_of(named, rank)
+    columns = list(zip(*details.values(), strict=True)) or [()] * (len(METRICS) + 1)
+    centers = [None if np.isnan(summary.center) else summary.center for summary in summaries]
+    return {
+        "label": one.label,
+        "num_runs": len(one.runs),
+        "names": list(details),
+        "cells": list(zip(centers, map(headline_of, named), columns[:-1], strict=True)),
+        "rank": (
+            (
+                float(ranks.means[row]),
+                headline_of(rank, 1),
+                (*columns[-1], f"first in {ranks.times_first[row]} of {len(ranks.seeds)}"),
+            )
+            if rank
+            else (None, "", ())
+        ),
+        "is_best": bool(ranks.is_first[row]),
+    }
 
 
 def _row(run: Run, folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from disentanglement_challenge.pages.statistics import summarise
 from disentanglement_challenge.pages.tables import LABELS
 from disentanglement_challenge.pages.templates import encodable
 
@@ -132,7 +133,7 @@ def latent_activity(
 
 
 def scores_of_groups(labels: Sequence[str], scores: Sequence[NDArray[np.float64]], metric: str) -> Figure:
-    """One metric: a row for each configuration, a dot for each of its runs, a bar at their mean.
+    """Draw one metric: a row for each configuration, a dot for each run, a bar at the mean, a line for its t interval.
 
     Args:
         labels: of the configurations.
@@ -141,11 +142,13 @@ def scores_of_groups(labels: Sequence[str], scores: Sequence[NDArray[np.float64]
     """
     with rc_context(_STYLE):
         figure, axes = _panel(3.4, 0.75 + 0.26 * len(labels))
-        for row, values in enumerate(scores):
-            known = values[np.isfinite(values)]
+        for row, summary in enumerate(map(summarise, scores)):
+            known = summary.values
             axes.plot(known, np.full(len(known), row), "o", color=ACCENT, alpha=0.55, markersize=5, markeredgewidth=0)
-            if len(known) > 1:
-                axes.plot([known.mean()], [row], "|", color=INK, markersize=11, markeredgewidth=1.6)
+            if summary.mean is not None:
+                axes.plot([summary.mean], [row], "|", color=INK, markersize=11, markeredgewidth=1.6)
+            if summary.interval is not None:
+                axes.hlines(row, *summary.interval, color=INK, linewidth=1)
         shown = [encodable(label if len(label) <= 24 else f"{label[:23]}…") for label in labels]
         axes.set_yticks(range(len(labels)), shown)
         axes.set_ylim(len(labels) - 0.5, -0.5)

@@ -18,16 +18,23 @@ from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import read_arrays, read_json
 from disentanglement_challenge.gin_text import config_bindings
 from disentanglement_challenge.metrics import METRICS, RECORDS
+from disentanglement_challenge.training.checkpoints import FREE
 from disentanglement_challenge.training.log_lines import read_log
 from disentanglement_challenge.training.pictures import Pictures, read_pictures
 
 # Burda et al., "Importance Weighted Autoencoders", section 5.3.
 ACTIVE_ABOVE = 0.01
 
+# The binding of training's seed.
+SEED = "model.random_seed"
+
 _EVALUATION_CONFIG = Path("results") / "gin" / "evaluation.gin"
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Steps and the values after them."""
+
+Training = frozenset[tuple[str, str]]
+"""Bindings, names and values, that runs of one training share."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class Record:
     @property
     def seed(self) -> int | None:
         """Of training."""
-        seed = self.bindings.get("model.random_seed", "")
+        seed = self.bindings.get(SEED, "")
         return int(seed) if seed.isdecimal() else None
 
     @property
@@ -299,6 +306,17 @@ def _unofficial_bindings(experiment: Experiment) -> dict[str, str]:
         official |= written(metric.official())
         found |= config_bindings(_text(experiment.metrics / name / _EVALUATION_CONFIG))
     return {name: value for name, value in found.items() if name in official and value != official[name]}
+
+
+def training_of(bindings: Mapping[str, str]) -> Training:
+    """Return what the weights of a run depend on beside its seed and its number of steps.
+
+    Runs that are equal in this, and in the seed, are one training at several of its steps.
+
+    Args:
+        bindings: of the run, by name.
+    """
+    return frozenset(item for item in bindings.items() if item[0] != SEED and not item[0].startswith(FREE))
 
 
 def read_curves(log: Path) -> dict[str, Curve]:

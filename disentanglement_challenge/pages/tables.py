@@ -1,13 +1,17 @@
-"""The report's tables, as published and as run here: mean and spread over seeds, and ranks by the challenge's rule.
+"""The report's tables, as run here and as published: what the seeds can bear, ranks by the challenge's rule, and wins.
 
-    python -m disentanglement_challenge.pages.tables docs/tables/table1.json [--plot FILE.png]
+    python -m disentanglement_challenge.pages.tables docs/tables/table1.json [--plot FILE.png] [--export FILE.tex]
 
-prints what a sweep wrote (its results.json) beside the published rows, and draws both.
+prints what a sweep wrote (its results.json), and the published rows apart from it; draws both; and writes them as
+LaTeX, Markdown or CSV, by the file's suffix.
 """
 
 import argparse
+import csv
+import io
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +19,33 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from scipy.stats import rankdata
+from rich.console import Console, Group
 
 from disentanglement_challenge.cli import run_script
-from disentanglement_challenge.errors import DataError
-from disentanglement_challenge.files import replacing
+from disentanglement_challenge.errors import ConfigError, DataError
+from disentanglement_challenge.files import replacing, write_text
 from disentanglement_challenge.metrics import METRICS
+from disentanglement_challenge.pages.record import Training, config_bindings, training_of
+from disentanglement_challenge.pages.statistics import (
+    BOOTSTRAP_FROM,
+    INTERVAL_FROM,
+    MEAN_FROM,
+    Named,
+    Pair,
+    Ranks,
+    Summary,
+    average_ranks,
+    compare,
+    rank_by_seed,
+    summarise,
+)
+from disentanglement_challenge.pages.text_table import Line, TextTable, as_latex, as_markdown, as_rich
 
 PUBLISHED = Path(__file__).with_name("published_tables.json")
 LABELS = {name: metric.label for name, metric in METRICS.items()}
+
+RANK_NOTE = "Mean rank: rank in each metric, averaged over the five (the challenge's rule), seed by seed"
+EXPORTS = (".tex", ".md", ".csv")
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,7 @@ class Results:
         published: float64 [num_rows, 5]; NaN where the report has no such row.
         steps: training steps of each row.
         dataset: that the runs were trained and scored on.
+        trainings: of each row, equal for rows that are one training at several of its steps.
     """
 
     table: str
@@ -52,47 +72,24 @@ class Results:
     published: NDArray[np.float64]
     steps: list[int]
     dataset: str
-
-    @property
-    def means(self) -> NDArray[np.float64]:
-        """Over the seeds that there are: [num_rows, 5]; NaN where there is none."""
-        # Numpy's own mean and deviation warn about a score that no seed has, or one alone.
-        count = np.isfinite(self.scores).sum(axis=1)
-        return np.nansum(self.scores, axis=1) / np.where(count > 0, count, np.nan)
+    trainings: list[Training]
 
     @property
     def num_seeds(self) -> list[int]:
         """Of each row's runs."""
         return [int(count) for count in np.isfinite(self.scores).any(axis=2).sum(axis=1)]
 
-    @property
-    def spreads(self) -> NDArray[np.float64]:
-        """Sample standard deviation over seeds: [num_rows, 5]; NaN where there is one seed."""
-        count = np.isfinite(self.scores).sum(axis=1)
-        squares = np.nansum((self.scores - self.means[:, None]) ** 2, axis=1)
-        return np.sqrt(squares / np.where(count > 1, count - 1, np.nan))
+    def summaries(self, row: int) -> list[Summary]:
+        """Summarise a row's scores, in the order of METRICS."""
+        return [summarise(scores) for scores in self.scores[row].T]
 
-    def ranks_by_seed(self) -> NDArray[np.float64]:
-        """`average_ranks` of each seed that has all rows: [num_complete_seeds, num_rows]."""
-        complete = np.isfinite(self.scores).all(axis=(0, 2))
-        ranks = [average_ranks(self.scores[:, index]) for index in np.flatnonzero(complete)]
-        return np.array(ranks).reshape(len(ranks), len(self.rows))
+    def ranks(self) -> Ranks:
+        """Rank the rows, seed by seed."""
+        return rank_by_seed(self.scores)
 
-
-def average_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The challenge's rule: rows are ranked in each metric, the highest score first, and the ranks averaged.
-
-    Args:
-        scores: [num_rows, num_metrics].
-
-    Returns:
-        [num_rows]; equal scores share the average of their ranks. A row that lacks a score is not ranked, and has NaN.
-    """
-    complete = np.isfinite(scores).all(axis=1)
-    ranks = np.full(len(scores), np.nan)
-    # Equal scores may differ in their last digit, by the order in which they were summed.
-    ranks[complete] = rankdata(-scores[complete].round(12), axis=0).mean(axis=1)
-    return ranks
+    def pairs(self) -> list[Pair]:
+        """Compare every two rows that have three seeds each."""
+        return compare(self.scores, self.trainings)
 
 
 def natural_order(name: str) -> list[str | int]:
@@ -121,6 +118,7 @@ def read_results(path: Path) -> Results:
         runs = content["runs"]
         scores = {(run["row"], run["seed"]): [run["scores"][metric] for metric in METRICS] for run in runs}
         steps = {run["row"]: run["training_steps"] for run in runs}
+        trainings = {run["row"]: training_of(config_bindings(run["config"])) for run in runs}
         datasets = sorted({run["dataset"] for run in runs})
         table = content["table"]
         published = _published_rows(table)
@@ -131,7 +129,7 @@ def read_results(path: Path) -> Results:
         values = np.array([[scores.get((row, seed), nothing) for seed in seeds] for row in rows], dtype=np.float64)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; a sweep writes it") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not what a sweep writes ({type(error).__name__}: {error})") from error
     if not scores:
         raise DataError(f"{path} has no finished run")
@@ -146,111 +144,259 @@ def read_results(path: Path) -> Results:
         ),
         steps=[steps[row] for row in rows],
         dataset=", ".join(datasets),
+        trainings=[trainings[row] for row in rows],
     )
 
 
-def table_of(results: Results) -> Table:
-    """The table as a terminal shows it: each row's mean and spread over seeds, and below them what the report has."""
-    here, published = average_ranks(results.means), _published_ranks(results)
-    table = Table(
-        title=escape(_title(results)),
-        caption=escape("\n".join(_captions(results))),
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("")
-    for heading in (*LABELS.values(), "mean rank"):
-        table.add_column(heading, justify="right")
-    for index, (row, label) in enumerate(zip(results.rows, results.labels, strict=True)):
-        count, rank = results.num_seeds[index], here[index]
+def tables_of(results: Results) -> list[TextTable]:
+    """Write the results as tables: scores and ranks; wins, where there are enough seeds; apart, what is published."""
+    return [_score_table(results), *_win_tables(results), *_published_tables(results)]
+
+
+def shown(results: Results) -> Group:
+    """Return `tables_of` as a terminal shows them."""
+    return Group(*map(as_rich, tables_of(results)))
+
+
+def text_of(part: Sequence[float], digits: int = 4) -> str:
+    """Write a number, or the ends of an interval with a digit less, as they stand in a table."""
+    if len(part) == 1:
+        return f"{part[0]:.{digits}f}"
+    return " to ".join(f"{end:.{digits - 1}f}" for end in part)
+
+
+def headline_of(named: Named, digits: int = 4) -> str:
+    """Write the mean, or the values of one or two seeds; "-" where there is neither."""
+    if "mean" in named:
+        return text_of(named["mean"], digits)
+    return ", ".join(f"{value:.{digits}f}" for value in named.get("values", ())) or "-"
+
+
+def details_of(scores: Sequence[Named], rank: Named) -> dict[str, list[str]]:
+    """Write what stands below the headlines: by name, a text for each score and one for the rank, or "" without one."""
+    names = dict.fromkeys(name for named in (*scores, rank) for name in named if name not in ("values", "mean"))
+    return {
+        name: [
+            *(text_of(named[name]) if name in named else "" for named in scores),
+            text_of(rank[name], 2) if name in rank else "",
+        ]
+        for name in names
+    }
+
+
+def _score_table(results: Results) -> TextTable:
+    ranks = results.ranks()
+    lines = []
+    for row, label in enumerate(results.labels):
+        scores = [summary.named() for summary in results.summaries(row)]
+        rank = ranks.named(row)
+        count, is_first = results.num_seeds[row], bool(ranks.is_first[row])
         short = f" ({count} of {len(results.seeds)} seeds)" if count < len(results.seeds) else ""
-        is_first = rank == np.fmin.reduce(here)
-        table.add_row(
-            escape(label + short),
-            *_scores(results.means[index]),
-            _rank(rank, is_first),
-            style="bold" if is_first else None,
-        )
-        if np.isfinite(results.spreads[index]).any():
-            table.add_row("  ±", *_scores(results.spreads[index]))
-        if row in published:
-            rank = published[row]
-            is_first = rank == min(published.values())
-            table.add_row("  published", *_scores(results.published[index]), _rank(rank, is_first), style="dim")
-        table.add_section()
-    return table
+        first = f"{ranks.times_first[row]} of {len(ranks.seeds)}" if rank else "-"
+        star = " *" if is_first else ""
+        cells = [label + short, *map(headline_of, scores), headline_of(rank, 1) + star, first]
+        lines.append(Line(cells, is_best=is_first))
+        lines += [Line([name, *texts, ""], is_detail=True) for name, texts in details_of(scores, rank).items()]
+    columns = ["", *LABELS.values(), "mean rank", "first in"]
+    return TextTable(_title(results), columns, lines, _notes(results, ranks))
 
 
-def _published_ranks(results: Results) -> dict[str, float]:
-    """Of all the report's rows of this table, as a rank among those that were run here would not be the report's."""
-    rows = _published_rows(results.table)
-    scores = np.array([[row["scores"][metric] for metric in METRICS] for row in rows.values()]).reshape(
-        -1, len(METRICS)
-    )
-    return dict(zip(rows, average_ranks(scores).tolist(), strict=True))
-
-
-def _scores(values: NDArray[np.float64]) -> list[str]:
-    return [f"{value:.4f}" if np.isfinite(value) else "-" for value in values]
-
-
-def _rank(rank: float, is_first: bool) -> str:
-    return f"{rank:.1f} {'*' if is_first else ' '}" if np.isfinite(rank) else "-  "
-
-
-def _title(results: Results) -> str:
+def _title(results: Results) -> list[str]:
     title = published_tables().get(results.table, {"title": results.table})["title"]
     steps = ", ".join(str(step) for step in dict.fromkeys(results.steps))
-    spread = f"mean ± standard deviation of {len(results.seeds)} seeds" if len(results.seeds) > 1 else "one seed"
-    return f"{title}\nhere: {results.dataset}, {steps} training steps, {spread}"
+    seeds = f"{len(results.seeds)} seeds" if len(results.seeds) > 1 else "one seed"
+    return [title, f"Here: {results.dataset}, {steps} training steps, {seeds}"]
 
 
-def _captions(results: Results) -> list[str]:
-    lines = ["mean rank: rank in each metric, averaged over the five (the challenge's rule); * comes first"]
-    if not _published_rows(results.table).keys() <= set(results.rows):
-        lines.append("published mean ranks are among all of the report's rows")
-    by_seed = results.ranks_by_seed()
-    if len(by_seed) > 1:
-        counts = {
-            label: int((by_seed[:, index] == by_seed.min(axis=1)).sum()) for index, label in enumerate(results.labels)
-        }
-        firsts = [f"{label} in {count}" for label, count in counts.items() if count]
-        lines.append(f"first by this rule, seed by seed (a tie counts for each): {', '.join(firsts)} of {len(by_seed)}")
-    elif len(results.seeds) > 1:
-        lines.append(f"scores are missing: {len(by_seed)} of {len(results.seeds)} seeds have every row's")
-    else:
-        lines.append("one seed: without a spread over seeds this is not a result")
-    return lines + published_tables().get(results.table, {"notes": []})["notes"]
+def _notes(results: Results, ranks: Ranks) -> list[str]:
+    notes = [seeds_note(len(results.seeds)), f"{RANK_NOTE}; * comes first; a tie counts for each"]
+    if not len(ranks.seeds):
+        notes.append("Nothing is ranked: no seed has all scores of every row")
+    elif len(ranks.seeds) < len(results.seeds):
+        notes.append(f"Scores are missing: ranks are of {len(ranks.seeds)} of {len(results.seeds)} seeds")
+    return notes
+
+
+def seeds_note(num_seeds: int) -> str:
+    """Say what so many seeds can bear, in a sentence."""
+    if num_seeds == 1:
+        return "One seed: without a spread over seeds this is not a result"
+    if num_seeds < MEAN_FROM:
+        return "Two seeds: their values, which bear no mean and no interval"
+    if num_seeds < INTERVAL_FROM:
+        return "Mean over seeds and their range, which is no interval of the mean; that takes five seeds"
+    robust = ", and the interquartile mean's by the bootstrap" if num_seeds >= BOOTSTRAP_FROM else ""
+    return f"Mean over seeds and its 95% t interval{robust}"
+
+
+def _win_tables(results: Results) -> list[TextTable]:
+    pairs = results.pairs()
+    if not pairs:
+        return []
+    lines = [
+        Line([f"{results.labels[pair.first]} over {results.labels[pair.second]}{pairing_of(pair)}", *wins_of(pair)])
+        for pair in pairs
+    ]
+    return [TextTable(["Wins of one row over another"], ["", *LABELS.values()], lines, win_notes(pairs))]
+
+
+def pairing_of(pair: Pair) -> str:
+    """Return what is to be said behind the names of two rows that are one training."""
+    return " (paired, dependent)" if pair.is_paired else ""
+
+
+def wins_of(pair: Pair) -> list[str]:
+    """Write the wins in each metric: "9 of 9"."""
+    return [f"{wins:g} of {of}" if of else "-" for wins, of in zip(pair.wins, pair.comparisons, strict=True)]
+
+
+def win_notes(pairs: Sequence[Pair]) -> list[str]:
+    """Say what the wins are, and how many would be complete by chance."""
+    count = sum(int((pair.comparisons > 0).sum()) for pair in pairs)
+    largest = max((int(pair.comparisons.max()) for pair in pairs), default=0)
+    expected = sum(float(pair.by_chance.sum()) for pair in pairs)
+    notes = [
+        f"None of this is a test: if no two rows differed, about {expected:.2g} of these {count} comparisons would "
+        f"still be all or none, such as {largest} of {largest}"
+    ]
+    if any(pair.is_paired for pair in pairs):
+        notes.insert(0, "Paired, dependent: one training at several of its steps, compared under the same seed")
+    if not all(pair.is_paired for pair in pairs):
+        notes.insert(0, "Each seed of the one row against each of the other; a tie is half a win")
+    return notes
+
+
+def _published_tables(results: Results) -> list[TextTable]:
+    """Return the report's own table, if this is one; ranks among rows that were run here would not be the report's."""
+    rows = _published_rows(results.table)
+    if not rows:
+        return []
+    scores = np.array([[row["scores"][metric] for metric in METRICS] for row in rows.values()])
+    ranks = average_ranks(scores)
+    lines = [
+        Line(
+            [row["label"], *(f"{score:.4f}" for score in of_row), f"{rank:.1f}{' *' if rank == ranks.min() else ''}"],
+            is_best=bool(rank == ranks.min()),
+        )
+        for row, of_row, rank in zip(rows.values(), scores, ranks, strict=True)
+    ]
+    published = json.loads(PUBLISHED.read_text())
+    title = ["As published, not run here", published["source"]]
+    return [TextTable(title, ["", *LABELS.values(), "mean rank"], lines, published["tables"][results.table]["notes"])]
+
+
+def check_export(path: Path) -> None:
+    """Raise ConfigError where the suffix names no format that tables are written in."""
+    if path.suffix not in EXPORTS:
+        raise ConfigError(f"--export {path} ends in {path.suffix!r}; it must end in one of {', '.join(EXPORTS)}")
+
+
+def export(results: Results, path: Path) -> None:
+    """Write the tables as LaTeX or Markdown, or all numbers behind them as CSV, by the suffix.
+
+    Raises:
+        ConfigError: another suffix.
+        OutputError: the file cannot be written.
+    """
+    check_export(path)
+    if path.suffix == ".csv":
+        write_text(path, as_csv(results))
+        return
+    written = as_latex if path.suffix == ".tex" else as_markdown
+    write_text(path, "\n".join(map(written, tables_of(results))))
+
+
+def as_csv(results: Results) -> str:
+    """Write every number of the runs, one a line; what is published is not among them.
+
+    Columns: row, label, against (the other row of wins), metric ("mean_rank" for the challenge's rule), statistic,
+    count (of seeds, or of comparisons), value, low, high.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "label", "against", "metric", "statistic", "count", "value", "low", "high"])
+    writer.writerows(_numbers(results))
+    return text.getvalue()
+
+
+def _numbers(results: Results) -> Iterator[list[Any]]:
+    ranks = results.ranks()
+    for index, (row, label) in enumerate(zip(results.rows, results.labels, strict=True)):
+        for metric, scores in zip(METRICS, results.scores[index].T, strict=True):
+            by_seed = {seed: score for seed, score in zip(results.seeds, scores, strict=True) if np.isfinite(score)}
+            yield from _measure([row, label, "", metric], by_seed, summarise(scores).named())
+        named = ranks.named(index)
+        if named:
+            seeds = [results.seeds[seed] for seed in ranks.seeds]
+            by_seed = dict(zip(seeds, ranks.by_seed[:, index], strict=True))
+            yield from _measure([row, label, "", "mean_rank"], by_seed, named)
+            yield [row, label, "", "mean_rank", "first", len(seeds), int(ranks.times_first[index]), "", ""]
+    for pair in results.pairs():
+        row, label, against = results.rows[pair.first], results.labels[pair.first], results.rows[pair.second]
+        statistic = "paired wins" if pair.is_paired else "wins"
+        for metric, wins, comparisons in zip(METRICS, pair.wins, pair.comparisons, strict=True):
+            if comparisons:
+                yield [row, label, against, metric, statistic, int(comparisons), float(wins), "", ""]
+
+
+def _measure(start: list[Any], by_seed: dict[int, float], named: Named) -> Iterator[list[Any]]:
+    for seed, value in by_seed.items():
+        yield [*start, f"seed {seed}", 1, float(value), "", ""]
+    for name, part in named.items():
+        if name != "values":
+            yield [*start, name, len(by_seed), *(("", *part) if len(part) == 2 else (*part, "", ""))]
 
 
 def plot(results: Results) -> Figure:
-    """Each metric in a panel, each row a place on its axis: every seed, their mean, and the published score."""
-    figure = Figure(figsize=(15, 3.4), layout="constrained")
+    """Draw each metric in a panel, each row a place on its axis; below them, in panels apart, the published scores.
+
+    Every seed is a point. From three seeds their mean is drawn, and from five its t interval.
+    """
+    is_published = bool(np.isfinite(results.published).any())
+    figure = Figure(figsize=(15, 5.8 if is_published else 3.4), layout="constrained")
+    panels = figure.subplots(1 + is_published, len(METRICS), sharex=True, squeeze=False)
     places = np.arange(len(results.rows))
     # Rows that are numbers of something lie on a line, and others do not.
     line = "-" if all(row[0].isdigit() for row in results.rows) else ""
-    for index, (panel, metric) in enumerate(zip(figure.subplots(1, len(METRICS)), METRICS, strict=True)):
+    summaries = [results.summaries(row) for row in range(len(results.rows))]
+    for index, (panel, metric) in enumerate(zip(panels[0], METRICS, strict=True)):
         scores = results.scores[:, :, index]
         # Beside one another, so that seeds with the same score are told apart.
         offsets = np.linspace(-0.12, 0.12, len(results.seeds)) if len(results.seeds) > 1 else [0.0]
         for offset, of_seed in zip(offsets, scores.T, strict=True):
             panel.plot(places + offset, of_seed, "o", color="#1f77b4", alpha=0.45, markersize=5, label="a seed")
-        panel.plot(places, results.means[:, index], f"_{line}", color="#1f77b4", markersize=14, label="their mean")
-        panel.plot(places, results.published[:, index], f"x{line}", color="#b5651d", linewidth=1, label="as published")
+        of_metric = [of_row[index] for of_row in summaries]
+        means = [np.nan if summary.mean is None else summary.mean for summary in of_metric]
+        if np.isfinite(means).any():
+            panel.plot(places, means, f"_{line}", color="#1f77b4", markersize=14, label="their mean")
+        intervals = [(place, *summary.interval) for place, summary in enumerate(of_metric) if summary.interval]
+        if intervals:
+            panel.vlines(*np.transpose(intervals), color="#1f77b4", label="its 95% t interval")
         panel.set_title(LABELS[metric])
-        panel.set_xticks(places, results.labels, rotation=40, ha="right", fontsize=8)
+        if is_published:
+            published = results.published[:, index]
+            panels[1, index].plot(places, published, f"x{line}", color="#b5651d", linewidth=1, label="as published")
+    for panel in panels.flat:
+        panel.margins(y=0.1)
         panel.set_ylim(bottom=0)
         panel.grid(axis="y", alpha=0.3)
-    handles, labels = panel.get_legend_handles_labels()
-    shown = dict(zip(labels, handles, strict=True))
-    figure.suptitle(_title(results).replace("\n", "; "), fontsize=10)
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    for panel in panels[-1]:
+        panel.set_xticks(places, results.labels, rotation=40, ha="right", fontsize=8)
+    # A panel may lack what another has.
+    named = [panel.get_legend_handles_labels() for panel in figure.axes]
+    entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
+    figure.suptitle(". ".join(_title(results)), fontsize=10)
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     return figure
 
 
 def main(flags: argparse.Namespace) -> None:
+    for path in flags.export:
+        check_export(path)
     results = read_results(flags.results)
-    Console().print(table_of(results))
+    Console().print(shown(results))
+    for path in flags.export:
+        export(results, path)
     if flags.plot is not None:
         with replacing(flags.plot) as temporary:
             plot(results).savefig(temporary, format="png", dpi=110)
@@ -260,6 +406,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="results.json of a sweep")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="where to draw it")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="where to write it: .tex, .md or .csv; repeatable",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), parsed.debug)

@@ -1,6 +1,7 @@
-"""Runs every row of a table, several seeds each, and prints the table beside the report's.
+"""Runs every row of a table, several seeds each, and prints what the seeds can bear.
 
     python -m disentanglement_challenge.sweep gin/table3 --seeds 5
+    python -m disentanglement_challenge.sweep select FOLDER         # which seed to submit, without labels
 
 A table is a folder of gin files, one for each row. Finished runs are kept and not made again: a sweep that was stopped
 goes on where it is started again. One of less than an hour on two cores:
@@ -11,6 +12,7 @@ goes on where it is started again. One of less than an hour on two cores:
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -23,7 +25,7 @@ from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.environment import absolute, get_config
 from disentanglement_challenge.errors import Interrupted
-from disentanglement_challenge.pages.tables import read_results, table_of
+from disentanglement_challenge.pages.tables import check_export, export, read_results, shown
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder, unused_by_all
 
@@ -37,6 +39,8 @@ def main(flags: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, _stop)
     check_count("--seeds", flags.seeds)
     check_count("--divide_steps", flags.divide_steps)
+    for path in flags.export:
+        check_export(path)
     console = Console()
     folder = table_folder(flags.table)
     rows = choose_rows(folder, flags.rows)
@@ -64,7 +68,10 @@ def main(flags: argparse.Namespace) -> None:
             results.remove_if_empty()
     if results.finished(runs):
         results.write()
-        console.print(table_of(read_results(results.path)))
+        measured = read_results(results.path)
+        console.print(shown(measured))
+        for path in flags.export:
+            export(measured, path)
         console.print(Text(f"every score: {results.path}"))
     # All together, as hours of other rows may have passed since each was told.
     for line in (*map(_failure, failed), *(unusable if missing else ())):
@@ -115,7 +122,17 @@ def _progress(sweep: "Sweep", total: int) -> Group:
     return Group(head, *(Text(f"  {name}  {line}", no_wrap=True) for name, line in sorted(running.items())))
 
 
+def _select(arguments: Sequence[str]) -> None:
+    from disentanglement_challenge.sweep import selection
+
+    flags = selection.parse(arguments)
+    run_script(lambda: selection.main(flags), flags.debug)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["select"]:
+        _select(sys.argv[2:])
+        sys.exit()
     parser = argparse.ArgumentParser(
         prog="python -m disentanglement_challenge.sweep",
         description=__doc__,
@@ -137,6 +154,14 @@ if __name__ == "__main__":
     parser.add_argument("--divide_steps", type=int, default=1, metavar="N", help="train for 1/N of every row's steps")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where everything is kept (default: $AICROWD_OUTPUT_PATH/TABLE)"
+    )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also write the table to a .tex, .md or .csv; repeatable",
     )
     parser.add_argument(
         "--address", metavar="HOST:PORT", help="a Ray cluster that is there, or auto (default: this machine)"

@@ -21,11 +21,13 @@ from disentanglement_challenge.pages.comparison_page import (
     comparison_page,
     differences,
     group,
+    pairs_of,
+    rank,
     read_runs,
     write_comparison,
 )
 from disentanglement_challenge.pages.experiment_page import write_page
-from disentanglement_challenge.pages.tables import average_ranks, read_results
+from disentanglement_challenge.pages.tables import read_results
 
 TABLE1 = ROOT / "docs" / "tables" / "table1.json"
 
@@ -61,12 +63,14 @@ def test_runs_that_differ_by_the_seed_alone_are_one_configuration(four):
     assert [one.label for one in groups] == ["plain", "strong"]
     assert [[run.seed for run in one.runs] for one in groups] == [["0", "1", "2"], ["0"]]
     scores = np.array([[0.125, 0.2, 0.3, 0.4, 0.5], [0.375, 0.2, 0.1, 0.0, 0.9], [0.25, 0.5, 0.2, 0.2, 0.1]])
-    means, spreads = np.array(groups[0].statistics()).T
-    np.testing.assert_allclose(means, scores.mean(axis=0))
-    np.testing.assert_allclose(spreads.astype(float), scores.std(axis=0, ddof=1))
-    assert [spread for _, spread in groups[1].statistics()] == [None] * 5
-    # FactorVAE ties, SAP goes to the second, DCI to the first, IRS to the second, MIG to the first.
-    assert [one.rank for one in groups] == [1.5, 1.5]
+    np.testing.assert_allclose([summary.mean for summary in groups[0].summaries()], scores.mean(axis=0))
+    ranges = [summary.range for summary in groups[0].summaries()]
+    np.testing.assert_allclose(ranges, np.stack([scores.min(axis=0), scores.max(axis=0)], axis=1))
+    assert [summary.named() for summary in groups[1].summaries()] == [
+        {"values": (score,)} for score in (0.25, 0.4, 0.1, 0.3, 0.4)
+    ]
+    # Only seed 0 has both: FactorVAE and SAP go to the second, the others to the first.
+    assert rank(groups).by_seed.tolist() == [[1.4, 1.6]]
     assert differences(groups) == {"factor_vae.gamma": ["5.0", "50.0"]}
 
 
@@ -95,21 +99,21 @@ def test_runs_that_were_scored_otherwise_are_another_configuration_and_are_not_r
     runs = read_runs([small_experiment.path, other.path])
     groups = group(runs)
     assert differences(groups) == {"dci.num_train": ["200", "100"]}
-    assert [one.rank for one in groups] == [None, None]
+    assert not len(rank(groups).seeds)
     page = comparison_page(runs, tmp_path)
     assert "unequal settings (dci.num_train)" in page
     # An official setting is not on record: against it, too, there is no rank.
     del earlier["dci.num_train"]
     official = rescored(small_experiment, tmp_path / "official", unofficial_settings=earlier)
     groups = group(read_runs([small_experiment.path, official.path]))
-    assert [one.rank for one in groups] == [None, None]
+    assert not len(rank(groups).seeds)
 
 
 def test_runs_of_another_engine_are_another_configuration_and_are_ranked(small_experiment, tmp_path):
     other = rescored(small_experiment, tmp_path / "other", engine="library")
     groups = group(read_runs([small_experiment.path, other.path]))
     assert differences(groups) == {"evaluation.engine": ["'fast'", "'library'"]}
-    assert [one.rank for one in groups] == [1.5, 1.5]
+    assert rank(groups).means.tolist() == [1.5, 1.5]
     old = rescored(small_experiment, tmp_path / "old", engine="exact")
     assert len(group(read_runs([small_experiment.path, old.path]))) == 1
 
@@ -196,9 +200,14 @@ def test_the_same_seed_again_is_no_spread(small_experiment, tmp_path):
 def test_the_page_shows_them(four, tmp_path):
     page = Page(comparison_page(read_runs([experiment.path for experiment in four]), tmp_path))
     assert page.headings[0] == (1, "2 configurations, 4 runs")
-    assert "0.2500 ± 0.1250" in page.text
+    assert "range of 3 seeds" in page.text
+    assert "0.125 to 0.375" in page.text
+    assert "±" not in page.text
+    assert "first in 1 of 1" in page.text  # of the seeds that both have
     assert "factor_vae.gamma" in page.text
-    assert any("plain 0.2500 ± 0.1250; strong 0.2500." in text for text in page.descriptions)
+    expected = "plain 0.2500 (range of 3 seeds 0.125 to 0.375); strong 0.2500."
+    assert any(expected in text for text in page.descriptions)
+    assert "One over another" not in page.text  # the second has one seed
     assert all(th.get("scope") in ("row", "col") for th in page.all("th"))
 
 
@@ -213,7 +222,7 @@ def test_a_run_without_scores_stands_beside_the_others_unranked(four, small_expe
     shutil.rmtree(unscored.metrics)
     unscored.scores.unlink()
     runs = read_runs([four[0].path, four[3].path, unscored.path])
-    assert [one.rank is None for one in group(runs)] == [False, False, True]
+    assert np.isnan(rank(group(runs)).means).tolist() == [False, False, True]
     assert "unscored has no scores." in Page(comparison_page(runs, tmp_path)).text
 
 
@@ -224,16 +233,32 @@ def test_models_that_were_not_trained_here_are_never_taken_together(small_experi
     assert [one.label for one in group(read_runs([copy.path for copy in copies]))] == ["theirs", "ours"]
 
 
-def test_a_sweeps_results_get_the_means_and_ranks_of_their_table(tmp_path):
+def wins_between(rows, pairs):
+    """The wins of the row whose name comes first, by both names."""
+    found = {}
+    for pair in pairs:
+        names = rows[pair.first], rows[pair.second]
+        wins = pair.wins if names == tuple(sorted(names)) else pair.comparisons - pair.wins
+        found[tuple(sorted(names))] = (wins.tolist(), pair.is_paired)
+    return found
+
+
+def test_a_sweeps_results_get_the_statistics_of_their_table(tmp_path):
     runs, results = read_runs([TABLE1]), read_results(TABLE1)
     groups = {one.label: one for one in group(runs)}
     assert len(runs) == 18
     assert groups.keys() == set(results.rows)
-    ranks = average_ranks(results.means)
+    ranks, order = rank(list(groups.values())), [list(groups).index(row) for row in results.rows]
+    np.testing.assert_allclose(ranks.by_seed[:, order], results.ranks().by_seed)
     for index, row in enumerate(results.rows):
-        np.testing.assert_allclose([mean for mean, _ in groups[row].statistics()], results.means[index])
-        np.testing.assert_allclose([spread for _, spread in groups[row].statistics()], results.spreads[index])
-        assert groups[row].rank == pytest.approx(ranks[index])
+        for here, there in zip(groups[row].summaries(), results.summaries(index), strict=True):
+            assert here.named() == there.named()
+    wins = wins_between(results.rows, results.pairs())
+    assert len(wins) == 15
+    assert wins_between(list(groups), pairs_of(list(groups.values()))) == wins
+    page = Page(comparison_page(runs, tmp_path))
+    assert (2, "One over another") in page.headings
+    assert "9 of 9" in page.text
     assert Page(comparison_page(runs, tmp_path)).headings[0] == (1, "6 configurations, 18 runs")
 
 
@@ -265,7 +290,7 @@ def test_a_sweeps_folder_whose_experiments_lie_elsewhere_has_their_records(tmp_p
     here, there = ({one.label: one for one in group(read_runs([path]))} for path in (tmp_path, TABLE1))
     assert here.keys() == there.keys()
     for label, one in here.items():
-        assert one.statistics() == there[label].statistics()
+        np.testing.assert_array_equal(one.scores, there[label].scores)
 
 
 def recorded(**changed):
@@ -307,3 +332,18 @@ def test_a_link_is_a_path_whatever_the_experiment_is_called(small_experiment, tm
 
 def test_one_experiment_is_no_comparison(small_experiment):
     assert read_runs([small_experiment.path]) is None
+
+
+def test_rows_that_are_one_training_are_called_so_on_the_page(tmp_path):
+    runs = read_runs([TABLE1.with_name("table2.json")])
+    assert [pair.is_paired for pair in pairs_of(group(runs))] == [True, True, True]
+    page = Page(comparison_page(runs, tmp_path))
+    assert "30k over 500k (paired, dependent)" in page.text
+    assert "0 of 3" in page.text
+
+
+def test_single_runs_are_ranked_whatever_their_seeds_are(tmp_path):
+    runs = [run_called("one", 3, a="1"), run_called("other", 4, a="2")]
+    assert rank(group(runs)).means.tolist() == [1.5, 1.5]
+    # As soon as one has several seeds, only those that both have count.
+    assert not len(rank(group([*runs, run_called("one", 5, a="1")])).seeds)

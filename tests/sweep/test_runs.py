@@ -22,7 +22,7 @@ def bound(run, *names):
 
 def flags(table, output, **others):
     """Of a sweep of one seed."""
-    given = {"rows": None, "seeds": 1, "divide_steps": 1, "gin_config": [], "gin_bindings": [], **others}
+    given = {"rows": None, "seeds": 1, "divide_steps": 1, "gin_config": [], "gin_bindings": [], "export": [], **others}
     return argparse.Namespace(table=str(table), output=output, **given)
 
 
