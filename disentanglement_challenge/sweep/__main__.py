@@ -1,6 +1,7 @@
 """Runs every row of a table, several seeds each, and prints what the seeds can bear.
 
     python -m disentanglement_challenge.sweep gin/table3 --seeds 5
+    python -m disentanglement_challenge.sweep select FOLDER         # which seed to submit, without labels
 
 A table is a folder of gin files, one for each row. Finished runs are kept and not made again: a sweep that was stopped
 goes on where it is started again. One of less than an hour on two cores:
@@ -11,6 +12,7 @@ goes on where it is started again. One of less than an hour on two cores:
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -120,7 +122,17 @@ def _progress(sweep: "Sweep", total: int) -> Group:
     return Group(head, *(Text(f"  {name}  {line}", no_wrap=True) for name, line in sorted(running.items())))
 
 
+def _select(arguments: Sequence[str]) -> None:
+    from disentanglement_challenge.sweep import selection
+
+    flags = selection.parse(arguments)
+    run_script(lambda: selection.main(flags), flags.debug)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["select"]:
+        _select(sys.argv[2:])
+        sys.exit()
     parser = argparse.ArgumentParser(
         prog="python -m disentanglement_challenge.sweep",
         description=__doc__,

@@ -14,6 +14,7 @@ from disentanglement_challenge.gin_checks import check_names
 from disentanglement_challenge.gin_text import read_statements
 from disentanglement_challenge.metrics import RECORDS
 from disentanglement_challenge.score.__main__ import parse as parse_score
+from disentanglement_challenge.sweep.selection import parse as parse_selection
 
 README = ROOT / "README.md"
 OTHERS = [path for path in PAGES if path.name != "extending.md"]
@@ -61,6 +62,9 @@ def test_flags_of_what_is_not_run_are_known(line, tmp_path, monkeypatch):
             files, bindings = parsed.gin_config or [], parsed.gin_bindings
         case ["python", "-m", "disentanglement_challenge.score", *flags]:
             parse_score(flags)
+            return
+        case ["python", "-m", "disentanglement_challenge.sweep", "select", *flags]:
+            parse_selection(flags)
             return
         case ["python", "-m", "disentanglement_challenge.sweep", table, *flags]:
             assert list((ROOT / table).glob("*.gin"))
