@@ -152,7 +152,7 @@ def udr_table(one: Group, udr: Udr) -> TextTable:
         for name, values in (("lasso", udr.lasso), ("Spearman", udr.spearman)):
             agreements = [agreement(values, scores) for scores in one.scores.T]
             texts = ["-" if value is None else f"{value:+.2f}" for value in agreements]
-            lines.append(Line([f"agreement of UDR ({name})", "", "", "", *texts], is_detail=True))
+            lines.append(Line([f"agreement of UDR ({name})", "", "", "", *texts]))
         notes.append(f"Agreement: Spearman's correlation of UDR and score over {_seeds(one)}")
     columns = ["", "UDR (lasso)", "UDR (Spearman)", "active", *(LABELS[metric] for metric in METRICS if has_scores)]
     return TextTable(

@@ -168,7 +168,7 @@ def seeds_with_scores(count):
 
 def test_agreement_with_scores_is_printed_from_five_seeds():
     table = udr_table(*seeds_with_scores(4))
-    assert not table.has_details
+    assert len(table.lines) == 4
     assert "from 5 seeds" in " ".join(table.notes)
     group, udr = seeds_with_scores(5)
     table = udr_table(group, udr)
