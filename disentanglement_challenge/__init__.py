@@ -34,6 +34,13 @@ if not os.path.isabs(_home) or not os.path.isdir(_home):
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
+# numba's threads are OpenMP's too: when the first of its parallel functions is called, it gives PyTorch the number of
+# its own threads. Sums round otherwise on another number of threads, so a run that rendered its data, or that follows
+# scores in one process, would not be that of the same command where neither was needed.
+_threads = os.environ.get("OMP_NUM_THREADS", "")
+if _threads.isdecimal() and int(_threads) > 0:
+    os.environ.setdefault("NUMBA_NUM_THREADS", _threads)
+
 
 def __getattr__(name: str) -> Any:
     # What these names need takes a second to import, which a program that only trains does without.

@@ -1,8 +1,9 @@
-"""What a result was computed with, to be written down beside it: date, machine, versions."""
+"""What a result was computed with, to be written down beside it: date, commit, machine, versions."""
 
 import os
 import platform
 import re
+import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -11,14 +12,14 @@ from typing import Any
 
 import torch
 
-from disentanglement_challenge.environment import driver_version, use_cuda
+from disentanglement_challenge.environment import IS_TREE, ROOT, driver_version, use_cuda
 
 # The packages that numbers can depend on.
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "numba", "disentanglement-lib", "gin-config")
 
 
 def provenance() -> dict[str, Any]:
-    """The date (ISO 8601, UTC), the machine, and versions of Python and `PACKAGES`; on a GPU, of CUDA and cuDNN too.
+    """The date (ISO 8601, UTC), commit, machine, versions of Python and `PACKAGES`; on a GPU, of CUDA and cuDNN too.
 
     Where disentanglement_lib's metrics are loaded, also which TensorFlow they run with; "stand-in" is none.
     """
@@ -26,6 +27,7 @@ def provenance() -> dict[str, Any]:
     library = sys.modules.get("disentanglement_challenge.library")  # which training does not load
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -40,6 +42,17 @@ def provenance() -> dict[str, Any]:
         | ({"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if on_gpu else {})
         | ({"tensorflow": library.tensorflow_in_use()} if library else {}),
     }
+
+
+def commit() -> str | None:
+    """The commit of the project's tree, with "-dirty" where a tracked file differs from it; None outside a clone."""
+    if not IS_TREE:
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git here, or no clone
+        return None
 
 
 def available_cores() -> int | None:

@@ -205,6 +205,20 @@ def test_openmp_spins_little_unless_the_user_says_otherwise(setting, spins, modu
     assert f"GOMP_SPINCOUNT = {spins}" in result.stderr
 
 
+def test_parallel_functions_leave_pytorch_its_threads():
+    """numba gave it one for each core as soon as it rendered images, whatever OMP_NUM_THREADS said."""
+    code = """
+import torch
+from disentanglement_challenge.data import batches
+from numba.np.ufunc.parallel import _launch_threads
+_launch_threads()
+assert torch.get_num_threads() == 1, torch.get_num_threads()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
 def test_training_does_not_import_tensorflow():
     code = "import sys, train_pytorch; assert not {'tensorflow', 'sklearn'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": "."})

@@ -4,7 +4,8 @@
     python -m disentanglement_challenge.sweep select FOLDER         # which seed to submit, without labels
 
 A table is a folder of gin files, one for each row. Finished runs are kept and not made again: a sweep that was stopped
-goes on where it is started again. One of less than an hour on two cores:
+goes on where it is started again. Rows that differ in model.training_steps alone are one training: each continues the
+one before it. Rows of one configuration, also of two tables, are trained once. One of less than an hour on two cores:
 
     python -m disentanglement_challenge.sweep gin/table1 --gin_config scaled.gin --divide_steps 60
 """
@@ -13,6 +14,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -24,13 +26,34 @@ from rich.text import Text
 from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.environment import absolute, get_config
-from disentanglement_challenge.errors import Interrupted
+from disentanglement_challenge.errors import ConfigError, Interrupted
 from disentanglement_challenge.pages.tables import check_export, export, read_results, shown
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder, unused_by_all
+from disentanglement_challenge.sweep.trainings import Training, trainings
 
 if TYPE_CHECKING:
     from disentanglement_challenge.sweep.cluster import Finished, Sweep
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is swept.
+
+    Attributes:
+        results: what is kept of it.
+        runs: of the rows and seeds that are asked for.
+        unusable: a line for each row whose configuration cannot be read.
+    """
+
+    results: Results
+    runs: list[Run]
+    unusable: list[Text]
+
+    @property
+    def finished(self) -> set[Run]:
+        """Those of the runs that are."""
+        return set(self.results.finished(self.runs))
 
 
 def main(flags: argparse.Namespace) -> None:
@@ -42,68 +65,98 @@ def main(flags: argparse.Namespace) -> None:
     for path in flags.export:
         check_export(path)
     console = Console()
-    folder = table_folder(flags.table)
-    rows = choose_rows(folder, flags.rows)
-    output = absolute(flags.output or Path(get_config().base_path) / folder.name)
-    results = Results(output, folder.name)
-    overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps, results.auto_precision)
-    runs, broken = make_runs(folder, rows, flags.seeds, *overrides)
-    unused = unused_by_all(runs, flags.gin_bindings)
-    if unused:
-        console.print(Text(f"not used by any run: {', '.join(unused)}"))
-    unusable = [Text.assemble((row, "red"), f" cannot be run: {message}") for row, message in broken.items()]
-    console.print(*unusable, sep="\n", end="\n" if unusable else "")
-    # Rows and seeds that are kept and not asked for go into the same table, so they must be of this configuration too.
-    results.finished(make_runs(folder, *results.kept(), *overrides)[0])
-    finished = results.finished(runs)
+    tables = _read_tables(console, flags)
+    # The first seed of all tables comes before the second of any.
+    runs = sorted((run for table in tables for run in table.runs), key=lambda run: run.seed)
+    finished = {run for table in tables for run in table.finished}
     if finished:
         console.print(f"{len(finished)} of {len(runs)} runs are finished already")
+    missing = [training for training in trainings(runs) if not finished.issuperset(training.runs)]
     failed = []
-    missing = [run for run in runs if run not in finished]
     if missing:
         try:
             with cluster(flags.address):
-                failed = _sweep(console, missing, runs, results, flags)
+                failed = _sweep(console, missing, tables, finished, flags)
         finally:
-            results.remove_if_empty()
-    if results.finished(runs):
-        results.write()
-        measured = read_results(results.path)
-        console.print(shown(measured))
-        for path in flags.export:
-            export(measured, path)
-        console.print(Text(f"every score: {results.path}"))
+            for table in tables:
+                table.results.remove_if_empty()
+    for table in tables:
+        if table.finished:
+            table.results.write()
+            measured = read_results(table.results.path)
+            console.print(shown(measured))
+            for path in flags.export:
+                export(measured, path)
+            console.print(Text(f"every score: {table.results.path}"))
     # All together, as hours of other rows may have passed since each was told.
+    unusable = [line for table in tables for line in table.unusable]
     for line in (*map(_failure, failed), *(unusable if missing else ())):
         console.print(line)
-    if failed or broken:
+    if failed or unusable:
         sys.exit(1)
 
 
+def _read_tables(console: Console, flags: argparse.Namespace) -> list[Table]:
+    """Reads what is asked for, and what is kept of it; says which rows and bindings are of no use."""
+    folders = {folder.name: folder for folder in map(table_folder, flags.tables)}
+    if len(folders) < len(flags.tables):
+        raise ConfigError(f"two of the tables {', '.join(flags.tables)} are called alike; sweep them one by one")
+    for name, given in (("--rows", flags.rows), ("--export", flags.export)):
+        if given and len(folders) > 1:
+            raise ConfigError(f"{name} is for one table, and there are {len(folders)}; sweep them one by one")
+    rows = {table: choose_rows(folder, flags.rows) for table, folder in folders.items()}
+    base = absolute(flags.output or get_config().base_path)
+    is_own = flags.output is not None and len(folders) == 1  # a folder of this table alone
+    tables = []
+    for table, folder in folders.items():
+        results = Results(base if is_own else base / table, table)
+        overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps, results.auto_precision)
+        runs, broken = make_runs(folder, rows[table], flags.seeds, *overrides)
+        unusable = [Text.assemble((row, "red"), f" cannot be run: {message}") for row, message in broken.items()]
+        console.print(*unusable, sep="\n", end="\n" if unusable else "")
+        # Rows and seeds that are kept and not asked for go into the same table, so they must be of this configuration.
+        results.finished(make_runs(folder, *results.kept(), *overrides)[0])
+        tables.append(Table(results, runs, unusable))
+    unused = unused_by_all([run for table in tables for run in table.runs], flags.gin_bindings)
+    if unused:
+        console.print(Text(f"not used by any run: {', '.join(unused)}"))
+    return tables
+
+
 def _sweep(
-    console: Console, missing: list[Run], runs: list[Run], results: Results, flags: argparse.Namespace
+    console: Console,
+    missing: Sequence[Training],
+    tables: Sequence[Table],
+    finished: set[Run],
+    flags: argparse.Namespace,
 ) -> "list[Finished]":
-    """Carries out the missing runs, keeping each record as it comes; returns those that failed."""
+    """Carries out the missing trainings, keeping each record as it comes; returns the runs that failed."""
     from disentanglement_challenge.sweep.cluster import Sweep
 
     failed = []
-    sweep = Sweep(missing, results.folder, flags.cpus_per_run, flags.gpus_per_run)
+    results = {table.results.table: table.results for table in tables}
+    folders = {table: kept.folder for table, kept in results.items()}
+    sweep = Sweep(missing, folders, flags.cpus_per_run, flags.gpus_per_run)
+    total = sweep.num_pending
     try:
         with Live(console=console, refresh_per_second=2, transient=True) as live:
             while sweep.num_pending:
                 for ended in sweep.wait(1):
+                    if ended.run in finished:
+                        continue
                     if ended.record is None:
                         failed.append(ended)
                         live.console.print(_failure(ended))
                     else:
-                        results.keep(ended.run, ended.record)
-                        live.console.print(Text(f"{ended.run.name} finished in {ended.record['seconds']:.0f} s"))
+                        results[ended.run.table].keep(ended.run, ended.record)
+                        live.console.print(Text(f"{ended.run.title} finished in {ended.record['seconds']:.0f} s"))
                 if console.is_terminal:
-                    live.update(_progress(sweep, len(missing)))
+                    live.update(_progress(sweep, total))
     except KeyboardInterrupt:
         sweep.cancel()
-        kept = len(results.finished(runs))
-        console.print(f"{kept} of {len(runs)} runs are finished and kept; the same command makes the others")
+        kept = sum(len(table.finished) for table in tables)
+        total = sum(len(table.runs) for table in tables)
+        console.print(f"{kept} of {total} runs are finished and kept; the same command makes the others")
         raise
     return failed
 
@@ -113,7 +166,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _failure(ended: "Finished") -> Text:
-    return Text.assemble((ended.run.name, "red"), f" failed: {ended.error}")
+    return Text.assemble((ended.run.title, "red"), f" failed: {ended.error}")
 
 
 def _progress(sweep: "Sweep", total: int) -> Group:
@@ -138,7 +191,9 @@ if __name__ == "__main__":
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("table", help="folder with a gin file for each row, as a path or below gin/")
+    parser.add_argument(
+        "tables", nargs="+", metavar="TABLE", help="folder with a gin file for each row, as a path or below gin/"
+    )
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="these alone (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default: 3)")
     parser.add_argument(
@@ -153,7 +208,10 @@ if __name__ == "__main__":
     )
     parser.add_argument("--divide_steps", type=int, default=1, metavar="N", help="train for 1/N of every row's steps")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where everything is kept (default: $AICROWD_OUTPUT_PATH/TABLE)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where everything is kept, of several tables in DIR/TABLE each (default: $AICROWD_OUTPUT_PATH/TABLE)",
     )
     parser.add_argument(
         "--export",

@@ -9,25 +9,29 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from disentanglement_challenge.environment import IS_TREE, ROOT, data_path
 from disentanglement_challenge.errors import ChallengeError, ConfigError, Interrupted
 from disentanglement_challenge.extras import require_extra
-from disentanglement_challenge.sweep.runs import Record, Run, carry_out
+from disentanglement_challenge.sweep.runs import Record, Run, carry_out, finished_record, take_over
+from disentanglement_challenge.sweep.trainings import Training
 
 require_extra("sweep", "a sweep")
 # Before Ray is imported: it reports its use to its makers otherwise.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# A run's process belongs to the process group of the sweep, so that a signal to the group, such as SIGSTOP, reaches it.
+os.environ.setdefault("RAY_process_group_cleanup_enabled", "0")
 
 import ray  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-# How often a run starts again after its process or machine died under it.
+# How often a training starts again after its process or machine died under it.
 MAX_RETRIES = 3
 
 # Seconds that an address has to take a connection, and a process that starts Python, imports Ray and asks the cluster;
@@ -106,18 +110,22 @@ def _check_answers(address: str) -> None:
 
 
 class Sweep:
-    """Runs handed to Ray, and how they are getting on. To be used inside `cluster`."""
+    """Trainings handed to Ray, and how they are getting on. To be used inside `cluster`."""
 
     def __init__(
-        self, runs: Sequence[Run], folder: Path, cpus_per_run: float = 1, gpus_per_run: float | None = None
+        self,
+        trainings: Sequence[Training],
+        folders: Mapping[str, Path],
+        cpus_per_run: float = 1,
+        gpus_per_run: float | None = None,
     ) -> None:
-        """Starts as many runs as there is room for.
+        """Starts as many trainings as there is room for.
 
         Args:
-            runs: to be carried out.
-            folder: where each leaves its experiment; on a cluster, a folder that its machines share, or each has its
-                own, and only the records come back here.
-            cpus_per_run, gpus_per_run: each run's share; by default a whole GPU where there are any.
+            trainings: to be carried out, each by one process, run after run.
+            folders: of each table's results, by the table's name. A run leaves its experiment there; on a cluster these
+                are folders that its machines share, or each has its own, and only the records come back here.
+            cpus_per_run, gpus_per_run: each training's share; by default a whole GPU where there are any.
 
         Raises:
             ConfigError: no machine of the cluster has such a share.
@@ -143,22 +151,23 @@ class Sweep:
                 }
             },
         )
-        self._pending = {task.remote(run, folder, self._board): run for run in runs}
+        # The runs of each task that have not ended.
+        self._pending = {task.remote(training, folders, self._board): training.runs for training in trainings}
 
     def wait(self, seconds: float) -> list[Finished]:
         """The runs that have ended since the last call, after waiting this long for one at the most."""
-        done, _ = ray.wait(list(self._pending), timeout=seconds)
-        return [self._finish(task) for task in done]
+        ready, _ = ray.wait(list(self._pending), timeout=seconds)
+        return [ended for task in ready for ended in self._ended(task)]
 
     @property
     def num_pending(self) -> int:
         """Runs that have not ended."""
-        return len(self._pending)
+        return sum(map(len, self._pending.values()))
 
     def running(self) -> dict[str, str]:
         """The latest line of progress of each run that has begun, by the run's name."""
         with suppress(ray.exceptions.RayError):
-            waiting = {run.name for run in self._pending.values()}
+            waiting = {run.title for runs in self._pending.values() for run in runs}
             return {name: line for name, line in ray.get(self._board.lines.remote()).items() if name in waiting}
         return {}
 
@@ -168,12 +177,17 @@ class Sweep:
             with suppress(ray.exceptions.RayError):
                 ray.cancel(task, force=True)
 
-    def _finish(self, task: Any) -> Finished:
-        run = self._pending.pop(task)
+    def _ended(self, task: Any) -> list[Finished]:
+        """What a task that has something to tell has to tell."""
+        runs = self._pending[task]
         try:
-            return ray.get(task)
+            ended = [ray.get(next(task))]
         except ray.exceptions.RayError as error:
-            return Finished(run, error=_reason(error))
+            ended = [Finished(run, error=_reason(error)) for run in runs]
+        self._pending[task] = [run for run in runs if run not in [each.run for each in ended]]
+        if not self._pending[task]:
+            del self._pending[task]
+        return ended
 
 
 def _reason(error: Exception) -> str:
@@ -198,19 +212,39 @@ class _Board:
         return self._lines
 
 
-# One process a run: the next would inherit a GPU's context, memory and errors. Ray does that by itself for tasks that
-# declare GPUs in the decorator, and drops `max_calls` silently where it is given to `.options`.
-@ray.remote(max_retries=MAX_RETRIES, max_calls=1)
-def _carry_out(run: Run, folder: Path, board: Any) -> Finished:
+# One process a training: the next would inherit a GPU's context, memory and errors. Ray does that by itself for tasks
+# that declare GPUs in the decorator, and drops `max_calls` silently where it is given to `.options`. A task that starts
+# again after its process died tells of what is finished once more, and goes on.
+@ray.remote(num_returns="streaming", max_retries=MAX_RETRIES, max_calls=1)
+def _carry_out(training: Training, folders: Mapping[str, Path], board: Any) -> Iterator[Finished]:
+    base = None
+    for runs in training.stages:
+        # One that is finished already comes first, and the others take it over.
+        first, *others = sorted(runs, key=lambda run: finished_record(run, folders[run.table]) is None)
+        place = folders[first.table]
+        ended = _finish(first, place, board, partial(carry_out, first, place, base))
+        yield ended
+        for run in others:
+            if ended.record is None:
+                yield Finished(run, error=f"its configuration is that of {first.title}, which failed")
+            else:
+                place_of_copy = folders[run.table]
+                yield _finish(run, place_of_copy, board, partial(take_over, run, place_of_copy, (first, place)))
+        if ended.record is not None:
+            base = (first, place)
+
+
+def _finish(run: Run, folder: Path, board: Any, finish: Callable[[], Record]) -> Finished:
+    """Calls `finish` for the run's record, and logs what it prints."""
     log_path = folder / f"{run.name}.log"
     try:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         # After what a process that died at this run has left there, which may say why.
         with log_path.open("a") as log:
             output = _Output(log)
-            with redirect_stdout(output), redirect_stderr(output), _reporting(output, run.name, board):
+            with redirect_stdout(output), redirect_stderr(output), _reporting(output, run.title, board):
                 try:
-                    return Finished(run, record=carry_out(run, folder))
+                    return Finished(run, record=finish())
                 except ChallengeError as error:
                     print(f"error: {error}")
                     return Finished(run, error=str(error).splitlines()[0])

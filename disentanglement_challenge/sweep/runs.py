@@ -1,6 +1,6 @@
 """The runs of a table: one for each row, which is a gin file, and each seed; and carrying one out."""
 
-import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ import gin
 
 from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.environment import GIN_FOLDER, get_dataset_name
-from disentanglement_challenge.errors import ChallengeError, ConfigError, did_you_mean
+from disentanglement_challenge.errors import ChallengeError, ConfigError, OutputError, did_you_mean
 from disentanglement_challenge.evaluation.harness import check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.files import make_folder, read_json, remove, write_json
 from disentanglement_challenge.gin_checks import (
     check_names,
     check_required,
@@ -25,14 +26,20 @@ from disentanglement_challenge.gin_checks import (
 from disentanglement_challenge.gin_text import read_statements
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.tables import natural_order
+from disentanglement_challenge.training.checkpoints import newest_first
 from disentanglement_challenge.training.precision import AUTO
 from disentanglement_challenge.training.run import train_and_export
 
 # What is counted in training steps, and so divided with them.
 STEP_PARAMETERS = ("model.training_steps", "annealed_vae.iteration_threshold")
 
+# The file with a run's record, in its experiment's folder.
+RECORD = "run.json"
+
 Record = dict[str, Any]
-"""What is kept of a finished run: row, seed, config, training_steps, num_latent, scores, losses, seconds."""
+"""What is kept of a finished run: row, seed, training_steps, num_latent, dataset, scores, unofficial_settings, losses,
+seconds of this row's own work, commit, config. `continued_from` names the table and row whose training this one
+continues, `same_as` those of the same configuration that were trained for both; each is None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Run:
     """One row of a table under one seed.
 
     Attributes:
+        table: the name of the table's folder.
         row: the stem of the row's gin file.
         seed: of training; the metrics keep their official seed.
         gin_files: the row's file and those that override it.
@@ -47,6 +55,7 @@ class Run:
         config: the configuration that these make, as gin writes it.
     """
 
+    table: str
     row: str
     seed: int
     gin_files: tuple[str, ...]
@@ -55,8 +64,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Where the run is kept, below its table's folder."""
+        """Where the run is kept, below the folder of its table's results."""
         return f"{self.row}/seed_{self.seed}"
+
+    @property
+    def title(self) -> str:
+        """The run's name among those of several tables."""
+        return f"{self.table}/{self.name}"
 
 
 def table_folder(table: str) -> Path:
@@ -114,7 +128,7 @@ def make_runs(
             row_file = str(file.relative_to(GIN_FOLDER)) if file.is_relative_to(GIN_FOLDER) else str(file)
             files = (row_file, *gin_files)
             try:
-                runs.append(_make_run(row, seed, files, gin_bindings, divide_steps, auto_precision))
+                runs.append(_make_run(folder.name, row, seed, files, gin_bindings, divide_steps, auto_precision))
             except ChallengeError as error:
                 broken[row] = str(error).splitlines()[0]
     return runs, broken
@@ -132,7 +146,13 @@ def unused_by_all(runs: Sequence[Run], gin_bindings: Sequence[str]) -> list[str]
 
 
 def _make_run(
-    row: str, seed: int, files: tuple[str, ...], bindings: Sequence[str], divide_steps: int, auto_precision: str
+    table: str,
+    row: str,
+    seed: int,
+    files: tuple[str, ...],
+    bindings: Sequence[str],
+    divide_steps: int,
+    auto_precision: str,
 ) -> Run:
     statements = read_statements(files, bindings)
     check_names(statements)
@@ -150,23 +170,44 @@ def _make_run(
     settled = [f"acceleration.precision = {auto_precision!r}"] if is_auto else []
     added = (*bindings, *divided, *settled, f"dataset.name = {dataset!r}", f"model.random_seed = {seed}")
     with gin_configuration(files, added):
-        return Run(row, seed, files, added, gin.config_str())
+        return Run(table, row, seed, files, added, gin.config_str())
 
 
-def carry_out(run: Run, folder: Path) -> Record:
-    """Trains, exports and scores one run, as the experiment of its name below the folder.
+def finished_record(run: Run, folder: Path) -> Record | None:
+    """The record of this run below the folder of its table's results; None where it is not finished there."""
+    path = folder / run.name / RECORD
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    return record if isinstance(record, dict) and record.get("config") == run.config else None
 
-    It is resumed from the checkpoint of a process that died at it.
+
+def carry_out(run: Run, folder: Path, base: tuple[Run, Path] | None = None) -> Record:
+    """Trains, exports and scores one run, as the experiment of its name below the folder, and leaves its record there.
+
+    It is resumed from the checkpoint of a process that died at it. A run that is finished is not made again.
+
+    Args:
+        run: to be carried out.
+        folder: of its table's results.
+        base: a finished run of the same training and fewer steps, with its folder, whose training this one's continues.
 
     Raises ChallengeError as the stages do.
     """
+    record = finished_record(run, folder)
+    if record is not None:
+        return record
     started = time.monotonic()
     experiment = Experiment(folder / run.name)
+    continued = None if base is None else Experiment(base[1] / base[0].name)
     with gin_configuration(run.gin_files, run.gin_bindings):
         steps, num_latent = bound_value("model.training_steps"), bound_value("encoder.num_latent")
-        train_and_export(experiment, overwrite=True, resume=True)
+        train_and_export(experiment, overwrite=True, resume=True, continue_from=continued)
+    if continued is not None:  # what of its checkpoints was copied has served
+        for checkpoint in newest_first(continued.checkpoints):
+            remove(experiment.checkpoints / checkpoint.name)
     scores = evaluate(experiment, run.gin_files, run.gin_bindings, overwrite=True)
-    return {
+    record = {
         "row": run.row,
         "seed": run.seed,
         "training_steps": steps,
@@ -174,7 +215,47 @@ def carry_out(run: Run, folder: Path) -> Record:
         "dataset": scores.data["name"],
         "scores": {metric: scores[metric] for metric in METRICS},
         "unofficial_settings": scores.unofficial,
-        "losses": json.loads((experiment.train / "losses.json").read_text()),
+        "losses": read_json(experiment.losses),
         "seconds": time.monotonic() - started,
+        "commit": read_json(experiment.train_provenance)["commit"],
+        "continued_from": None if base is None else {"table": base[0].table, "row": base[0].row},
+        "same_as": None,
         "config": run.config,
     }
+    write_json(experiment.path / RECORD, record)
+    return record
+
+
+def take_over(run: Run, folder: Path, done: tuple[Run, Path]) -> Record:
+    """Finishes a run by a finished one of the same configuration: copies what that left, but for its checkpoints.
+
+    Args:
+        run: to be finished.
+        folder: of its table's results.
+        done: the finished run, with its folder.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    record = finished_record(run, folder)
+    if record is not None:
+        return record
+    source, experiment = Experiment(done[1] / done[0].name), Experiment(folder / run.name)
+    remove(experiment.path)
+    make_folder(experiment.path.parent)
+    left_out = {source.checkpoints, source.path / RECORD}
+    try:
+        shutil.copytree(
+            source.path,
+            experiment.path,
+            ignore=lambda place, names: [name for name in names if Path(place) / name in left_out],
+        )
+    except (OSError, shutil.Error) as error:
+        raise OutputError(f"{source.path} cannot be copied to {experiment.path} ({error})") from error
+    record = {
+        **read_json(source.path / RECORD),
+        "row": run.row,
+        "same_as": {"table": done[0].table, "row": done[0].row},
+    }
+    write_json(experiment.path / RECORD, record)
+    return record

@@ -43,7 +43,8 @@ class TrainingLog:
 
         Args:
             experiment: that is trained.
-            done: steps made before; what an earlier process logged of later ones is taken back.
+            done: steps made before; what an earlier process logged of later ones is taken back, and of `done` itself
+                where it was logged only because that process ended there.
             training_steps: of the whole run.
             is_leader: whether this process writes.
             every_steps: how often to log; reading the losses waits for the device, so not at every step.
@@ -62,10 +63,11 @@ class TrainingLog:
         self._is_leader = is_leader
 
     def __enter__(self) -> Self:
+        kept = self._done if self._done % self.every_steps == 0 else self._done - 1
         with ExitStack() as stack:
             if self._is_leader:
-                self._lines = stack.enter_context(LogLines(self._experiment.log, self._done))
-                self._events = stack.enter_context(EventLog(self._experiment.train, self._done))
+                self._lines = stack.enter_context(LogLines(self._experiment.log, kept))
+                self._events = stack.enter_context(EventLog(self._experiment.train, kept))
             self._bar = stack.enter_context(
                 tqdm(
                     total=self._training_steps,

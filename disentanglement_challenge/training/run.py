@@ -57,6 +57,7 @@ def train_and_export(
     resume_on: str | None = None,
     discard_unfinished: bool = False,
     ground_truth_data: NamedGroundTruthData | None = None,
+    continue_from: Experiment | None = None,
 ) -> str:
     """Trains what gin describes on the data set gin names, and exports the mean encoder.
 
@@ -74,6 +75,8 @@ def train_and_export(
         resume_on: resume on this kind of device, "cpu" or "cuda", also what was begun on the other.
         discard_unfinished: remove what an interrupted run left, and keep what is finished.
         ground_truth_data: the data set, where it is loaded already.
+        continue_from: a finished run of the same configuration and fewer steps. Where this experiment has nothing to be
+            resumed, training starts from a copy of that run's newest checkpoint; that run is left as it is.
 
     Returns:
         What was done, in a sentence.
@@ -100,7 +103,7 @@ def train_and_export(
             if discard_unfinished and experiment.unfinished.path.exists():
                 remove(experiment.unfinished.path)
                 is_kept = bool(experiment.results) and not (overwrite or resume)
-            resume_from = experiment.resumable() if resume else None
+            resume_from = (experiment.resumable() if resume else None) or continue_from
         if processes.from_leader(lambda: is_kept):
             return f"discarded {experiment.unfinished.path}; {experiment.path} keeps its finished run"
         if ground_truth_data is None:

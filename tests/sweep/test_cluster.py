@@ -8,6 +8,7 @@ import ray
 
 from disentanglement_challenge.sweep.cluster import _carry_out, _reason
 from disentanglement_challenge.sweep.runs import Run
+from disentanglement_challenge.sweep.trainings import Training
 
 
 class Board:
@@ -17,8 +18,13 @@ class Board:
         remote = staticmethod(lambda name, line: None)
 
 
+def training(seed=0):
+    return Training(((Run("table", "row", seed, ("nowhere.gin",), (), ""),),))
+
+
 def carry_out(folder):
-    return _carry_out._function(Run("row", 0, ("nowhere.gin",), (), ""), folder, Board)
+    (finished,) = _carry_out._function(training(), {"table": folder}, Board)
+    return finished
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -67,16 +73,16 @@ class PidBoard:
         (self.folder / name.replace("/", "_")).write_text(str(os.getpid()))
 
 
-def test_every_run_has_a_process_of_its_own(tmp_path):
+def test_every_training_has_a_process_of_its_own(tmp_path):
     """With a share of one declared GPU, as the sweep gives it: a process kept for the next run kept its memory."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     pids = tmp_path / "pids"
     pids.mkdir()
-    runs = [Run("row", seed, ("nowhere.gin",), (), "") for seed in range(4)]
     ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
     try:
         task = _carry_out.options(num_cpus=1, num_gpus=1)
-        finished = ray.get([task.remote(run, tmp_path, PidBoard(pids)) for run in runs], timeout=120)
+        tasks = [task.remote(training(seed), {"table": tmp_path}, PidBoard(pids)) for seed in range(4)]
+        finished = ray.get([next(ended) for ended in tasks], timeout=120)
     finally:
         ray.shutdown()
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])

@@ -23,7 +23,7 @@ def bound(run, *names):
 def flags(table, output, **others):
     """Of a sweep of one seed."""
     given = {"rows": None, "seeds": 1, "divide_steps": 1, "gin_config": [], "gin_bindings": [], "export": [], **others}
-    return argparse.Namespace(table=str(table), output=output, **given)
+    return argparse.Namespace(tables=[str(table)], output=output, **given)
 
 
 def test_a_table_s_rows_are_its_gin_files_in_order():

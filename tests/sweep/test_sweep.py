@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from quick_scores import quick_scores
 from ray.cluster_utils import Cluster
@@ -21,10 +22,13 @@ from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.sweep.cluster import Sweep, cluster
+from disentanglement_challenge.sweep.runs import carry_out, make_runs
+from disentanglement_challenge.training.checkpoints import newest_first
 from disentanglement_challenge.training.run import train_and_export
 
 ROW = """
 include "table1/beta_vae.gin"
+model.name = "{name}"
 model.training_steps = {steps}
 model.batch_size = 8
 model.eval_steps = 1
@@ -40,10 +44,11 @@ def table(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
 
-    def add(row, steps=3, num_latent=3):
-        (folder / f"{row}.gin").write_text(
-            ROW.format(steps=steps, num_latent=num_latent, scores="\n".join(quick_scores(300)))
-        )
+    def add(row, steps=3, num_latent=3, name=None):
+        """Adds a row; those of one name differ in nothing else than what is given."""
+        scores = "\n".join(quick_scores(300))
+        text = ROW.format(name=name or row, steps=steps, num_latent=num_latent, scores=scores)
+        (folder / f"{row}.gin").write_text(text)
 
     add.folder = folder
     return add
@@ -156,6 +161,42 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on(table, tmp_path
     assert scores(output) == kept
 
 
+def test_rows_of_one_training_killed_between_two_and_within_one_are_what_each_is_alone(
+    table, tmp_path, embedded_data_path, monkeypatch
+):
+    """The sweep is killed when the first row is finished; the second's process dies later, and is started again."""
+    for row, steps in (("short", 20), ("middle", 120), ("long", 150)):
+        table(row, steps, name="chain")
+    output = tmp_path / "out"
+    flags = ("--seeds", "1", "--gin_bindings", "checkpoints.every_minutes = 0")
+    process = start(table, output, embedded_data_path, *flags)
+    wait_for(lambda: (output / "short" / "seed_0" / "run.json").is_file())
+    (worker,) = workers_below(process.pid)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not Path(f"/proc/{worker}").exists(), seconds=30)
+    assert not (output / "middle" / "seed_0" / "run.json").exists()
+
+    process = start(table, output, embedded_data_path, *flags)
+    checkpoints = Experiment(output / "middle" / "seed_0").unfinished.checkpoints
+    wait_for(lambda: [path for path in newest_first(checkpoints) if path.name != "step_20.pt"])
+    (worker,) = wait_for(lambda: workers_below(process.pid))
+    os.kill(worker, signal.SIGKILL)
+    code, stdout, stderr = finish(process)
+    assert code == 0, stdout + stderr
+    assert len(re.findall("finished in", stdout)) == 2, stdout
+
+    monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", str(embedded_data_path))
+    (run,), _ = make_runs(table.folder, ["long"], 1, [], flags[-1:])
+    expected = carry_out(run, tmp_path / "alone")
+    assert scores(output)["long"] == expected["scores"]
+    found, alone = (Experiment(folder / "long" / "seed_0") for folder in (output, tmp_path / "alone"))
+    for name in ("log", "pictures", "matrices"):
+        assert getattr(found, name).read_bytes() == getattr(alone, name).read_bytes()
+    models = [torch.jit.load(experiment.model).state_dict() for experiment in (found, alone)]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[1])
+
+
 @pytest.mark.parametrize("moment", [0.0, 1.5])
 def test_a_sweep_ended_while_ray_starts_leaves_no_trace(table, tmp_path, embedded_data_path, moment):
     table("slow", steps=100_000)
@@ -200,9 +241,9 @@ def test_an_address_that_is_none(address):
         pass
 
 
-def test_a_share_that_no_machine_has(tmp_path):
+def test_a_share_that_no_machine_has():
     with cluster(None):
         for share in (4000, 0, -1):
             message = rf"a run cannot have {share} CPUs; the largest machine here has \d+"
             with pytest.raises(ConfigError, match=message):
-                Sweep([], tmp_path, cpus_per_run=share)
+                Sweep([], {}, cpus_per_run=share)

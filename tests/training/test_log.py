@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.errors import ConfigError, DataError
@@ -28,8 +29,18 @@ def test_the_lines_are_the_losses(tmp_path):
     experiment = Experiment(tmp_path)
     write(experiment, 0, 3, 7)
     assert read_log(experiment.log) == [{"step": step, "loss": 1 / step, "kl_loss": float(step)} for step in (3, 7)]
-    write(experiment, 7, 9)
+    write(experiment, 7, 9, every_steps=1)
     assert [entry["step"] for entry in read_log(experiment.log)] == [3, 7, 9]
+
+
+def test_what_was_logged_because_a_run_ended_there_is_taken_back_by_the_run_that_goes_on(tmp_path):
+    """So that the lines, and TensorBoard's curves, are those of a run that did not end there."""
+    experiment = Experiment(tmp_path)
+    write(experiment, 0, 4, 7, every_steps=4)
+    write(experiment, 7, 8, every_steps=4)
+    assert [entry["step"] for entry in read_log(experiment.log)] == [4, 8]
+    events = EventAccumulator(str(experiment.train)).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [4, 8]
 
 
 def test_what_is_trained_again_and_what_is_torn_is_taken_back(tmp_path):
