@@ -69,8 +69,9 @@ def use_tensorflow() -> None:
     """
     # PyTorch's CUDA build brings Triton, which torch.export and torch.compile import. It crashes the process where
     # TensorFlow was imported before it (both have an LLVM of their own), and does not where it comes first.
-    with suppress(ImportError):
-        importlib.import_module("triton._C.libtriton")
+    if "tensorflow" not in sys.modules:
+        with suppress(ImportError):
+            importlib.import_module("triton._C.libtriton")
     try:
         with _quiet_tensorflow():
             import tensorflow

@@ -141,6 +141,8 @@ def _sweep(
     try:
         with Live(console=console, refresh_per_second=2, transient=True) as live:
             while sweep.num_pending:
+                if _SIGNALS:  # their exception came where Python ignores it, such as in a destructor
+                    _stop(_SIGNALS[-1], None)
                 for ended in sweep.wait(1):
                     if ended.run in finished:
                         continue
@@ -161,7 +163,11 @@ def _sweep(
     return failed
 
 
+_SIGNALS: list[int] = []
+
+
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    _SIGNALS.append(number)
     raise Interrupted(f"stopped at {signal.Signals(number).name}", number)
 
 

@@ -75,8 +75,11 @@ def cluster(address: str | None) -> Iterator[None]:
             options["runtime_env"] = {"working_dir": str(ROOT), "excludes": excludes}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        signal.signal(signal.SIGTERM, on_sigterm)  # which Ray takes for itself
+        with _signals() as seen:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            signal.signal(signal.SIGTERM, on_sigterm)  # which Ray takes for itself
+            if signal.SIGTERM in seen():
+                raise SystemExit(signal.SIGTERM)
     except (KeyboardInterrupt, SystemExit) as stop:
         ray.shutdown()  # what it had started by then
         if isinstance(stop, SystemExit) and stop.code == signal.SIGTERM:  # as Ray's own handler ends a process
@@ -88,6 +91,29 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], bytes]]:
+    """Note the signals that arrive inside the block, and give a function that returns their numbers so far.
+
+    A handler that raises, as Ray's does, is without effect where Python ignores exceptions, such as in a destructor.
+    """
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+        def seen() -> bytes:
+            with suppress(BlockingIOError):
+                return reader.recv(4096, socket.MSG_PEEK)
+            return b""
+
+        try:
+            yield seen
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def _check_answers(address: str) -> None:

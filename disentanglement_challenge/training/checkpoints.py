@@ -95,7 +95,9 @@ class Checkpoints:
         serialised = io.BytesIO()  # torch.save would report a full disk by an error of its own that names no cause
         torch.save(vars(checkpoint), serialised)
         with replacing(self.folder / CHECKPOINT.format(checkpoint.done)) as temporary:
-            temporary.write_bytes(serialised.getbuffer())
+            # An error's traceback keeps Path.write_bytes's view, and since Python 3.13 the buffer complains of that at exit.
+            with temporary.open("wb") as file, serialised.getbuffer() as content:
+                file.write(content)
         for path in newest_first(self.folder)[self.keep :]:
             remove(path)
         self._last = time.monotonic()

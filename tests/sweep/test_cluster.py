@@ -1,12 +1,13 @@
 """What becomes of runs that fail, as far as it takes no cluster; test_sweep has the rest."""
 
 import os
+import signal
 import sys
 
 import pytest
 import ray
 
-from disentanglement_challenge.sweep.cluster import _carry_out, _reason
+from disentanglement_challenge.sweep.cluster import _carry_out, _reason, _signals
 from disentanglement_challenge.sweep.runs import Run
 from disentanglement_challenge.sweep.trainings import Training
 
@@ -88,3 +89,24 @@ def test_every_training_has_a_process_of_its_own(tmp_path):
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert all("nowhere.gin" in ended.error for ended in finished)
     assert len({path.read_text() for path in pids.iterdir()}) == len(list(pids.iterdir())) == 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_is_seen_whose_handler_raises_where_python_ignores_it():
+    """Ray's does while Ray starts, and a sweep that was told to stop then went on for ever."""
+
+    class Interrupted:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def leave(number, frame):
+        sys.exit(number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with _signals() as seen:
+            assert signal.SIGTERM not in seen()
+            Interrupted()
+            assert signal.SIGTERM in seen()
+    finally:
+        signal.signal(signal.SIGTERM, before)
