@@ -41,15 +41,15 @@ ROWS = ("256", "3072")
 # "Unsupervised Model Selection for Variational Disentangled Representation Learning", https://arxiv.org/abs/1905.12614).
 ACTIVE_ABOVE = 0.01
 
-# Heading, name and format of what is printed.
+# Heading, name and format of what is printed; D is the discriminator.
 _COLUMNS = (
     ("latents", "row", ""),
     ("", "setting", ""),
-    ("reconstruction", "reconstruction_loss", ".1f"),
+    ("recon.", "reconstruction_loss", ".1f"),
     ("KL", "kl_loss", ".2f"),
     ("active", "active_latents", "d"),
     ("TC", "total_correlation", ".3f"),
-    ("discriminator", "discriminator_loss", ".3f"),
+    ("D loss", "discriminator_loss", ".3f"),
     ("steps/s", "steps_per_second", ".2f"),
 )
 
@@ -84,7 +84,7 @@ def main(flags: argparse.Namespace) -> None:
         output = flags.output.resolve()
         trained = [pool.submit(train, row, setting, flags.steps, output) for setting in SETTINGS for row in ROWS]
         found = [future.result() for future in trained]
-    table = Table(title=f"after {flags.steps} steps, both rates 0.001", title_justify="left", padding=(0, 0, 0, 1))
+    table = Table(title=f"after {flags.steps} steps, both rates 0.001")
     for heading, _, _ in _COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found:
