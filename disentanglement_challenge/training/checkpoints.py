@@ -94,10 +94,14 @@ class Checkpoints:
         """
         serialised = io.BytesIO()  # torch.save would report a full disk by an error of its own that names no cause
         torch.save(vars(checkpoint), serialised)
-        with replacing(self.folder / CHECKPOINT.format(checkpoint.done)) as temporary:
-            # An error's traceback keeps Path.write_bytes's view, and since Python 3.13 the buffer complains of that at exit.
-            with temporary.open("wb") as file, serialised.getbuffer() as content:
-                file.write(content)
+        # An error's traceback keeps the view that Path.write_bytes makes, and since Python 3.13 a buffer that is still
+        # lent out complains at exit.
+        with (
+            replacing(self.folder / CHECKPOINT.format(checkpoint.done)) as temporary,
+            temporary.open("wb") as file,
+            serialised.getbuffer() as content,
+        ):
+            file.write(content)
         for path in newest_first(self.folder)[self.keep :]:
             remove(path)
         self._last = time.monotonic()
