@@ -10,7 +10,7 @@ NEWEST = $(firstword $(foreach version,$(PYTHONS),$(call CAN_BE_USED,python$(ver
 WANTED = $(eval WANTED := $(or $(PYTHON),$(NEWEST)))$(WANTED)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: another-python run test test-slow test-gpu lint submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures bench-busy bench-quick clean
+.PHONY: another-python run test test-slow test-gpu lint docs submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures bench-busy bench-quick clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -30,6 +30,11 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The site, scratch/site/index.html. A link between pages that leads nowhere is an error. The variable silences a notice of
+# the theme about its successor.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict $(ARGS)
 
 # What the evaluator would do with what is committed: a list of ticks and one exit code.
 submission-check: $(VENV)/.installed

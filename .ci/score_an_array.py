@@ -6,7 +6,7 @@ import numpy as np
 
 from disentanglement_challenge import score
 
-for package in ("tensorflow", "onnx", "onnxruntime", "ray", "huggingface_hub"):
+for package in ("tensorflow", "onnx", "onnxruntime", "ray", "huggingface_hub", "wandb", "mlflow"):
     assert importlib.util.find_spec(package) is None, f"{package} is installed"
 
 factors = np.stack(np.unravel_index(np.arange(4 * 3 * 5), (4, 3, 5)), axis=1)

@@ -88,6 +88,11 @@ class Experiment:
         return self.train / "log.jsonl"
 
     @property
+    def tracked(self) -> Path:
+        """The ids of the runs that trackers (W&B, MLflow) have of this one."""
+        return self.train / "trackers.json"
+
+    @property
     def pictures(self) -> Path:
         """What the trained VAE makes of images and codes (`training.pictures.Pictures`)."""
         return self.train / "pictures.npz"

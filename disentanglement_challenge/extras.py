@@ -4,7 +4,13 @@ import importlib.util
 
 from disentanglement_challenge.errors import ConfigError
 
-PACKAGES = {"hub": ("huggingface_hub",), "onnx": ("onnx", "onnxruntime", "onnxscript"), "sweep": ("ray",)}
+PACKAGES = {
+    "hub": ("huggingface_hub",),
+    "mlflow": ("mlflow",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "sweep": ("ray",),
+    "wandb": ("wandb",),
+}
 
 
 def require_extra(extra: str, purpose: str) -> None:

@@ -41,6 +41,7 @@ TRAINING = _table(
         "reconstruction_loss": "loss_fn! activation",
         "residual_decoder": "activation base_channels blocks_per_stage",
         "residual_encoder": "activation base_channels blocks_per_stage",
+        "trackers": "use",
         "vae": "beta!",
         "vae_optimizer": "optimizer_fn! learning_rate",
     }
@@ -91,7 +92,7 @@ GIN_NAMES = {**TRAINING, **EVALUATION}
 # What training calls by itself, and what else it calls where a gin file refers to a name.
 TRAINING_CALLS = (
     "model", "dataset", "acceleration", "encoder", "decoder", "reconstruction_loss", "vae_optimizer", "checkpoints",
-    "pictures", "log", "export",
+    "pictures", "log", "export", "trackers",
 )  # fmt: skip
 CALLED_BY = {"factor_vae": ("discriminator", "discriminator_optimizer")}
 

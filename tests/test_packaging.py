@@ -52,7 +52,7 @@ def test_the_extra_for_developers_is_requirements_dev_txt():
     assert sorted(map(str, requirements(others))) == sorted(map(str, requirements(pinned("requirements-dev.txt"))))
 
 
-@pytest.mark.parametrize("extra", ["hub"])
+@pytest.mark.parametrize("extra", ["hub", "mlflow", "wandb"])
 def test_other_extras_hold_what_the_tests_run_with(extra):
     pins = {canonicalize_name(pin.name): pin for pin in requirements(pinned("requirements-dev.txt"))}
     for each in requirements(PROJECT["optional-dependencies"][extra]):
@@ -174,6 +174,16 @@ main()
             "onnx onnxruntime onnxscript",
             ["train", "--experiment", "x", "--gin_bindings", "export.formats = ['onnx']"],
             "error: an ONNX model needs onnx, onnxruntime, onnxscript, not installed here; install the extra 'onnx': ",
+        ),
+        (
+            "wandb",
+            ["train", "--experiment", "x", "--gin_bindings", "trackers.use = ['wandb']"],
+            "error: trackers.use = ['wandb'] needs wandb, not installed here; install the extra 'wandb': ",
+        ),
+        (
+            "mlflow",
+            ["train", "--experiment", "x", "--gin_bindings", "trackers.use = ['mlflow']"],
+            "error: trackers.use = ['mlflow'] needs mlflow, not installed here; install the extra 'mlflow': ",
         ),
         (
             "huggingface_hub",

@@ -34,6 +34,7 @@ FREE = (
     "export.",
     "log.",
     "pictures.",
+    "trackers.",
 )
 
 

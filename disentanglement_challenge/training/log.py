@@ -1,4 +1,4 @@
-"""What training logs: losses as plain lines and TensorBoard events, pictures as events, and a progress bar."""
+"""What training logs: losses as plain lines and events, pictures as events, both to trackers, and a progress bar."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,14 @@ from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.events import EventLog
 from disentanglement_challenge.training.log_lines import LogLines
+from disentanglement_challenge.training.trackers import Trackers
 
 BAR_TERMS = ("loss", "reconstruction_loss", "kl_loss", "total_correlation", "discriminator_loss")
 
 
-@gin.configurable("log", denylist=["experiment", "done", "training_steps", "is_leader"])
+@gin.configurable("log", denylist=["experiment", "done", "training_steps", "is_leader", "trackers"])
 class TrainingLog:
-    """The losses of every few steps, in train/log.jsonl, in TensorBoard's events and behind the progress bar.
+    """The losses of every few steps, in train/log.jsonl, in TensorBoard's events, in trackers, behind the progress bar.
 
     A context manager. Where several processes train together, the leader's log alone writes and speaks.
 
@@ -36,6 +37,7 @@ class TrainingLog:
         done: int,
         training_steps: int,
         is_leader: bool = True,
+        trackers: Trackers | None = None,
         every_steps: int = 100,
         bar_terms: Sequence[str] = BAR_TERMS,
     ) -> None:
@@ -47,6 +49,7 @@ class TrainingLog:
                 where it was logged only because that process ended there.
             training_steps: of the whole run.
             is_leader: whether this process writes.
+            trackers: what logs to others beside.
             every_steps: how often to log; reading the losses waits for the device, so not at every step.
             bar_terms: the losses to show behind the progress bar, those of them that the objective has.
 
@@ -61,6 +64,7 @@ class TrainingLog:
         self._done = done
         self._training_steps = training_steps
         self._is_leader = is_leader
+        self._trackers = trackers or Trackers(experiment, {}, [])
 
     def __enter__(self) -> Self:
         kept = self._done if self._done % self.every_steps == 0 else self._done - 1
@@ -68,6 +72,7 @@ class TrainingLog:
             if self._is_leader:
                 self._lines = stack.enter_context(LogLines(self._experiment.log, kept))
                 self._events = stack.enter_context(EventLog(self._experiment.train, kept))
+                stack.enter_context(self._trackers)
             self._bar = stack.enter_context(
                 tqdm(
                     total=self._training_steps,
@@ -96,11 +101,13 @@ class TrainingLog:
         if self._is_leader:
             self._lines.append({"step": step, **values})
             self._events.scalars(values, step)
+            self._trackers.scalars(values, step)
 
     def images(self, images: Mapping[str, NDArray[np.uint8]], step: int) -> None:
         """Logs pictures as `EventLog.images` does, where this process is the leader."""
         if self._is_leader:
             self._events.images(images, step)
+            self._trackers.images(images, step)
 
 
 def say(text: str) -> None:

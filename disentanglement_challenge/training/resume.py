@@ -63,7 +63,7 @@ def prepare_folder(experiment: Experiment, resumed: Experiment | None, done: int
     make_folder(experiment.train)
     if resumed is None:
         return
-    logs = [*resumed.train.glob("events*"), *resumed.train.glob(resumed.log.name)]
+    logs = [file for name in ("events*", resumed.log.name, resumed.tracked.name) for file in resumed.train.glob(name)]
     for file in (*logs, *newest_first(resumed.checkpoints)):
         with replacing(experiment.train / file.relative_to(resumed.train)) as copy:
             shutil.copyfile(file, copy)

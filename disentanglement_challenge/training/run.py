@@ -43,6 +43,7 @@ from disentanglement_challenge.training.settings import TrainingSettings
 from disentanglement_challenge.training.state import TrainingState
 from disentanglement_challenge.training.step import TrainingStep
 from disentanglement_challenge.training.stopping import Stop, Stopping
+from disentanglement_challenge.training.trackers import Trackers, trackers_in_use
 from disentanglement_challenge.training.watch import LossWatch
 
 # Steps whose losses are kept on the device at most before they are looked at.
@@ -90,6 +91,7 @@ def train_and_export(
     keep_freed_memory()
     settings = TrainingSettings()  # before a data set is rendered
     formats = more_formats()  # not after days of training
+    trackers_in_use()
     device = training_device()
     if resume_on not in (None, device.type):
         raise ConfigError(f"--resume_on {resume_on}, and training runs on {device.type} ({device_reason()})")
@@ -245,7 +247,8 @@ def train(
     state = TrainingState(step, settings.random_seed)
     if resumed is not None:
         state.load_state_dict(resumed.state)
-    log = TrainingLog(experiment, state.done, settings.training_steps, processes.is_leader)
+    trackers = Trackers(experiment, configuration, trackers_in_use())
+    log = TrainingLog(experiment, state.done, settings.training_steps, processes.is_leader, trackers)
     if processes.is_leader:
         steps_left = settings.training_steps - state.done
         needs = disk_needs(
