@@ -10,6 +10,8 @@ from disentanglement_challenge.extras import PACKAGES
 
 # `make test` runs a file of tests on each core, where more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's workers have a niceness of 15, and beside other tests wait for minutes.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 with suppress(ImportError):
     # PyTorch's CUDA build brings it, and it crashes a process that has imported TensorFlow before it.

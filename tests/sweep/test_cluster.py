@@ -83,7 +83,7 @@ def test_every_training_has_a_process_of_its_own(tmp_path):
     try:
         task = _carry_out.options(num_cpus=1, num_gpus=1)
         tasks = [task.remote(training(seed), {"table": tmp_path}, PidBoard(pids)) for seed in range(4)]
-        finished = ray.get([next(ended) for ended in tasks], timeout=120)
+        finished = ray.get([next(ended) for ended in tasks], timeout=600)
     finally:
         ray.shutdown()
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])

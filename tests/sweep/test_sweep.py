@@ -68,7 +68,7 @@ def start(table, output, data_path, *flags):
 
 
 def finish(process):
-    stdout, stderr = process.communicate(timeout=300)
+    stdout, stderr = process.communicate(timeout=900)
     return process.returncode, stdout, stderr
 
 
@@ -96,7 +96,7 @@ def workers_below(pid):
     return found
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=600):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen"
@@ -150,7 +150,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on(table, tmp_path
     code, stdout, stderr = finish(process)
     assert code == 130, stdout + stderr
     assert "1 of 2 runs are finished and kept; the same command makes the others" in stdout
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=20)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=120)
     kept = scores(output)
     assert set(kept) == {"quick"}
 
@@ -174,7 +174,7 @@ def test_rows_of_one_training_killed_between_two_and_within_one_are_what_each_is
     (worker,) = workers_below(process.pid)
     process.kill()
     process.communicate()
-    wait_for(lambda: not Path(f"/proc/{worker}").exists(), seconds=30)
+    wait_for(lambda: not Path(f"/proc/{worker}").exists(), seconds=120)
     assert not (output / "middle" / "seed_0" / "run.json").exists()
 
     process = start(table, output, embedded_data_path, *flags)

@@ -118,7 +118,7 @@ def test_sigterm_stops_between_two_steps_and_leaves_a_model(tmp_path, settings, 
     experiment = Experiment(tmp_path / "experiment_name")
     process = started(experiment, settings)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 143
     line = stderr.strip().splitlines()[-1]
     message = rf"trained to step (\d+) of {STEPS} and stopped at SIGTERM; --resume continues from there; .*model.*pt"
@@ -142,7 +142,7 @@ def test_a_run_stopped_by_ctrl_c_does_not_take_the_place_of_a_whole_one(tmp_path
     other = [*TRAINING, ENDLESS, "factor_vae.gamma = 1.0"]
     process = started(experiment, settings, "--overwrite", bindings=other)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert str(experiment.unfinished.model) in stderr
     assert torch.jit.load(experiment.unfinished.model)(torch.rand(2, 3, 64, 64)).shape == (2, 4)
@@ -166,7 +166,7 @@ def test_a_full_disk_is_one_line_and_costs_only_what_came_after_the_last_checkpo
         resource.setrlimit(resource.RLIMIT_FSIZE, (before.stat().st_size // 2,) * 2)
 
     process = start("train_pytorch.py", "--resume", bindings=TRAINING, preexec_fn=run_out_of_room, **settings)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 1
     line = stderr.strip().splitlines()[-1]
     assert re.fullmatch(rf"error: cannot write .*; the last good checkpoint is {re.escape(str(before))}", line)
@@ -217,7 +217,7 @@ def test_a_checkpoint_that_finds_no_room_at_the_end_does_not_cost_the_model(tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000,) * 2)
 
     process = start("train_pytorch.py", bindings=wide, preexec_fn=run_out_of_room, **settings)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 1
     line = stderr.strip().splitlines()[-1]
     assert re.match(
