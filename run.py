@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Trains, exports and scores one experiment: from nothing to the challenge's five scores.
+"""Train, export and score one experiment: from nothing to the challenge's five scores.
 
-Without flags: FactorVAE on the embedded data set (a rendered stand-in for MPI3D, whose scores are not the challenge's).
+Without flags it trains FactorVAE on the embedded data set, a rendered stand-in for MPI3D. Scores on it are not the
+challenge's.
 """
 
 import argparse
@@ -30,7 +31,7 @@ def main(flags: argparse.Namespace) -> None:
         experiment = check_scoring(files, bindings, flags.overwrite, bool(flags.metrics), own_names)
     else:
         experiment = check_training(files, bindings, flags, scores=True, own_names=own_names)
-    # Here, as PyTorch and the metrics take longer to import than a mistake takes to find.
+    # Imported here, so that mistakes are reported before PyTorch and the metrics are imported.
     from disentanglement_challenge.config import gin_configuration
     from disentanglement_challenge.evaluation.bindings import register
     from disentanglement_challenge.evaluation.harness import check_before_training, evaluate
@@ -45,7 +46,7 @@ def main(flags: argparse.Namespace) -> None:
 
         register(metrics or ())
         with gin_configuration(files, bindings):
-            ground_truth_data = check_before_training(metrics, files)  # not after days of training
+            ground_truth_data = check_before_training(metrics, files)  # before training, which may take days
             print(
                 train_and_export(
                     experiment,
@@ -57,12 +58,12 @@ def main(flags: argparse.Namespace) -> None:
                 )
             )
         print(f"representation function: {experiment.model}")
-        if experiment.scores.exists():  # training again would have taken them away
-            print(f"scores: {experiment.scores}   (there already; --evaluate_only --overwrite computes them again)")
+        if experiment.scores.exists():  # new training would have removed them
+            print(f"scores: {experiment.scores}   (from before; --evaluate_only --overwrite computes them again)")
             draw_page(experiment, flags.debug)
             return
     scores = evaluate(experiment, files, bindings, flags.overwrite, metrics, flags.sandbox, ground_truth_data)
-    if flags.evaluate_only:  # which may be TorchScript, a torch.export program or ONNX
+    if flags.evaluate_only:  # the model may be TorchScript, a torch.export program or ONNX
         print(f"representation function: {experiment.model_to_score}")
     print_scores(scores)
     where = experiment.scores if set(scores) >= set(METRICS) else experiment.metrics
@@ -71,7 +72,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 def _own_names(metrics: Sequence[str]) -> dict[str, list[str]]:
-    """What metrics that are given as module:RECORD add to gin's names."""
+    """Return the gin names of metrics that are given as module:RECORD."""
     own = [name for name in metrics if ":" in name]
     if not own:
         return {}
@@ -81,9 +82,9 @@ def _own_names(metrics: Sequence[str]) -> dict[str, list[str]]:
 
 
 def draw_page(experiment: Experiment, debug: bool) -> None:
-    """Draws the experiment's page; the run has its scores, and has not failed because they cannot be drawn."""
+    """Draw the experiment's page; if that fails, print a line, as the run itself has succeeded."""
     try:
-        # matplotlib is not waited for by who only wants to see a mistake.
+        # Imported here, so that mistakes are reported before matplotlib is imported.
         from disentanglement_challenge.pages.experiment_page import write_page
 
         print(f"page: {write_page(experiment)}")
@@ -91,35 +92,35 @@ def draw_page(experiment: Experiment, debug: bool) -> None:
         if debug:
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        again = f"python -m disentanglement_challenge.pages {shlex.quote(str(experiment.path))} tries again"
-        print(f"the page could not be drawn ({reason:.300}); the scores are kept, and {again}", file=sys.stderr)
+        again = f"python -m disentanglement_challenge.pages {shlex.quote(str(experiment.path))}"
+        print(f"cannot draw the page ({reason:.300}); the scores are kept; to try again, run {again}", file=sys.stderr)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The script's flags."""
+    """Make the parser of the script's flags."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_flags(parser, DEFAULT_CONFIG)
     add_training_flags(parser)
     parser.add_argument(
-        "--evaluate_only", action="store_true", help="score the model that the experiment already holds"
+        "--evaluate_only", action="store_true", help="score the experiment's existing model, without training"
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--all_metrics",
         action="store_true",
-        help="compute every metric that there is, not the challenge's five alone",
+        help="compute all available metrics, not only the challenge's five",
     )
     which.add_argument(
         "--metrics",
         nargs="+",
         metavar="NAME",
-        help="compute these alone and leave scores.json as it is; module:RECORD for a metric of your own",
+        help="compute only these, and do not change scores.json; module:RECORD for your own metric",
     )
     parser.add_argument(
         "--sandbox",
         action="store_true",
-        help="load and compute the model in a child process with limits on time and memory (sandbox.time_limit, "
-        "sandbox.memory_limit): for somebody else's model",
+        help="for untrusted models: run the model in a child process with limits on time and memory "
+        "(sandbox.time_limit, sandbox.memory_limit)",
     )
     return parser
 

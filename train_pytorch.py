@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Trains a VAE as gin files say and exports its mean encoder as the challenge's representation function.
+"""Train the VAE that gin files describe, and export its mean encoder as the challenge's representation function.
 
-Several processes, on several GPUs, share each batch: torchrun --nproc_per_node 4 train_pytorch.py ...
+Several processes on several GPUs can share each batch: torchrun --nproc_per_node 4 train_pytorch.py ...
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main(flags: argparse.Namespace) -> None:
     files = flags.gin_config or [DEFAULT_CONFIG]
     with reported_execution(to_evaluator=is_leader()) as on_progress:
         experiment = check_training(files, bindings, flags)
-        # Here, as PyTorch takes longer to import than a mistake takes to find.
+        # Imported here, so that mistakes are reported before PyTorch is imported.
         from disentanglement_challenge.config import gin_configuration
         from disentanglement_challenge.training.run import train_and_export
 
@@ -32,7 +32,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The script's flags."""
+    """Make the parser of the script's flags."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_flags(parser, DEFAULT_CONFIG)
     add_training_flags(parser)

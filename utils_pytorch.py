@@ -1,4 +1,4 @@
-"""The starter kit's public API re-exported from the package."""
+"""The starter kit's public API, re-exported from the package."""
 
 from disentanglement_challenge.data.loader import DLIBDataset, get_dataset, get_loader
 from disentanglement_challenge.environment import ExperimentConfig, get_config, get_dataset_name, use_cuda

@@ -1,19 +1,18 @@
 #!/usr/bin/env python
-"""Times random batches: the loop's against the starter kit's loader, and .npy against HDF5 as the file they come from.
+"""Time random batches: this package's against the starter kit's loader, and .npy against HDF5 files.
 
     make bench-batches ARGS="--rounds 15"
 
-The starter kit draws one image an item through disentanglement_lib's class (which holds all images in memory) and lets
-PyTorch's DataLoader make batches of them; it is timed with that class, in this process and with two workers. Both
-sides are timed to what a network takes, float32 [64, 3, 64, 64] on the CPU. HDF5 is read with h5py, in chunks of one
+The starter kit draws one image per item through disentanglement_lib's class (which has all images in memory), and
+PyTorch's DataLoader makes batches of them. It is timed with that class, in this process and with two workers. Both
+sides are timed up to the network's input, float32 [64, 3, 64, 64] on the CPU. HDF5 is read with h5py, in chunks of one
 image and contiguous, against the same bytes in a memory-mapped .npy, as uint8.
 
-All are timed in turns, so that what else the machine does falls on all of them; the table shows medians over the
-rounds, and ratios as median and spread of the ratios of each round. `--apart` is for a set that does not fit twice in
-the machine's memory, once as the kit's array and once in the system's cache, where this package leaves it: the kit is
-timed first and its array is given up, the file is read once, and then this package is timed. The ceiling is a copy of
-64 images that lie side by side. On a machine that does other things, `--threads 1` keeps PyTorch from waiting for a
-core it does not get.
+All are timed in turns, so that other load on the machine affects all of them. The table shows medians over the rounds,
+and the median and spread of the ratios of each round. `--apart` is for a data set that does not fit twice in memory,
+once as the kit's array and once in the system's cache, which this package uses: the kit is timed first and its array is
+released, then the file is read once, and then this package is timed. The ceiling is a copy of 64 adjacent images. On a
+busy machine, `--threads 1` prevents PyTorch from waiting for a core.
 """
 
 import argparse
@@ -48,14 +47,14 @@ CPU = torch.device("cpu")
 
 
 class LibraryDataset(DLIBDataset):
-    """The starter kit's data set over disentanglement_lib's MPI3D class, with its images in memory as there."""
+    """The starter kit's data set over disentanglement_lib's MPI3D class, which has its images in memory."""
 
     def __init__(self, ours: IndexedGroundTruthData) -> None:
         self._ours = ours
         super().__init__(ours.name, iterator_len=1 << 40)
 
     def load_dataset(self) -> Any:
-        # The constructor would look for MPI3D's files; everything else is the library's.
+        # The constructor would look for MPI3D's files; all other methods are the library's.
         data = object.__new__(library.mpi3d.MPI3D)
         data.images = np.array(self._ours.images)
         data.factor_sizes = self._ours.factor_sizes
@@ -66,7 +65,7 @@ class LibraryDataset(DLIBDataset):
 
 
 def kit_batches(dataset: LibraryDataset, num_workers: int) -> Iterator[torch.Tensor]:
-    """The starter kit's loader; its epoch is made endless, so that starting workers is not timed."""
+    """Return batches of the starter kit's loader, with an endless epoch, so that the start of workers is not timed."""
     sampler: Any = iter(int, 1)
     return iter(torch.utils.data.DataLoader(dataset, batch_size=BATCH_SIZE, num_workers=num_workers, sampler=sampler))
 
@@ -83,7 +82,7 @@ def npy_batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 
 
 def hdf5_batches(dataset: h5py.Dataset) -> Iterator[NDArray[np.uint8]]:
-    """h5py wants increasing indices without repetition for one read of many images."""
+    """Yield random batches from an HDF5 data set; h5py needs increasing indices without repetitions."""
     generator = np.random.default_rng(0)
     while True:
         indices, inverse = np.unique(generator.integers(len(dataset), size=BATCH_SIZE), return_inverse=True)
@@ -98,14 +97,14 @@ def adjacent_batches(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def read_whole(images: NDArray[Any]) -> None:
-    """Puts the images' file where it is after some minutes of training: in the system's cache, if that has room."""
+    """Read the images' file into the system's cache, where it is after some minutes of training, if it fits."""
     with open(str(getattr(images, "filename", os.devnull)), "rb") as file:
         while file.read(64 << 20):
             pass
 
 
 def seconds_a_batch(batches: Iterator[Any], at_least: float) -> float:
-    """Mean seconds of a batch, over as many as take at least so many seconds."""
+    """Return the mean seconds per batch, over as many batches as take at least `at_least` seconds."""
     started, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < at_least:
         next(batches)
@@ -114,7 +113,7 @@ def seconds_a_batch(batches: Iterator[Any], at_least: float) -> float:
 
 
 def in_turns(sides: dict[str, Iterator[Any]], rounds: int, at_least: float) -> dict[str, list[float]]:
-    """Seconds a batch of each side, a number for each round."""
+    """Return the seconds per batch of each side, a number for each round."""
     for batches in sides.values():
         next(batches)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
@@ -144,7 +143,9 @@ def show(title: str, seconds: dict[str, list[float]], baseline: str) -> None:
 def main(flags: argparse.Namespace) -> None:
     data = get_named_ground_truth_data(flags.dataset)
     if not isinstance(data, IndexedGroundTruthData) or data.observation_shape != [64, 64, 3]:
-        raise ConfigError(f"--dataset {flags.dataset}: the comparison is with MPI3D's class; name one of its sets")
+        raise ConfigError(
+            f"--dataset is {flags.dataset}; the comparison is with MPI3D's class, so it must be one of MPI3D"
+        )
     torch.set_num_threads(flags.threads)
     library = LibraryDataset(data)
     theirs: dict[str, Iterator[Any]] = {
@@ -207,12 +208,12 @@ def main(flags: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="mpi3d_embedded", help="a set of 3 channels")
+    parser.add_argument("--dataset", default="mpi3d_embedded", help="a data set with 3 channels")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each side in each round")
-    parser.add_argument("--images", type=int, default=100_000, help="how many images are written to compare the stores")
-    parser.add_argument("--apart", action="store_true", help="one side after the other in place of in turns")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="PyTorch's threads")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds of each side in each round")
+    parser.add_argument("--images", type=int, default=100_000, help="number of images to write to compare file formats")
+    parser.add_argument("--apart", action="store_true", help="one side after the other instead of in turns")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="number of PyTorch's threads")
     parser.add_argument("--output", default="scratch/benchmark_batches.json")
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), debug=True)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Training steps a second alone and beside busy processes, as ratios in one run.
+"""Time training steps alone and beside busy processes, as ratios in one run.
 
     make bench-busy
 
-The default FactorVAE's step, with as many threads as there are cores, by processes that are set up as the scripts are
-and by processes that leave OpenMP as it comes. Each is timed alone and beside a process that computes without a pause,
-in turns, so that a machine that slows down slows all of them.
+The step is the default FactorVAE's, with as many threads as cores. It runs in processes with the scripts' settings and
+in processes with OpenMP's default settings. Each is timed alone and beside a process that computes without a pause, in
+turns, so that a slowdown of the machine affects all of them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-# OpenMP's own number of spins, which libgomp takes where threads do not outnumber cores.
+# OpenMP's default number of spins, which libgomp uses if there are not more threads than cores.
 SETTINGS = {"here": {}, "OpenMP as it comes": {"GOMP_SPINCOUNT": "300000"}}
 
 _STEPS = """
@@ -51,14 +51,14 @@ for line in sys.stdin:
 
 
 def compute() -> None:
-    """Keeps a core busy."""
+    """Keep a core busy."""
     value = 1
     while True:
         value = (value * 1103515245 + 12345) % 2**31
 
 
 class Trainer:
-    """A process that makes steps when it is asked to."""
+    """A process that makes steps on request."""
 
     def __init__(self, settings: dict[str, str]) -> None:
         names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
@@ -121,9 +121,9 @@ def main(flags: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=20, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=20, help="steps per measurement (default: %(default)s)")
     parser.add_argument("--busy", type=int, default=1, metavar="N", help="busy processes (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the numbers as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the numbers to this JSON file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), parsed.debug)

@@ -3,8 +3,8 @@
 
     make check-scores ARGS="--experiment NAME"
 
-The experiment is left as it is. At hundreds of latents the library takes hours. Exit code 1 where a score differs by
-more than the fast engine promises, which it does for the official settings.
+The experiment does not change. With hundreds of latents the library takes hours. The exit code is 1 if a score differs
+by more than the fast engine's tolerance, which is for the official settings.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-import disentanglement_challenge.training.run  # noqa: F401 (its bindings may stand in the same gin files)
+import disentanglement_challenge.training.run  # noqa: F401 (its bindings may be in the same gin files)
 from disentanglement_challenge.cli import add_common_flags, apply_common_flags, run_script
 from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.evaluation.scores import Score, Scores, unofficial_note, written
@@ -29,7 +29,7 @@ from disentanglement_challenge.metrics import METRICS
 def main(flags: argparse.Namespace) -> None:
     bindings = apply_common_flags(flags)
     experiment = Experiment.from_environment()
-    import_model(experiment.model_to_score)  # says what is wrong before anything is copied
+    import_model(experiment.model_to_score)  # reports mistakes before anything is copied
     scores: dict[str, Scores] = {}
     with TemporaryDirectory() as folder:
         for engine in ("fast", "library"):
@@ -48,7 +48,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 def compare(fast_scores: Mapping[str, Score], library_scores: Mapping[str, Score]) -> tuple[Table, list[str]]:
-    """Return a table with a row for each of the five, and the metrics that differ by more than the fast engine may."""
+    """Return a table with a row for each of the five metrics, and the metrics that exceed their tolerance."""
     table = Table()
     for column in ("metric", "fast", "library", "difference", "allowed", "fast s", "library s"):
         table.add_column(column, justify="left" if column == "metric" else "right")

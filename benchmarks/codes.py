@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Time the five scores of codes, `score` against disentanglement_lib's own code on the same array.
+"""Time the five scores of codes: `score` against disentanglement_lib's own code on the same array.
 
     make bench-codes ARGS="--repeats 3"
 
-Codes float32 [1,036,800, 10] of MPI3D's full factor sizes, which mix the factors as a trained encoder does; official
-settings. The two take turns, each in a process of its own, so that imports and peak memory are its own too. The ratio
-is of the seconds in `score`, without imports.
+The codes are float32 [1,036,800, 10] with MPI3D's full factor sizes, and mix the factors like a trained encoder.
+Settings are official. The two sides take turns, each in a separate process, to measure imports and peak memory
+separately. The ratio is of the seconds in `score`, without imports.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SIZES = (6, 6, 2, 3, 3, 40, 40)
 
 
 def codes_and_factors(num_latent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return float32 codes [N, num_latent] and the factors [N, 7] that they mix, one row for each combination."""
+    """Return float32 codes [N, num_latent], and the factors [N, 7] that they mix, one row for each combination."""
     factors = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
     random_state = np.random.RandomState(0)
     mixed = np.tanh(factors / np.array(SIZES) @ random_state.normal(size=(len(SIZES), num_latent)))
@@ -39,7 +39,7 @@ def one_side(engine: str, num_latent: int) -> None:
     from disentanglement_challenge import score
 
     scores = score(codes, factors, engine=engine)
-    first = time.monotonic() - started  # imports, and what numba compiles, are in it
+    first = time.monotonic() - started  # includes imports and numba's compilation
     started = time.monotonic()
     scores = score(codes, factors, engine=engine) if engine == "fast" else scores
     seconds = time.monotonic() - started if engine == "fast" else sum(s.seconds for s in scores.by_metric.values())

@@ -1,7 +1,7 @@
-"""How much of training's time the pictures for TensorBoard take, against the training step itself.
+"""Measure the share of training time that the pictures for TensorBoard take.
 
-Steps of the default FactorVAE and drawings are timed in turn in one process, as `training.run` makes them. The result
-is the share of the time that drawing takes at the default interval, and from which interval on it is under 1%.
+Steps of the default FactorVAE and drawings are timed in turns in one process, as in `training.run`. The results are the
+share of drawing at the default interval, and the interval from which on it is below 1%.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from disentanglement_challenge.training.acceleration import make_step
 from disentanglement_challenge.training.batches import training_batches
 from disentanglement_challenge.training.events import EventLog
 from disentanglement_challenge.training.pictures import IN_PASSING, draw_pictures, picture_interval
-from disentanglement_challenge.training.run import train  # noqa: F401 (what gin's `model` bindings configure)
+from disentanglement_challenge.training.run import train  # noqa: F401 (registers gin's `model`)
 from disentanglement_challenge.training.state import TrainingState
 
 
 def measure(num_latent: int, rounds: int, steps: int) -> dict[str, float]:
-    """Seconds of a step and of a drawing: medians over the rounds, and the spread of their ratio."""
+    """Return the seconds of a step and of a drawing, as medians over the rounds, and the spread of their ratio."""
     with gin_configuration(["mpi3d_embedded.gin"], [f"encoder.num_latent = {num_latent}"]):
         data, device = get_named_ground_truth_data(), training_device()
         height, width, channels = data.observation_shape
@@ -66,7 +66,7 @@ def measure(num_latent: int, rounds: int, steps: int) -> dict[str, float]:
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
-    """How long it takes, until the device has done all of it."""
+    """Return the seconds of some work, including the device's."""
     started = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -101,7 +101,7 @@ if __name__ == "__main__":
         "--widths", type=int, nargs="+", default=[10, 256, 3072], metavar="N", help="numbers of latents"
     )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=20, help="training steps a round")
+    parser.add_argument("--steps", type=int, default=20, help="training steps per round")
     parser.add_argument("--output", type=Path, default=Path("scratch/benchmark_pictures.json"))
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), debug=True)

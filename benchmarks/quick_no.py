@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""How long the scripts take to show their help and to refuse a mistake, beside importing PyTorch.
+"""Time how long the scripts take to show their help and to refuse mistakes, compared with the import of PyTorch.
 
     make bench-quick
 
-Each command is run in turn with the others in every round; medians and spread over the rounds.
+The commands run in turns in every round. The table shows medians and spread over the rounds.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main(flags: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the numbers as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the numbers to this JSON file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), parsed.debug)

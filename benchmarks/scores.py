@@ -1,12 +1,11 @@
 #!/usr/bin/env python
-"""Time all five scores, the fast engine against disentanglement_lib's own code, by number of latents.
+"""Time all five scores by number of latents: the fast engine against disentanglement_lib's own code.
 
     make bench ARGS="--widths 10 256 3072"
 
-Official settings, factor sizes [6, 6, 2, 3, 3, 40, 40] (mpi3d_embedded_full, rendered on first use: 12.7 GB), an
-untrained conv_encoder with that many latents; encoding is part of both. Each side runs in a process of its own, one
-after the other, so that peak memory is its own too. Above --whole latents the library is not run to its end but
-extrapolated from a stated part of its work, metric by metric:
+Settings are official, factor sizes [6, 6, 2, 3, 3, 40, 40] (mpi3d_embedded_full, rendered on first use: 12.7 GB), the
+model an untrained conv_encoder; both sides include encoding. The sides run one after the other in separate processes,
+to measure peak memory separately. Above --whole latents, the library's time is extrapolated from a part of its work:
 
     factor_vae_metric  a twentieth of its points
     dci                one boosting stage of one three-valued factor: 3 of the 9,900 trees (6 + 6 + 1 + 3 + 3 + 40 +
@@ -14,8 +13,8 @@ extrapolated from a stated part of its work, metric by metric:
     sap_score, mig     eight of the latents
     irs                all of it
 
-each with a twentieth of the sampling, which is an underestimate: the library copies all earlier points for every batch.
-On a machine with a GPU the fast engine encodes there; AICROWD_CUDA=False keeps it off.
+Each has a twentieth of the sampling. This is an underestimate: the library copies all earlier points for every batch.
+With a GPU the fast engine encodes there, unless AICROWD_CUDA=False.
 """
 
 import argparse
@@ -67,7 +66,7 @@ def export_untrained(experiment: Experiment, num_latent: int) -> None:
     with gin_configuration([], networks):
         vae = make_vae((3, 64, 64), torch.Generator().manual_seed(0))
     with torch.no_grad():
-        # Or all latents would be pruned for their small variance, and the FactorVAE score be done before it began.
+        # Otherwise all latents would be pruned for their small variance, and the FactorVAE score would need no work.
         vae.encoder.z_mean.weight *= 100  # type: ignore[operator, union-attr]
     export_model(MeanEncoder(vae.encoder), experiment.model)
 
@@ -79,7 +78,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def whole(num_latent: int, engine: str) -> dict[str, Any]:
-    """A real evaluation: seconds of each metric and of what is shared by them, and the scores."""
+    """Run a whole evaluation; return the seconds of each metric and of their shared work, and the scores."""
     with TemporaryDirectory(dir=make_folder(Path("scratch"))) as folder:
         experiment = Experiment(Path(folder) / "e")
         export_untrained(experiment, num_latent)
@@ -93,7 +92,7 @@ def whole(num_latent: int, engine: str) -> dict[str, Any]:
 
 
 def library_in_part(num_latent: int) -> dict[str, Any]:
-    """Extrapolated seconds of each metric by disentanglement_lib's own code; see the top of this file."""
+    """Extrapolate the seconds of each metric with disentanglement_lib's own code; see the top of this file."""
     data = get_named_ground_truth_data(DATASET)
     with TemporaryDirectory(dir=make_folder(Path("scratch"))) as folder:
         experiment = Experiment(Path(folder) / "e")
@@ -205,7 +204,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[10, 256], metavar="NUM_LATENT")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--whole", type=int, default=10, help="up to this width the library runs to its end")
+    parser.add_argument("--whole", type=int, default=10, help="up to this width, run the library to its end")
     parser.add_argument("--output", default="scratch/benchmark_scores.json")
     parser.add_argument("--side", choices=["fast", "library", "library in part"], help=argparse.SUPPRESS)
     parsed = parser.parse_args()

@@ -1,25 +1,25 @@
 #!/usr/bin/env python
-"""Times FactorVAE's training step: as training runs it, as plain eager PyTorch, and in other packages.
+"""Time FactorVAE's training step: as in training, as plain eager PyTorch, and in other packages.
 
     make bench-training
 
-Steps a second, images a second, arithmetic a second and its fraction of what the machine reaches in a large matrix
-product of the same precision, and how many times as fast as the plain step, all sides one after the other in each
-round; medians and spread over the rounds. The images are the same ones at every step, so that only the step is timed.
-The work of each side's step is counted by PyTorch's FlopCounterMode from the shapes of its convolutions and matrix
-products, forward and backward, two operations for a multiplication and addition. The step is timed in float32, and in
-bfloat16 where that pays; --precision names others.
+The table shows steps, images and operations per second, the operations as a fraction of a large matrix product's of the
+same precision, and how many times as fast as the plain step each side is, as medians and spread over the rounds. In
+each round the sides run one after the other. The images are the same at every step, so that only the step is timed.
+PyTorch's FlopCounterMode counts the operations of a step from the shapes of its convolutions and matrix products,
+forward and backward, with two operations for a multiplication and an addition. The step is timed in float32, and in
+bfloat16 where that pays; --precision chooses others.
 
-The peers (`training_peers.py` says what each does) run on the CPU only, each in a virtual environment of its own below
-scratch/peers, which the first run installs. One that cannot be installed or does not run is named with the reason.
+The peers (`training_peers.py` describes them) run on the CPU only, each in its own virtual environment below
+scratch/peers, which the first run installs. If a peer cannot be installed or does not run, the reason is printed.
 
-On a machine with an NVIDIA GPU the step is timed there (AICROWD_CUDA=False: not), on images that lie there, many steps
-replayed at a time as a CUDA graph (ARGS="--steps 2000" makes a round long enough to time), and
+With an NVIDIA GPU the step is timed there (unless AICROWD_CUDA=False), on images on the GPU, with many steps in each
+replay of a CUDA graph (ARGS="--steps 2000" makes a round long enough to time), and
 
     make bench-training ARGS="--check"
 
-compares the losses of 100 graphed steps with those of as many eager ones and exits with 1 where they differ. Settings
-go through gin: ARGS="--gin_bindings 'encoder.num_latent = 256'".
+compares the losses of 100 graphed steps with those of 100 eager steps, and exits with 1 if they differ. Settings are
+gin bindings: ARGS="--gin_bindings 'encoder.num_latent = 256'".
 """
 
 import argparse
@@ -34,7 +34,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import disentanglement_challenge  # noqa: F401 isort: skip (sets OpenMP up before PyTorch is imported)
+import disentanglement_challenge  # noqa: F401 isort: skip (configures OpenMP before PyTorch is imported)
 import numpy as np
 import torch
 from rich.console import Console
@@ -62,7 +62,7 @@ MATRIX = 4096
 PLAIN = "plain eager"
 
 Timed = Callable[[int], float]
-"""A number of steps to the seconds that they took."""
+"""Makes a number of steps and returns their seconds."""
 
 
 def build(bindings: list[str]) -> tuple[TrainingStep, Advance]:
@@ -71,7 +71,7 @@ def build(bindings: list[str]) -> tuple[TrainingStep, Advance]:
 
 
 def build_plain(bindings: list[str]) -> TrainingStep:
-    """The same networks as PyTorch computes them by default, in float32: its layout of weights, autograd, Adam."""
+    """Build the same networks with PyTorch's defaults, in float32: memory layout of weights, autograd, Adam."""
     step, _ = build([*bindings, "acceleration.cuda_graph = False", "acceleration.precision = 'float32'"])
     step.vae.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for player in step.players:
@@ -107,7 +107,7 @@ def timed(advance: Advance, images: torch.Tensor) -> Timed:
 
 
 def timed_on_device(step: TrainingStep, advance: Advance, batch_size: int) -> Timed:
-    """The step as training makes it where the images are on a GPU: chosen there, many steps a replay."""
+    """Return the timing of steps on a GPU with images on the GPU, which are drawn there; a replay has many steps."""
     images = torch.randint(256, (1024, 64, 64, 3), dtype=torch.uint8, device=training_device())
     steps = make_steps(step, advance, DeviceBatches(images, batch_size, np.random.default_rng(0)))
 
@@ -122,7 +122,7 @@ def timed_on_device(step: TrainingStep, advance: Advance, batch_size: int) -> Ti
 
 
 class PlainStep:
-    """The plain step in a process of its own, which does not keep freed memory as this one does."""
+    """The plain step in a separate process, which does not keep freed memory as this one does."""
 
     def __init__(self, bindings: list[str], batch_size: int) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -139,7 +139,7 @@ class PlainStep:
 def serve_plain(connection: Connection, bindings: list[str], batch_size: int, threads: int) -> None:
     torch.set_num_threads(threads)
     measure = timed(build_plain(bindings), random_images(batch_size))
-    with suppress(EOFError):  # when the one who asks has ended
+    with suppress(EOFError):  # when the parent has ended
         while True:
             connection.send(measure(connection.recv()))
 
@@ -149,7 +149,7 @@ def random_images(batch_size: int) -> torch.Tensor:
 
 
 def matmul_rate(precision: str) -> float:
-    """Operations a second of one large product."""
+    """Return the operations per second of a large matrix product."""
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     with float32_products("tf32" if precision == "tf32" else "ieee"):
         return _matmul_rate(dtype)
@@ -169,10 +169,10 @@ def _matmul_rate(dtype: torch.dtype) -> float:
 
 
 class Peer:
-    """A peer's step in a process of its own."""
+    """A peer's step in a separate process."""
 
     def __init__(self, name: str, batch_size: int, num_latent: int) -> None:
-        """Raises ChallengeError where it cannot be installed or does not run."""
+        """Install and start the peer; raise ChallengeError if that fails."""
         python = Path("scratch/peers") / name / "bin" / "python"
         log = Path("scratch/peers") / f"{name}.log"
         if not python.exists():
@@ -209,7 +209,7 @@ def _last_line(log: Path) -> str:
 
 
 def check(bindings: list[str], images: torch.Tensor, steps: int = 100) -> None:
-    """Raises ChallengeError where the fast step's losses are not the eager step's, random numbers being the same."""
+    """Raise ChallengeError if the fast step's losses differ from the eager step's with the same random numbers."""
     eager, _ = build([*bindings, "acceleration.cuda_graph = False"])
     _, fast = build(bindings)
     worst = 0.0
@@ -316,7 +316,7 @@ if __name__ == "__main__":
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, help="default: float32, and bfloat16 if it pays")
     parser.add_argument("--gin_bindings", action="append", default=[], metavar="'a.b = c'")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=20, help="of each side in each round")
+    parser.add_argument("--steps", type=int, default=20, help="steps of each side in each round")
     parser.add_argument("--warm_up", type=int, default=5, help="steps of each side before the first round")
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--check", action="store_true", help="compare losses instead of timing")

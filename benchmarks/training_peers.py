@@ -1,14 +1,14 @@
 #!/usr/bin/env python
-"""A peer's training step, timed for benchmarks/training.py, which runs this in an environment that holds the peer.
+"""Time a peer's training step for benchmarks/training.py, which runs this file in an environment with the peer.
 
     python training_peers.py NAME BATCH_SIZE NUM_LATENT THREADS
 
-Networks are disentanglement_lib's, as here: conv_encoder, deconv_decoder, fc_discriminator. Reads a number of steps
-from each line of its input and answers with the seconds that they took.
+The networks are disentanglement_lib's: conv_encoder, deconv_decoder, fc_discriminator. The program reads a number of
+steps from each line of its input and prints their seconds.
 
-pythae   FactorVAE, with the calls that its AdversarialTrainer makes for a batch. It halves the batch: one half is
-         reconstructed, the codes of the other are permuted, so a step reconstructs half as many images as here.
-disent   has no FactorVAE; the nearest is BetaTcVae, which has no discriminator and so less to do.
+pythae   FactorVAE, with the calls of its AdversarialTrainer for a batch. It splits the batch: one half is
+         reconstructed and the codes of the other are permuted, so a step reconstructs half as many images as here.
+disent   It has no FactorVAE. The nearest is BetaTcVae, which has no discriminator and thus less work.
 """
 
 import sys
@@ -87,7 +87,7 @@ def disent_step(batch_size: int, num_latent: int) -> Callable[[], None]:
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
-        # Its compiled half was built for another build of torch. disent reads images with the other half alone.
+        # Its compiled part was built for another build of torch. disent only needs the other part, to read images.
         for name in ("nms", "qnms"):
             torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float threshold) -> Tensor")
     from disent.frameworks.vae import BetaTcVae
@@ -115,7 +115,7 @@ def disent_step(batch_size: int, num_latent: int) -> Callable[[], None]:
     images = torch.rand(batch_size, *SHAPE)
 
     def step() -> None:
-        # What Lightning's trainer does with a batch, without its callbacks; logging needs a trainer and is left out.
+        # The work of Lightning's trainer for a batch, without callbacks; logging needs a trainer and is left out.
         optimizer.zero_grad()
         loss = framework.do_training_step({"x_targ": [images]}, 0)
         loss.backward()

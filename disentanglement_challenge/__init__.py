@@ -1,10 +1,10 @@
-"""Disentangled representations: train them as the winning report of the NeurIPS 2019 challenge did, and score any.
+"""Disentangled representations: train them like the winning entry of the NeurIPS 2019 challenge, and score any.
 
     from disentanglement_challenge import load_data, score
     scores = score(representation, "mpi3d_embedded")   # a model file, a torch module, a function, or codes
     scores = score(codes, factors)                     # arrays [N, num_latent] and [N, num_factors]
 
-Importing this loads neither PyTorch nor TensorFlow.
+Importing this package loads neither PyTorch nor TensorFlow.
 """
 
 import atexit
@@ -23,14 +23,14 @@ __all__ = ["Scores", "load_data", "score"]
 
 _home = os.path.expanduser("~")
 if not os.path.isabs(_home) or not os.path.isdir(_home):
-    # On an evaluator the user may have no home, and then "~" stands for a folder of this name: numba, Keras and
-    # matplotlib would leave their caches in ./~ or complain. They get a home for as long as this process lives.
+    # On an evaluator the user may have no home. Then "~" is a folder of this name, and numba, Keras and matplotlib
+    # would write their caches to ./~ or complain. They get a temporary home for the life of this process.
     os.environ["HOME"] = tempfile.mkdtemp(prefix="home_")
     atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
-# OpenMP's threads spin at each barrier while they wait for each other. Where a core has other work, that is most of the
-# time: two threads beside one busy process trained at a third of their speed alone, and with few spins at more than
-# half. On an idle machine few spins cost about a tenth (benchmarks/busy_machine.py). PyTorch's import reads it.
+# OpenMP's threads spin while they wait for each other at a barrier. On busy cores this costs most of the time: two
+# threads beside one busy process trained at a third of their speed, and with few spins at more than half. On idle cores
+# few spins cost about a tenth (benchmarks/busy_machine.py). OpenMP reads the variable when PyTorch is imported.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
@@ -43,7 +43,7 @@ if _threads.isdecimal() and int(_threads) > 0:
 
 
 def __getattr__(name: str) -> Any:
-    # What these names need takes a second to import, which a program that only trains does without.
+    # The modules behind these names take a second to import, and programs that only train do not need them.
     if name == "Scores":
         from disentanglement_challenge.evaluation.scores import Scores
 

@@ -1,11 +1,10 @@
-"""What the challenge's evaluator is told while a run is under way: it started, how far it is, how it ended.
+"""Report a run to the challenge's evaluator: its start, its progress and its end.
 
-Event types and payloads are the starter kit's (aicrowd_helpers.py), and travel over a Redis list through `aicrowd_api`.
-Off the evaluator the same calls only log.
+Event types and payloads are the starter kit's (aicrowd_helpers.py); `aicrowd_api` sends them through a Redis list. Off
+the evaluator the same calls only log.
 
-That library waits for ever where there is no server, and where the server does not answer. So its calls are made in a
-daemon thread, from a queue, and the run goes on. What a run can lose to a server is the wait at its end for the last
-events to be taken, which is bounded.
+`aicrowd_api` waits for ever if there is no server, or if the server does not answer. So a daemon thread makes its
+calls, from a queue, and the run continues. At its end the run waits for the last events, for a limited time.
 """
 
 import logging
@@ -21,10 +20,10 @@ from disentanglement_challenge.errors import lines_of
 
 _LOGGER = logging.getLogger(__name__)
 
-# Seconds that an event may wait before it is said, once, that none arrive, and that a run waits at its end.
+# Seconds that an event may wait before one warning is logged; also the longest wait at the end of a run.
 PATIENCE = 5.0
 _RETRY_AFTER = 1.0  # seconds
-# A run makes about a hundred: a start, an end, and one for each percent.
+# A run has about a hundred events: a start, an end, and one for each percent.
 _LONGEST_QUEUE = 256
 
 _INFO, _SUCCESS, _ERROR = "AICROWD_EVENT_INFO", "AICROWD_EVENT_SUCCESS", "AICROWD_EVENT_ERROR"
@@ -32,10 +31,10 @@ _INFO, _SUCCESS, _ERROR = "AICROWD_EVENT_INFO", "AICROWD_EVENT_SUCCESS", "AICROW
 
 @contextmanager
 def reported_execution(to_evaluator: bool = True) -> Iterator[Callable[[float], None]]:
-    """Reports the start of the block, then its end: `submit`, or after any exception `execution_error`.
+    """Report the start of the block and its end: `submit`, or `execution_error` after an exception.
 
-    Yields the function to report progress with, a number from 0 to 1. Of several processes that train together one
-    reports; in the others `to_evaluator` is False, and nothing is done.
+    It yields the function that reports progress, a number from 0 to 1. If several processes train together, one
+    reports; in the others `to_evaluator` is False, and this function does nothing.
     """
     if not to_evaluator:
         yield lambda progress: None
@@ -54,33 +53,33 @@ def reported_execution(to_evaluator: bool = True) -> Iterator[Callable[[float], 
 
 
 class EvaluatorEvents:
-    """The evaluator's events. No method raises because of the server, or waits for it; `close` waits for seconds."""
+    """The evaluator's events; no method raises because of the server or waits for it, except `close`, for seconds."""
 
     def __init__(self) -> None:
         self._sender = _make_sender() if is_grading() else None
         self._percent = -1
 
     def execution_start(self) -> None:
-        """The run has started."""
+        """Report that the run has started."""
         self._post(_INFO, "execution_started", "execution_started")
 
     def register_progress(self, progress: float) -> None:
-        """How much of the run is done, from 0 to 1. What is not a whole percent more than before is not sent."""
+        """Report the progress of the run, from 0 to 1; it is sent only if it has grown by a whole percent."""
         percent = int(100 * progress)
         if percent > self._percent:
             self._percent = percent
             self._post(_INFO, "register_progress", "register_progress", training_progress=progress)
 
     def submit(self) -> None:
-        """The run has succeeded; the representation function is in its place."""
+        """Report that the run has succeeded, and its representation function exists."""
         self._post(_SUCCESS, "submit", "submit")
 
     def execution_error(self, error: str) -> None:
-        """The run has failed, and why, in one line."""
+        """Report that the run has failed, with the reason in one line."""
         self._post(_ERROR, "execution_error", "execution_error", error=error)
 
     def close(self) -> None:
-        """Waits until all events have been taken, or some seconds. What was not taken may be until the process ends."""
+        """Wait until all events are delivered, at most some seconds; others may be delivered until the process ends."""
         if self._sender is not None:
             self._sender.close()
 
@@ -92,7 +91,7 @@ class EvaluatorEvents:
 
 
 class _Sender(threading.Thread):
-    """Sends events in order, each until it has been taken; after an error once more, so it may arrive twice."""
+    """A thread that sends events in order and repeats an event after an error, so an event may arrive twice."""
 
     def __init__(self, library: Any) -> None:
         super().__init__(name="evaluator events", daemon=True)
@@ -129,17 +128,17 @@ class _Sender(threading.Thread):
                 entry = self._waiting[0]
             try:
                 self._library.register_event(**entry[1])
-            except Exception as error:  # whatever goes wrong between here and the server is no concern of the run
+            except Exception as error:  # no error of the connection may stop the run
                 self._last_error = " ".join(str(error).split())
                 time.sleep(_RETRY_AFTER)
                 continue
             with self._changed:
-                if entry in self._waiting:  # or it was given up meanwhile
+                if entry in self._waiting:  # it may have been dropped in the meantime
                     self._waiting.remove(entry)
                 self._changed.notify_all()
 
     def _keep_latest_progress(self) -> None:
-        """How a run ended matters more than how it went, to a server that is slow to take either."""
+        """Drop all waiting progress events but the latest, so that a slow server gets the end of the run soon."""
         progress = [entry for entry in self._waiting if entry[1]["message"] == "register_progress"]
         for entry in progress[:-1]:
             self._waiting.remove(entry)
@@ -149,8 +148,7 @@ class _Sender(threading.Thread):
             self._has_warned = True
             reason = f" ({self._last_error})" if self._last_error else ""
             _LOGGER.warning(
-                "events do not reach the evaluator: the Redis server at %s:%s does not take them%s; the run goes on "
-                "without",
+                "events do not reach the evaluator: the Redis server at %s:%s does not accept them%s; the run goes on",
                 self._library.REDIS_HOST,
                 self._library.REDIS_PORT,
                 reason,
@@ -161,16 +159,16 @@ def _make_sender() -> _Sender | None:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
-        from aicrowd_api.events import AIcrowdEvents  # here, as importing it changes the root logger's settings
+        from aicrowd_api.events import AIcrowdEvents  # imported here, as its import changes the root logger
 
         library = AIcrowdEvents()
-        # It reads these timeouts from the environment (60 s) and forgets them. Without them a connection that broke
-        # without a word would be waited on for ever.
+        # The library reads these timeouts from the environment (60 s) but does not use them. Without them it would wait
+        # for ever on a connection that breaks silently.
         library.REDIS_POOL.connection_kwargs.update(
             socket_timeout=library.REDIS_SOCKET_TIMEOUT, socket_connect_timeout=library.REDIS_SOCKET_CONNECT_TIMEOUT
         )
         return _Sender(library)
-    except Exception as error:  # a setting that the library cannot read; no reason not to train
+    except Exception as error:  # such as an invalid setting; training does not need the evaluator
         _LOGGER.warning("no events are sent to the evaluator: %s", " ".join(str(error).split()))
         return None
     finally:

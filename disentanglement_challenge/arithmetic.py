@@ -1,4 +1,4 @@
-"""How products of float32 are computed: a setting of the whole process in PyTorch, here one of a block."""
+"""Set the precision of float32 products for a block; in PyTorch it is a setting of the whole process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ import torch
 
 @contextmanager
 def float32_products(precision: str = "ieee") -> Iterator[None]:
-    """Compute float32 as IEEE 754 has it, or with "tf32" NVIDIA's shorter products; put the settings back at the end.
+    """Compute float32 as in IEEE 754, or with NVIDIA's TF32 ("tf32"), inside the block; then restore the settings.
 
-    By default PyTorch takes TF32 for convolutions on NVIDIA's GPUs and IEEE for matrix products, and a caller may have
-    asked for anything.
+    By default PyTorch uses TF32 for convolutions on NVIDIA GPUs and IEEE for matrix products, but a caller may have
+    changed this.
     """
-    # One of PyTorch's two interfaces throughout: after a setting by this one the other, `allow_tf32`, may not be read.
+    # Use only one of PyTorch's two interfaces: after this one, reading the other, `allow_tf32`, is an error.
     cudnn: Any = torch.backends.cudnn
     mkldnn: Any = torch.backends.mkldnn
     on_gpu = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
@@ -33,7 +33,7 @@ def float32_products(precision: str = "ieee") -> Iterator[None]:
 
 @contextmanager
 def deterministic_convolutions() -> Iterator[None]:
-    """Keep cuDNN from picking an algorithm that adds up in another order each time."""
+    """Prevent cuDNN from choosing algorithms that sum in a different order each time."""
     before = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True
     try:

@@ -1,6 +1,6 @@
-"""Every check of a number, a name or a switch that a user sets, once. Each raises ConfigError and names the setting.
+"""Checks of numbers, names and switches that a user sets; each raises ConfigError and names the setting.
 
-A message says what is set, the value found, and what would be right, in that order.
+A message gives the setting, the value found, and what would be right, in that order.
 """
 
 import math
@@ -11,12 +11,12 @@ from disentanglement_challenge.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
-# What disentanglement_lib's random generators take for a seed, and more than enough of anything else.
+# The largest seed of disentanglement_lib's random generators, which is also enough for any other count.
 LARGEST_COUNT = 2**32 - 1
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:
-    """Returns the value if it is an integer from the minimum to `LARGEST_COUNT`."""
+    """Return the value if it is an integer from the minimum to `LARGEST_COUNT`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}")
     if value > LARGEST_COUNT:
@@ -27,7 +27,7 @@ def check_count(name: str, value: object, minimum: int = 1) -> int:
 def check_number(
     name: str, value: object, minimum: float | None = None, above: float | None = None, maximum: float | None = None
 ) -> float:
-    """Returns the value if it is a finite number within the bounds that are given; `above` itself is out of bounds."""
+    """Return the value if it is a finite number within the given bounds; `above` is an exclusive bound."""
     is_number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
     if (
         not is_number
@@ -45,7 +45,7 @@ def check_number(
 
 
 def check_choice(name: str, value: T, choices: Collection[T]) -> T:
-    """Returns the value if it is one of the choices."""
+    """Return the value if it is one of the choices."""
     if not isinstance(value, str | int | float | bool) or value not in choices:
         known = ", ".join(map(repr, choices))
         raise ConfigError(f"{name} is {value!r}; it must be one of {known}{did_you_mean(value, map(str, choices))}")
@@ -53,7 +53,7 @@ def check_choice(name: str, value: T, choices: Collection[T]) -> T:
 
 
 def check_switch(name: str, value: object) -> bool:
-    """Returns the value if it is True or False."""
+    """Return the value if it is True or False."""
     if not isinstance(value, bool):
         raise ConfigError(f"{name} is {value!r}; it must be True or False")
     return value

@@ -1,4 +1,4 @@
-"""What the scripts share: their flags, and turning an error the user can put right into one line and an exit code."""
+"""Code shared by the scripts: flags, and reporting errors as one line and an exit code."""
 
 import argparse
 import gc
@@ -11,10 +11,10 @@ from disentanglement_challenge.errors import ChallengeError, Interrupted, did_yo
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong with the flags, and what would be right."""
+    """A parser that reports a mistake in the flags in one line, with what would be right."""
 
     def error(self, message: str) -> NoReturn:
-        """Prints the line and ends the process with 2, as argparse does."""
+        """Print the line and exit with 2, as argparse does."""
         self.exit(2, f"error: {printable(message)}{self._hint(message)}; --help shows all flags\n")
 
     def _hint(self, message: str) -> str:
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_common_flags(parser: argparse.ArgumentParser, default_config: str) -> None:
-    """Adds the flags that training and running have in common."""
+    """Add the flags that train_pytorch.py and run.py have in common."""
     parser.add_argument(
         "--gin_config",
         action="append",
@@ -47,53 +47,55 @@ def add_common_flags(parser: argparse.ArgumentParser, default_config: str) -> No
         "--dataset", metavar="NAME", help="data set (default: dataset.name, else $AICROWD_DATASET_NAME)"
     )
     parser.add_argument("--experiment", metavar="NAME", help="experiment name (default: $AICROWD_EVALUATION_NAME)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run of the experiment left")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the results of an earlier run of the experiment"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def add_training_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of the scripts that train."""
+    """Add the flags of the scripts that train."""
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="resume the experiment's training run from its last checkpoint, or start where there is none; with "
-        "--overwrite also start where this configuration cannot resume it",
+        help="resume the experiment's training from its last checkpoint, or start if there is none; with --overwrite "
+        "also start if this configuration cannot resume it",
     )
     parser.add_argument(
         "--resume_on",
         choices=("cpu", "cuda"),
-        help="resume on this device what was begun on the other; bit for bit it is no longer the run that was begun",
+        help="resume on this device a run that started on the other one; the result is no longer equal bit for bit",
     )
     parser.add_argument(
         "--discard_unfinished",
         action="store_true",
-        help="remove what an interrupted training run left, and keep what is finished",
+        help="remove an interrupted training run, and keep finished results",
     )
 
 
 def apply_common_flags(flags: argparse.Namespace) -> list[str]:
-    """Carries the flags that have an environment variable over to it, and returns the gin bindings to use."""
+    """Set the environment variables of flags that have one, and return the gin bindings."""
     if flags.experiment is not None:
         os.environ["AICROWD_EVALUATION_NAME"] = flags.experiment
     return [*flags.gin_bindings, *([f"dataset.name = {flags.dataset!r}"] if flags.dataset is not None else [])]
 
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey: a model or a file that somebody else made may have a part in it."""
+    """Return the text without control characters, as parts of it may come from untrusted models or files."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def run_script(main: Callable[[], None], debug: bool) -> None:
-    """Runs the script and ends the process with an exit code where it does not come to its end.
+    """Run the script; if it fails, end the process with an exit code.
 
-    1 on an error of the ChallengeError family; after a signal 128 and the signal's number, 130 for Ctrl-C.
+    The code is 1 for an error of the ChallengeError family, 128 plus the number of a signal, and 130 for Ctrl-C.
     """
     try:
         main()
     except ChallengeError as error:
         if debug:
             raise
-        # Beyond the first line is what gin adds to an error that passes through it.
+        # The lines after the first are appended by gin to errors that pass through it.
         print(f"error: {printable(str(error).splitlines()[0])}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as stop:
@@ -103,5 +105,5 @@ def run_script(main: Callable[[], None], debug: bool) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     finally:
-        # Freeze what imports made, so that the collection at exit, which takes a second, skips it.
+        # Freeze import-time objects, so that exit skips a garbage collection, which takes a second.
         gc.freeze()

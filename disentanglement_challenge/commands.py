@@ -1,4 +1,4 @@
-"""The command `disentanglement-challenge`: what the scripts and the `python -m` programs do, from any folder.
+"""The command `disentanglement-challenge`, which runs the scripts and the `python -m` programs from any folder.
 
 disentanglement-challenge run --gin_config mpi3d_embedded.gin
 disentanglement-challenge score codes.npy --factors factors.csv
@@ -13,32 +13,32 @@ from pathlib import Path
 from disentanglement_challenge.environment import IS_TREE, ROOT
 from disentanglement_challenge.errors import did_you_mean
 
-# Each is started as `python SCRIPT` or `python -m MODULE` would start it.
+# Each command runs like `python SCRIPT` or `python -m MODULE`.
 SCRIPTS = {
     "run": ("run.py", "train, export and score an experiment"),
     "train": ("train_pytorch.py", "train and export, as on the challenge's evaluator"),
 }
 MODULES = {
-    "score": ("disentanglement_challenge.score", "score codes, or a model, against factors"),
+    "score": ("disentanglement_challenge.score", "score codes or a model against factors"),
     "sweep": ("disentanglement_challenge.sweep", "run a table's rows with several seeds"),
     "data": ("disentanglement_challenge.data", "list, download and check data sets"),
-    "hub": ("disentanglement_challenge.hub", "push a model to Hugging Face's hub, and load one"),
-    "page": ("disentanglement_challenge.pages", "draw the page of an experiment, or a comparison"),
+    "hub": ("disentanglement_challenge.hub", "push a model to Hugging Face's hub, or load one"),
+    "page": ("disentanglement_challenge.pages", "write the page of an experiment, or a comparison"),
     "submission": ("disentanglement_challenge.submission", "check and push a submission"),
 }
-# An installation has the scripts in the package (pyproject.toml), a tree at its top.
+# An installation has the scripts in the package (pyproject.toml); a checkout has them at its top.
 SCRIPT_FOLDER = ROOT if IS_TREE else Path(__file__).resolve().parent / "scripts"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command that these arguments, by default the process's, begin with; ends as it does."""
+    """Run the command at the start of these arguments (by default the process's), with its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return
     command = arguments.pop(0)
     if command not in SCRIPTS | MODULES:
-        known = did_you_mean(command, SCRIPTS | MODULES) or f"; known are {', '.join(SCRIPTS | MODULES)}"
+        known = did_you_mean(command, SCRIPTS | MODULES) or f"; known: {', '.join(SCRIPTS | MODULES)}"
         print(f"error: unknown command {command!r}{known}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"disentanglement-challenge {command}", *arguments]

@@ -1,4 +1,4 @@
-"""numba's `njit`, keeping the machine code for the next process where there is a place to keep it."""
+"""numba's `njit`, with the machine code cached for the next process if possible."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,10 @@ import numba
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that compiles a function with `numba.njit(**options)`.
+    """Return a decorator that compiles a function with `numba.njit(**options)`.
 
-    The machine code is cached beside the source or in the user's cache folder. Where neither can be written, as in a
-    read-only installation without a home, numba refuses to cache; the function is then compiled anew in each process.
+    The machine code is cached beside the source or in the user's cache folder. If neither is writable, as in a
+    read-only installation without a home, numba refuses to cache, and each process compiles the function again.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Reading gin files and bindings, and saying what is wrong with them in one line."""
+"""Read gin files and bindings, and report mistakes in one line."""
 
 import copy
 import importlib.util  # gin 0.4.0 uses it for includes and leaves the import to others
@@ -21,9 +21,9 @@ from disentanglement_challenge.gin_checks import check_names
 from disentanglement_challenge.gin_names import GIN_NAMES, parameters_of
 from disentanglement_challenge.gin_text import find_gin_file, read_statements, values_in
 
-# What gin raises for a file or line that it cannot bind.
+# gin's exceptions for a file or line that it cannot bind.
 _GIN_ERRORS = (ValueError, TypeError, SyntaxError, OSError, ImportError, tokenize.TokenError, RecursionError)
-# How PyTorch says, on the CPU and on a GPU, what Python says by a MemoryError.
+# PyTorch's messages for a lack of memory, on the CPU and on a GPU; Python raises MemoryError.
 _NO_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
 
@@ -31,22 +31,22 @@ _NO_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calcul
 def gin_configuration(
     files: Sequence[str] = (), bindings: Sequence[str] = (), skip_unknown: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Makes these gin files and bindings the configuration inside the block, and no configuration after it.
+    """Make these gin files and bindings the configuration inside the block, and no configuration after it.
 
     Args:
-        files: gin files, as given or relative to the project's gin folder; what a file includes, directly or not, is
-            looked for in that file's folder and in the gin folder. Later ones override earlier ones.
+        files: gin files, as given or relative to the project's gin folder; included files, also indirect ones, are
+            looked for in that file's folder and in the gin folder. Later files override earlier ones.
         bindings: lines such as "encoder.num_latent = 10"; they override the files.
-        skip_unknown: names of configurables whose bindings are passed over when they are not registered, beside those
+        skip_unknown: names of configurables whose bindings are ignored if they are not registered, in addition to those
             of `gin_names`, which belong to another stage.
 
     Raises:
-        ConfigError: a file that is not there, or a name, parameter or value that gin cannot bind; in the block, a value
-            that a configurable cannot use, or more memory than there is.
+        ConfigError: a file is missing, or gin cannot bind a name, parameter or value; in the block, a configurable
+            cannot use a value, or the memory is too small.
     """
     gin.clear_config()
     try:
-        # gin reports every place it looks for a file in, as errors of the root logger.
+        # gin logs each place where it looks for a file, as errors of the root logger.
         logging.disable()
         try:
             _parse(files, bindings, skip_unknown)
@@ -54,39 +54,38 @@ def gin_configuration(
             logging.disable(logging.NOTSET)
         yield
     except (RuntimeError, MemoryError, TypeError, ValueError, AttributeError) as error:
-        # gin says so at the call, by the only exception type it has for it.
+        # gin raises this at the call, as a RuntimeError.
         if "Required bindings" in str(error):
             raise ConfigError(_required(str(error))) from error
-        # gin adds to an error which configurables it passed through; the first was given what it cannot use.
+        # gin appends the configurables that an error passed through; the first one got the wrong value.
         called = re.findall(r"In call to configurable '([^']+)'", str(error))
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             advice = _memory_advice(called)
             said = lines_of(error)[0]
             raise ConfigError(f"there is not enough memory for this configuration: {said:.200}{advice}") from error
         if called and not isinstance(error, RuntimeError):
-            raise ConfigError(f"a binding of {called[0]!r} does not fit: {lines_of(error)[0]}") from error
+            raise ConfigError(f"a binding of {called[0]!r} has a wrong value: {lines_of(error)[0]}") from error
         raise
     finally:
         gin.clear_config()
 
 
 def bound_parameters(name: str) -> dict[str, Any]:
-    """What gin would pass to the configurable of this name; recorded in the operative configuration as if it had been.
+    """Return the arguments that gin would pass to a configurable, and record them in the operative configuration.
 
-    For code that does the work of a configurable in its stead, and is to be set by the same bindings. Scopes are not
-    looked at.
+    It is for code that replaces a configurable and should have the same bindings. Scopes are ignored.
     """
     selector = gin_config._REGISTRY.get_match(name).selector
     parameters = gin_config._CONFIG.get(("", selector), {})
     gin_config._OPERATIVE_CONFIG.setdefault(("", selector), {}).update(parameters)
-    # Copying is how gin itself puts macros' values and references' functions in their places.
+    # gin itself also resolves macros and references by copying.
     return copy.deepcopy(parameters)
 
 
 def operative_bindings() -> dict[str, str]:
-    """What has been configured so far, by gin or by a default: names such as "vae/AdamOptimizer.beta1" to values.
+    """Return all parameters used so far, from gin or defaults: names such as "vae/AdamOptimizer.beta1" to values.
 
-    The values are as a gin file would spell them.
+    The values are in gin's notation.
     """
     return {
         f"{scope + '/' if scope else ''}{selector.rsplit('.', 1)[-1]}.{parameter}": repr(value)
@@ -96,7 +95,7 @@ def operative_bindings() -> dict[str, str]:
 
 
 def _memory_advice(called: Collection[str]) -> str:
-    """Which binding to change where memory runs out: the numbers of what was called, otherwise the batch."""
+    """Return advice for a lack of memory: the called configurables' numbers to lower, otherwise the batch size."""
     numbers = [
         f"{selector.rsplit('.', 1)[-1]}.{parameter} (now {value})"
         for (_, selector), parameters in gin_config._OPERATIVE_CONFIG.items()
@@ -109,7 +108,7 @@ def _memory_advice(called: Collection[str]) -> str:
 
 
 def bound_value(name: str) -> Any:
-    """What a binding such as "encoder.num_latent" sets, or None where nothing does."""
+    """Return the value of a binding such as "encoder.num_latent", or None if it is not set."""
     try:
         return gin.query_parameter(name)
     except ValueError:
@@ -119,7 +118,7 @@ def bound_value(name: str) -> Any:
 def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence[str]) -> None:
     known = [selector.rsplit(".", 1)[-1] for selector, _ in gin_config._REGISTRY.items()] + list(GIN_NAMES)
     check_names(read_statements(files, bindings), partial(_parameters, skip_unknown), known)
-    # What is known and not imported belongs to another stage, which looks at its values.
+    # Known names that are not imported belong to another stage, which checks their values.
     passed_over = [*GIN_NAMES, *skip_unknown]
     for file in files:
         path = find_gin_file(file)
@@ -137,24 +136,24 @@ def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence
 
 @contextmanager
 def _named(source: str) -> Iterator[None]:
-    """Turns what gin raises for a file or line into one line that names it."""
+    """Turn gin's exceptions for a file or line into one line that names it."""
     try:
         yield
     except _GIN_ERRORS as error:
         unknown = re.search(r"No configurable matching(?: reference)? '@?([^']+?)(?:\(\))?'", str(error))
-        said = f"there is nothing called {unknown.group(1)!r} to configure" if unknown else lines_of(error)[0]
+        said = f"there is no configurable {unknown.group(1)!r}" if unknown else lines_of(error)[0]
         raise ConfigError(f"{source}: {said}") from error
 
 
 class _Anything(frozenset[str]):
-    """The parameters of what takes any."""
+    """The parameters of a configurable that accepts any."""
 
     def __contains__(self, item: object) -> bool:
         return True
 
 
 def _parameters(skip_unknown: Sequence[str], name: str) -> Collection[str] | None:
-    """The parameters that gin may bind of a name, registered or not; None where the name is unknown."""
+    """Return the parameters that gin may bind of a name, registered or not; None if the name is unknown."""
     selectors = gin_config._REGISTRY.matching_selectors(name)
     if not selectors:
         return _Anything() if name in skip_unknown and name not in GIN_NAMES else parameters_of(name)
@@ -168,7 +167,7 @@ def _parameters(skip_unknown: Sequence[str], name: str) -> Collection[str] | Non
 
 
 def _check_imports(modules: Iterable[str], includes: Iterable[Any]) -> None:
-    """Raises ImportError for a module that is not there, which gin passes over if it may pass over anything."""
+    """Raise ImportError if a module does not exist, which gin ignores when it may skip unknown names."""
     for module in modules:
         importlib.import_module(module)
     for included in includes:
@@ -176,24 +175,24 @@ def _check_imports(modules: Iterable[str], includes: Iterable[Any]) -> None:
 
 
 def _set_search_path(folders: Iterable[Path]) -> None:
-    # gin only ever appends to its list of places to look in, which would let one file's folder serve the next.
+    # gin only appends to its search path, so a file's folder would also be searched for later files.
     gin_config._LOCATION_PREFIXES[:] = [str(folder) for folder in folders]
 
 
 def _check_references() -> None:
-    """gin leaves an unknown function behind `@name` to the call that needs it; say so before anything is started.
+    """Raise ConfigError for an unknown function in a reference `@name`, which gin would only report when it is called.
 
-    Only a file's own import lets one through here. `gin.finalize` would look for them, but gin-config 0.4.0's is
-    written for Python 3.9 and older.
+    Only a gin file's own import can let one pass. `gin.finalize` would find them, but in gin-config 0.4.0 it needs
+    Python 3.9 or older.
     """
     for _, parameters in gin_config._CONFIG.items():
         for value in values_in(list(parameters.values())):
             if isinstance(value, gin_config._UnknownConfigurableReference):
-                raise ConfigError(f"there is nothing called '@{value.selector}'")
+                raise ConfigError(f"there is no configurable '@{value.selector}'")
             if isinstance(value, gin_config.ConfigurableReference) and value.selector == "gin.macro":
                 name = "/".join(value.scopes)
                 if (name, "gin.macro") not in gin_config._CONFIG:
-                    raise ConfigError(f"the macro %{name} is used and never set; write {name} = ... in a gin file")
+                    raise ConfigError(f"the macro %{name} is used but never set; write {name} = ... in a gin file")
 
 
 def _required(message: str) -> str:

@@ -1,8 +1,8 @@
-"""The environment variables that the challenge's evaluator speaks through, each read when asked for.
+"""The environment variables of the challenge's evaluator, each read when it is needed.
 
-Names and defaults are the starter kit's (AIcrowd/neurips2019_disentanglement_challenge_starter_kit,
-utils_pytorch.py), but for three: the default data set is the embedded one here, the "False" of `AICROWD_CUDA` means
-false, and scratch/ lies in the checkout, whatever folder a script is started from.
+Names and defaults are the starter kit's (AIcrowd/neurips2019_disentanglement_challenge_starter_kit, utils_pytorch.py),
+with three differences: the default data set is the embedded one, "False" in `AICROWD_CUDA` means false, and scratch/ is
+in the checkout, whatever the current folder is.
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from disentanglement_challenge.errors import ConfigError
 
-if TYPE_CHECKING:  # or whoever asks for a path would wait for PyTorch
+if TYPE_CHECKING:  # so that paths are available without importing PyTorch
     import torch
 
 _LOGGER = logging.getLogger(__name__)
@@ -22,10 +22,10 @@ _LOGGER = logging.getLogger(__name__)
 DEFAULT_DATASET = "mpi3d_embedded"
 
 _PACKAGE = Path(__file__).resolve().parent
-# The folder that holds the package: the checkout, where it is not installed.
+# The folder of the package: the checkout, if the package is not installed.
 ROOT = _PACKAGE.parent
-# Whether the package is used in the project's own tree, which has the gin files beside it. An installation has them in
-# the package, as beside it lies gin-config's own package of that name.
+# Whether the package is in the project's tree, which has the gin files beside it. An installation has them in the
+# package, as gin-config's own package `gin` is beside it.
 IS_TREE = not (_PACKAGE / "gin_files").is_dir()
 GIN_FOLDER = ROOT / "gin" if IS_TREE else _PACKAGE / "gin_files"
 
@@ -34,7 +34,7 @@ _TRUE = {"1", "true", "yes", "on"}
 
 
 class ExperimentConfig(NamedTuple):
-    """Where an experiment is kept and what it is trained on."""
+    """The location and name of an experiment, and its data set."""
 
     base_path: str
     experiment_name: str
@@ -42,27 +42,27 @@ class ExperimentConfig(NamedTuple):
 
 
 def scratch() -> Path:
-    """The folder of data sets and results by default: scratch/ in NDC_ROOT, else in the checkout.
+    """Return the default folder of data sets and results: scratch/ in NDC_ROOT, or else in the checkout.
 
-    Of an installed package it is scratch/ in the current folder.
+    For an installed package it is scratch/ in the current folder.
     """
     is_checkout = (ROOT / "run.py").is_file()
     return Path(os.environ.get("NDC_ROOT") or (ROOT if is_checkout else os.getcwd())).absolute() / "scratch"
 
 
 def absolute(path: str | Path) -> Path:
-    """The path from the root, with ~ expanded, as it stands in messages."""
+    """Return the absolute path, with ~ expanded, as messages show it."""
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def get_config() -> ExperimentConfig:
-    """Reads AICROWD_OUTPUT_PATH, AICROWD_EVALUATION_NAME and AICROWD_DATASET_NAME.
+    """Read AICROWD_OUTPUT_PATH, AICROWD_EVALUATION_NAME and AICROWD_DATASET_NAME.
 
-    Raises ConfigError where AICROWD_OUTPUT_PATH is set and empty.
+    Raises ConfigError if AICROWD_OUTPUT_PATH is set but empty.
     """
     base_path = os.environ.get("AICROWD_OUTPUT_PATH", scratch() / "shared")
     if not str(base_path):
-        raise ConfigError("AICROWD_OUTPUT_PATH is empty; name a folder, or unset it")
+        raise ConfigError("AICROWD_OUTPUT_PATH is empty; it must be a folder, or unset")
     return ExperimentConfig(
         base_path=str(absolute(base_path)),
         experiment_name=os.environ.get("AICROWD_EVALUATION_NAME", "experiment_name"),
@@ -71,52 +71,52 @@ def get_config() -> ExperimentConfig:
 
 
 def get_dataset_name() -> str:
-    """Reads AICROWD_DATASET_NAME; the embedded data set where it is not set."""
+    """Read AICROWD_DATASET_NAME; by default the embedded data set."""
     return os.environ.get("AICROWD_DATASET_NAME", DEFAULT_DATASET)
 
 
 def data_path() -> Path:
-    """Reads DISENTANGLEMENT_LIB_DATA, the folder that disentanglement_lib looks for data sets in."""
+    """Read DISENTANGLEMENT_LIB_DATA, disentanglement_lib's folder of data sets."""
     return absolute(os.environ.get("DISENTANGLEMENT_LIB_DATA", scratch() / "dataset"))
 
 
 def is_grading() -> bool:
-    """Whether this runs on the challenge's evaluator: AICROWD_IS_GRADING is set, to whatever ("False" too).
+    """Return whether this runs on the challenge's evaluator: AICROWD_IS_GRADING has any value (even "False").
 
-    An empty one counts as none, as it does for `aicrowd_api`.
+    An empty value counts as unset, as in `aicrowd_api`.
     """
     return bool(os.environ.get("AICROWD_IS_GRADING"))
 
 
 def is_torchrun() -> bool:
-    """Whether torchrun started this process, and others with it."""
-    # As torch.distributed.is_torchelastic_launched asks.
+    """Return whether torchrun started this process as one of several."""
+    # The same test as torch.distributed.is_torchelastic_launched.
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def is_leader() -> bool:
-    """Whether this process is the one of those that torchrun started that speaks; so is one that it did not start."""
+    """Return whether this process prints and writes: the first of torchrun's processes, or one without torchrun."""
     return not is_torchrun() or os.environ["RANK"] == "0"
 
 
 def use_cuda() -> bool:
-    """Whether to compute on CUDA: there is a usable GPU, and AICROWD_CUDA does not say false, 0, no or off.
+    """Return whether to compute on CUDA: there is a usable GPU, and AICROWD_CUDA is not false, 0, no or off.
 
-    Raises ConfigError where AICROWD_CUDA says neither yes nor no, or says yes and there is no usable GPU. On the
-    evaluator the latter is a warning.
+    Raises ConfigError if AICROWD_CUDA has another value, or if it is true and there is no usable GPU. On the evaluator
+    the latter is a warning.
     """
     return _device_and_reason()[0] == "cuda"
 
 
 def device() -> "torch.device":
-    """The device that training and encoding run on; raises ConfigError as `use_cuda` does."""
+    """Return the device for training and encoding; raise ConfigError like `use_cuda`."""
     import torch
 
     return torch.device(_device_and_reason()[0])
 
 
 def device_reason() -> str:
-    """Why training runs on the device that it runs on: the GPU's name, or why it is the CPU."""
+    """Return the reason for the device of training: the GPU's name, or why it is the CPU."""
     import torch
 
     kind, reason = _device_and_reason()
@@ -124,11 +124,11 @@ def device_reason() -> str:
 
 
 def _device_and_reason() -> tuple[str, str]:
-    """ "cuda", or "cpu" and why."""
+    """Return "cuda" or "cpu", and the reason."""
     setting = os.environ.get("AICROWD_CUDA")
     wanted = (setting or "").strip().lower()
     if wanted not in _FALSE | _TRUE:
-        raise ConfigError(f"AICROWD_CUDA={setting!r} is neither true nor false; set it to True or False")
+        raise ConfigError(f"AICROWD_CUDA is {setting!r}; it must be True or False")
     if setting is not None and wanted in _FALSE:
         return "cpu", f"AICROWD_CUDA is {setting!r}"
     fault = cuda_fault()
@@ -136,8 +136,8 @@ def _device_and_reason() -> tuple[str, str]:
         return "cuda", ""
     if wanted in _TRUE:
         if not is_grading():
-            raise ConfigError(f"AICROWD_CUDA is {setting!r}, and {fault}; set it to False to compute on the CPU")
-        _warn_once(f"AICROWD_CUDA is {setting!r}, and {fault}; computing on the CPU")
+            raise ConfigError(f"AICROWD_CUDA is {setting!r}, but {fault}; set it to False to compute on the CPU")
+        _warn_once(f"AICROWD_CUDA is {setting!r}, but {fault}; computing on the CPU")
     return "cpu", fault
 
 
@@ -147,11 +147,11 @@ def _warn_once(message: str) -> None:
 
 
 def cuda_fault() -> str:
-    """Why no GPU can be used, in a few words; "" where one can."""
+    """Return the reason why no GPU can be used, in a few words; "" if one can."""
     import torch
 
     if torch.cuda.is_available():
-        # It is "available" also where this build has no code for the GPU, and then the first kernel fails.
+        # CUDA is "available" even if this build has no code for the GPU, but then the first kernel fails.
         major, minor = torch.cuda.get_device_capability()
         if any(_runs_on(code, major, minor) for code in torch.cuda.get_arch_list()):
             return ""
@@ -167,13 +167,13 @@ def cuda_fault() -> str:
         if "too old" in str(error):
             return f"the CUDA driver is too old for this PyTorch, which is built for CUDA {torch.version.cuda}"
         if "CUDA_VISIBLE_DEVICES" in os.environ:
-            return f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r} leaves no GPU"
+            return f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r} hides all GPUs"
         return f"CUDA does not start: {str(error).splitlines()[0]:.100}"
     return "CUDA finds no GPU"
 
 
 def gpu_description() -> str:
-    """The GPU that is computed on: its name, memory, compute capability and driver."""
+    """Describe the GPU: its name, memory, compute capability and driver."""
     import torch
 
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -185,7 +185,7 @@ def gpu_description() -> str:
 
 
 def driver_version(file: Path = Path("/proc/driver/nvidia/version")) -> str | None:
-    """The version of NVIDIA's driver, which it writes in a file; None where there is none, as on Windows."""
+    """Read the version of NVIDIA's driver from its file; return None if there is no file, as on Windows."""
     try:
         text = file.read_text()
     except OSError:
@@ -195,11 +195,11 @@ def driver_version(file: Path = Path("/proc/driver/nvidia/version")) -> str | No
 
 
 def _runs_on(code: str, major: int, minor: int) -> bool:
-    """Whether what was compiled for `code`, such as sm_90a or compute_120, runs on a GPU of this capability."""
+    """Return whether code compiled for `code`, such as sm_90a or compute_120, runs on a GPU of this capability."""
     kind, _, number = code.partition("_")
     built_for = int("".join(filter(str.isdigit, number)))
-    if number.endswith("a"):  # which uses what that one architecture has and no later one need have
+    if number.endswith("a"):  # it uses features of that architecture alone
         return built_for == 10 * major + minor
-    is_ptx = kind == "compute" and not number.endswith("f")  # which the driver compiles for newer ones
+    is_ptx = kind == "compute" and not number.endswith("f")  # the driver compiles it for newer GPUs
     is_same_family = built_for // 10 == major or is_ptx
     return built_for <= 10 * major + minor and is_same_family

@@ -1,7 +1,7 @@
-"""The one family of exceptions that a user can put right.
+"""The family of exceptions for mistakes that a user can correct.
 
-Each is raised where the fact is known, with one sentence that names the thing, the value and what would be right.
-Only the scripts turn one into an exit code; anything else that escapes is a bug and keeps its traceback.
+Each is raised where the fact is known. Its message is one sentence that names the thing, the value and what would be
+right. Only the scripts turn it into an exit code. Any other exception is a bug and keeps its traceback.
 """
 
 import difflib
@@ -13,31 +13,31 @@ class ChallengeError(Exception):
 
 
 class ConfigError(ChallengeError):
-    """A gin file, binding or flag that cannot be carried out."""
+    """A gin file, binding or flag is invalid."""
 
 
 class DataError(ChallengeError):
-    """A data set that is unknown, missing, or not what its name promises."""
+    """A data set is unknown, missing or wrong."""
 
 
 class RepresentationError(ChallengeError):
-    """A model file, or the representation it computes, that cannot be scored."""
+    """A model file, or its representation, is invalid."""
 
 
 class ScoreError(ChallengeError):
-    """A score that these codes and factors do not have; the other scores are none the worse."""
+    """A score is undefined for these codes and factors; other scores are not affected."""
 
 
 class OutputError(ChallengeError):
-    """A folder that cannot be written, or that holds something worth keeping."""
+    """A folder cannot be written, or has results that would be overwritten."""
 
 
 class TrainingError(ChallengeError):
-    """A training run that cannot go on."""
+    """A training run cannot continue."""
 
 
 class SubmissionError(ChallengeError):
-    """A repository that cannot be submitted."""
+    """A repository cannot be submitted."""
 
 
 class HubError(ChallengeError):
@@ -45,18 +45,18 @@ class HubError(ChallengeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that a signal has stopped, after it put in order what it leaves; no error, and nothing goes on after it."""
+    """A signal has stopped the run, which has saved its state; this is not an error, but the process must end."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
-        self.exit_code = 128 + signal_number  # as the shell reports a process that a signal has ended
+        self.exit_code = 128 + signal_number  # the shell's exit code of a process that a signal has ended
 
 
 def lines_of(error: BaseException) -> list[str]:
-    """The lines of what an error says, at least one: its type's name where it says nothing.
+    """Return the lines of an error's message, at least one: its type's name if the message is empty.
 
-    Without those that gin adds to an error, of the configurables that it passes through, and without characters that a
-    terminal would obey: a model may be somebody else's, and choose the words.
+    Lines that gin appends about configurables are left out. Control characters are replaced, as an untrusted model may
+    choose the message.
     """
     said, _, _ = str(error).partition("\n  In call to configurable ")
     lines = said.strip().splitlines() or [type(error).__name__]
@@ -64,6 +64,6 @@ def lines_of(error: BaseException) -> list[str]:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """How a message about an unknown name goes on: "; did you mean 'nearest'?", or nothing where none is near."""
+    """Return the end of a message about an unknown name: "; did you mean 'nearest'?", or "" if no name is near."""
     close = difflib.get_close_matches(str(name), list(dict.fromkeys(known)), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

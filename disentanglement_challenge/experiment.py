@@ -1,4 +1,4 @@
-"""Where the files of one experiment lie: the challenge's layout, under base_path/experiment_name."""
+"""The files of one experiment: the challenge's layout, in base_path/experiment_name."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.files import check_unlocked, check_writable, locked, remove
 
-# The name of a checkpoint, with the number of steps made.
+# The name of a checkpoint, with its number of steps.
 CHECKPOINT = "step_{}.pt"
 
 _UNFINISHED = "unfinished"
@@ -18,20 +18,21 @@ _UNFINISHED = "unfinished"
 
 @dataclass(frozen=True)
 class Experiment:
-    """The folder of one experiment and the names of what lies in it."""
+    """The folder of one experiment, and the paths of its files."""
 
     path: Path
 
     @classmethod
     def from_environment(cls) -> "Experiment":
-        """The experiment that AICROWD_OUTPUT_PATH and AICROWD_EVALUATION_NAME name.
+        """Return the experiment of AICROWD_OUTPUT_PATH and AICROWD_EVALUATION_NAME.
 
-        Raises ConfigError where the name is not that of a folder in the output path, which a run may empty.
+        Raises ConfigError if the name is not a plain folder name, as a run may empty the folder.
         """
         config = get_config()
         if config.experiment_name in {"", ".", ".."} or os.sep in config.experiment_name:
             raise ConfigError(
-                f"experiment name {config.experiment_name!r} must be a plain name; AICROWD_OUTPUT_PATH says where"
+                f"the experiment name is {config.experiment_name!r}; it must be a plain name, in the folder of "
+                "AICROWD_OUTPUT_PATH"
             )
         return cls(Path(config.base_path) / config.experiment_name)
 
@@ -48,7 +49,7 @@ class Experiment:
 
     @property
     def model_to_score(self) -> Path:
-        """The TorchScript representation function; where there is none, a torch.export program or an ONNX model."""
+        """The TorchScript representation function; if there is none, a torch.export program or an ONNX model."""
         paths = (self.model.with_suffix(suffix) for suffix in (".pt", ".pt2", ".onnx"))
         return next(filter(os.path.exists, paths), self.model)
 
@@ -59,32 +60,32 @@ class Experiment:
 
     @property
     def representation_files(self) -> list[Path]:
-        """Models in any format, and whatever else was put beside them: a training run replaces it all."""
+        """Models in any format, and all files beside them, which a training run replaces."""
         return sorted(path for path in self.model.parent.rglob("*") if not path.is_dir())
 
     @property
     def representation_results(self) -> Path:
-        """The results folder of the representation, which every metric's results start from."""
+        """The results folder of the representation, which every metric's results include."""
         return self.path / "representation" / "results"
 
     @property
     def train(self) -> Path:
-        """What training leaves beside the model: operative gin config, checkpoints, TensorBoard events, losses."""
+        """The folder of training: operative gin config, checkpoints, TensorBoard events, losses."""
         return self.path / "train"
 
     @property
     def checkpoints(self) -> Path:
-        """What a training run is resumed from."""
+        """The folder of checkpoints, from which training resumes."""
         return self.train / "checkpoints"
 
     @property
     def losses(self) -> Path:
-        """The final losses of a run that came to its end; an interrupted one has none."""
+        """The final losses of a finished run; an interrupted run has none."""
         return self.train / "losses.json"
 
     @property
     def log(self) -> Path:
-        """The losses while training went on: a line of JSON for each logged step."""
+        """The losses during training: a line of JSON for each logged step."""
         return self.train / "log.jsonl"
 
     @property
@@ -94,17 +95,17 @@ class Experiment:
 
     @property
     def pictures(self) -> Path:
-        """What the trained VAE makes of images and codes (`training.pictures.Pictures`)."""
+        """Pictures of the trained VAE: reconstructions, traversals and samples (`training.pictures.Pictures`)."""
         return self.train / "pictures.npz"
 
     @property
     def train_provenance(self) -> Path:
-        """With what, where and when the model was trained."""
+        """The provenance of the training: versions, machine, date."""
         return self.train / "provenance.json"
 
     @property
     def metrics(self) -> Path:
-        """One folder of results for each metric."""
+        """The folder with a folder of results for each metric."""
         return self.path / "metrics"
 
     @property
@@ -114,79 +115,79 @@ class Experiment:
 
     @property
     def metrics_provenance(self) -> Path:
-        """On what, with what, where and when the scores were computed."""
+        """The provenance of the scores: data, settings, versions, machine, date."""
         return self.metrics / "provenance.json"
 
     @property
     def scores(self) -> Path:
-        """The five scores, and nothing else."""
+        """The five scores alone."""
         return self.path / "scores.json"
 
     @property
     def page(self) -> Path:
-        """All of this on a page to look at."""
+        """The page that shows the experiment."""
         return self.path / "page.html"
 
     @property
     def unfinished(self) -> "Experiment":
-        """Where a training run is written until it is whole. Once it has a checkpoint it stays until then."""
+        """The experiment that a training run writes until it is complete; with a checkpoint it is kept until then."""
         return Experiment(self.path / _UNFINISHED)
 
     @property
     def place(self) -> Path:
-        """Where the run will lie once it is whole."""
+        """The final path of the run."""
         return self.path.parent if self.path.name == _UNFINISHED else self.path
 
     @property
     def unfinished_scores(self) -> "Experiment":
-        """Where scores are written until they are whole; what a killed evaluation leaves, and the next one removes."""
+        """The experiment that an evaluation writes until it is complete; the next one removes a killed one's files."""
         return Experiment(self.path / "unfinished_scores")
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether training was stopped before its end, and can be continued."""
+        """Return whether training was stopped before its end, and can be continued."""
         return self.has_checkpoints and not self.losses.exists()
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether there is something that a training run can be resumed from."""
+        """Return whether there is a checkpoint to resume from."""
         return os.path.isdir(self.checkpoints) and any(self.checkpoints.glob(CHECKPOINT.format("*")))
 
     @property
     def results(self) -> list[Path]:
-        """What a finished run left here."""
+        """The files and folders of a finished run."""
         paths = [self.scores, self.metrics, *self.representation_files, self.train]
         return [path for path in paths if path.exists()]
 
     def resumable(self) -> "Experiment | None":
-        """The run that training resumes: the unfinished one, else the one that is in its place; None without one."""
+        """Return the run that training can resume: the unfinished one, or else the finished one; None without any."""
         return next((run for run in (self.unfinished, self) if run.has_checkpoints), None)
 
     def check_start(self, overwrite: bool, resume: bool = False, discard_unfinished: bool = False) -> None:
-        """Raises OutputError where training cannot start here.
+        """Raise OutputError if training cannot start here.
 
-        A process is writing here, there is no way to write, or there is a run that none of the flags deals with.
+        Another process is writing here, the folder is not writable, or there is a run and no flag about it.
         """
         check_unlocked(self.path)
         check_writable(self.path)
         is_begun = self.unfinished.has_checkpoints
         if is_begun and not (overwrite or resume or discard_unfinished):
             raise OutputError(
-                f"{self.unfinished.path} holds a training run that was interrupted; pass --resume to continue it, "
-                "--discard_unfinished to drop it and keep what is finished, or --overwrite to start anew"
+                f"{self.unfinished.path} holds an interrupted training run; pass --resume to continue it, "
+                "--discard_unfinished to remove it and keep finished results, or --overwrite to start again"
             )
         if not (is_begun and discard_unfinished) and not (resume and self.resumable()):
             self._check(self.results, overwrite)
 
     def check_scores(self, overwrite: bool) -> None:
-        """Raises OutputError where there are scores already and `overwrite` is not set, or there is no way to write."""
+        """Raise OutputError if there are scores and `overwrite` is not set, or if the folder is not writable."""
         self._check([self.scores, self.metrics], overwrite)
 
     @contextmanager
     def training(self) -> Iterator["Experiment"]:
-        """Yields the `unfinished` experiment, for one process at a time.
+        """Yield the `unfinished` experiment, for one process at a time.
 
-        It may hold an earlier run's checkpoints. At the end, and after a failure too, it stays if it has any, or a
+        It may hold an earlier run's checkpoints. At the end, even after a failure, it is kept if it has any, or a
         model.
         """
         with locked(self.path):
@@ -198,7 +199,7 @@ class Experiment:
 
     @contextmanager
     def scoring(self) -> Iterator["Experiment"]:
-        """Yields the empty `unfinished_scores` experiment, for one process at a time, and removes it at the end."""
+        """Yield the empty `unfinished_scores` experiment, for one process at a time, and remove it at the end."""
         with locked(self.path):
             remove(self.unfinished_scores.path)
             try:
@@ -207,10 +208,10 @@ class Experiment:
                 remove(self.unfinished_scores.path)
 
     def take_training(self) -> None:
-        """Puts the unfinished run in the place of the one that is here, whose scores go with it.
+        """Replace the finished run and its scores by the unfinished run.
 
-        The checkpoints move last: whenever this is cut short, the unfinished run can still be resumed, and is then
-        exported and put here again.
+        The checkpoints move last. So after a kill at any moment, the unfinished run can still be resumed, and is then
+        exported and moved again.
         """
         for path in (self.page, self.scores, self.metrics, self.model.parent, self.train):
             remove(path)
@@ -218,7 +219,7 @@ class Experiment:
         self.unfinished.train.rename(self.train)
 
     def take_scores(self, whole: bool = True) -> None:
-        """Put the unfinished scores in the place of those that are here; scores.json only where they are whole."""
+        """Replace the existing scores by the unfinished ones; scores.json only if they are complete."""
         for path in (self.page, *([self.scores] if whole else []), self.metrics):
             remove(path)
         self.unfinished_scores.metrics.rename(self.metrics)
@@ -231,5 +232,5 @@ class Experiment:
         if present and not overwrite:
             raise OutputError(
                 f"{self.path} already holds {present[0].name}; "
-                "choose another experiment name, or pass --overwrite to replace what is there"
+                "choose another experiment name, or pass --overwrite to replace it"
             )

@@ -1,4 +1,4 @@
-"""The packages that a plain installation leaves out, by the extra of pyproject.toml that brings them."""
+"""The optional packages, by the extra of pyproject.toml that installs them."""
 
 import importlib.util
 
@@ -14,15 +14,15 @@ PACKAGES = {
 
 
 def require_extra(extra: str, purpose: str) -> None:
-    """Raises ConfigError, with the extra to install in it, where a package of the extra is not installed.
+    """Raise ConfigError if a package of an extra is not installed; the message names the extra.
 
     Args:
         extra: a key of `PACKAGES`.
-        purpose: what needs it, such as "a sweep".
+        purpose: what the packages are for, such as "a sweep".
     """
     missing = [package for package in PACKAGES[extra] if importlib.util.find_spec(package) is None]
     if missing:
         raise ConfigError(
-            f"{purpose} needs {', '.join(missing)}, not installed here; install the extra {extra!r}: "
+            f"{purpose} needs {', '.join(missing)}, which is not installed; install the extra {extra!r}: "
             f"pip install '.[{extra}]' in the project's folder"
         )

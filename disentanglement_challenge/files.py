@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of either."""
+"""Write files atomically: readers see either the old or the new content, never a part."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ except ImportError:  # a system without POSIX's locks
 
 _LOGGER = logging.getLogger(__name__)
 
-# What zipfile raises for a damaged archive: a bit that flips in its directory may name another compression, or no text.
+# zipfile's exceptions for a damaged archive; a flipped bit in its directory may also change a compression or a name.
 DAMAGED_ZIP = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
     struct.error, OSError,
@@ -36,7 +36,7 @@ DAMAGED_ZIP = (
 
 
 def is_file(path: Path) -> bool:
-    """As Path.is_file; raises OSError where the path cannot be looked at, which since Python 3.14 that takes for no."""
+    """Return whether the path is a file; unlike Path.is_file since Python 3.14, raise OSError if it is inaccessible."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
@@ -46,7 +46,7 @@ def is_file(path: Path) -> bool:
 
 
 def make_folder(path: Path) -> Path:
-    """Creates the folder and its parents; raises OutputError where it cannot be made or written to."""
+    """Create the folder and its parents; raise OutputError if it cannot be created or written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,28 +57,28 @@ def make_folder(path: Path) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Raises OutputError where the folder cannot be created or written to; leaves no folder that was not there."""
+    """Raise OutputError if the folder cannot be created or written; leave no new folder behind."""
     missing = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
     make_folder(path)
     for folder in missing:
         folder.rmdir()
 
 
-# What a file system says that has no locks: some shared ones of clusters, mounted without.
+# The errors of file systems without locks, such as some shared ones on clusters.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 def lock(descriptor: int, wait: bool = False) -> bool:
-    """Locks an open file or folder until it is closed, or its process ends, however it ends.
+    """Lock an open file or folder until it is closed or the process ends.
 
-    Where the system or the file system has no locks, nobody is kept out, and a warning says so.
+    If the system or the file system has no locks, other processes are not locked out, and a warning is logged.
 
     Args:
-        descriptor: of the open file.
-        wait: for the process that holds it, however long.
+        descriptor: the open file's descriptor.
+        wait: whether to wait until another process releases the lock.
 
     Returns:
-        False where another process holds it and this one does not wait.
+        False if another process holds the lock and `wait` is False.
     """
     try:
         if fcntl is None:
@@ -95,16 +95,15 @@ def lock(descriptor: int, wait: bool = False) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps other processes that lock the same folder out; raises OutputError where one holds it.
+    """Lock a folder against other processes inside the block; raise OutputError if one holds the lock.
 
-    The folder is created, and removed at the end if it is empty. The system lets go of the lock when the process ends,
-    however it ends.
+    The folder is created, and removed at the end if it is empty. The system releases the lock when the process ends.
     """
     descriptor = os.open(make_folder(path), os.O_RDONLY)
     try:
         if not lock(descriptor):
             raise OutputError(
-                f"{_holder(descriptor)} is writing to {path}; wait for it, or choose another experiment name"
+                f"{_holder(descriptor)} is writing to {path}; wait until it ends, or choose another experiment name"
             )
         try:
             yield
@@ -116,14 +115,14 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def check_unlocked(path: Path) -> None:
-    """Raises OutputError where a process holds the lock of this folder."""
+    """Raise OutputError if a process holds the lock of this folder."""
     if path.is_dir():
         with locked(path):
             pass
 
 
 def _holder(descriptor: int) -> str:
-    """The process that holds the lock of an open folder, as far as the system tells."""
+    """Describe the process that holds the lock of an open folder, as far as the system tells."""
     inode = os.fstat(descriptor).st_ino
     with suppress(OSError, ValueError):
         for line in Path("/proc/locks").read_text().splitlines():
@@ -136,7 +135,7 @@ def _holder(descriptor: int) -> str:
 
 
 def remove(path: Path) -> None:
-    """Removes the file or folder, if it is there; raises OutputError where it cannot be."""
+    """Remove the file or folder, if it exists; raise OutputError if that fails."""
     try:
         if path.is_dir():
             shutil.rmtree(path)
@@ -148,9 +147,9 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, and moves it over `path` when the block ends without an error.
+    """Yield a temporary path beside `path`, and move it over `path` if the block ends without an error.
 
-    Raises OutputError where the folder cannot be written or the disk is full; `path` is then as it was.
+    Raises OutputError if the folder cannot be written or the disk is full; `path` is then unchanged.
     """
     make_folder(path.parent)
     try:
@@ -161,7 +160,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes a file for its owner's eyes alone; results are for everybody, as far as the umask lets them.
+        # mkstemp makes a file that only its owner can read; give results the permissions of the umask.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -175,47 +174,47 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_torn(folder: Path) -> None:
-    """Removes what processes that were killed in `replacing` left anywhere below the folder; nobody may be writing."""
+    """Remove temporary files of processes that were killed in `replacing`, below the folder; nobody may be writing."""
     for path in folder.rglob(".*"):
         remove(path)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes the text atomically."""
+    """Write the text atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes the content as JSON, indented, atomically."""
+    """Write the content as JSON, indented, atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Writes named arrays of numbers or texts as an .npz, atomically."""
+    """Write named arrays of numbers or strings as an .npz, atomically."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Reads an .npz; nothing in it is executed.
+    """Read an .npz, without unpickling.
 
     Raises:
-        DataError: it cannot be read, or is something else.
+        DataError: it cannot be read, or is not an .npz.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (*DAMAGED_ZIP, KeyError, AttributeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged, or no .npz"
-        raise DataError(f"{path} cannot be read: {reason}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged or not an .npz"
+        raise DataError(f"cannot read {path}: {reason}") from error
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file; raises DataError where it cannot be read or is something else."""
+    """Read a JSON file; raise DataError if it cannot be read or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged, or no JSON ({error})") from error
+        raise DataError(f"{path} is damaged or not JSON ({error})") from error

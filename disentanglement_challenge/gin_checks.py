@@ -1,6 +1,6 @@
-"""What is wrong with gin files and bindings, said before anything that they configure is imported.
+"""Find mistakes in gin files and bindings before the modules that they configure are imported.
 
-`gin_names` says which names there are. A name that a file's own `import` may bring is left to gin.
+`gin_names` lists the known names. gin itself checks names that a file's own `import` may register.
 """
 
 import difflib
@@ -29,7 +29,7 @@ from disentanglement_challenge.gin_text import (
     values_in,
 )
 
-# Where the bindings that most files lack are set: what a file may include, the smallest first.
+# Files that set the bindings that most files lack, for proposals of an include, the smallest first.
 _INCLUDES = ("shared.gin", "mpi3d_embedded.gin")
 
 ParametersOf = Callable[[str], Collection[str] | None]
@@ -38,12 +38,12 @@ ParametersOf = Callable[[str], Collection[str] | None]
 def check_names(
     statements: Statements, parameters: ParametersOf = parameters_of, known: Iterable[str] = GIN_NAMES
 ) -> None:
-    """Raises ConfigError for a name, parameter or macro that means nothing, with the nearest that does.
+    """Raise ConfigError for an unknown name, parameter or macro; the message proposes the nearest one.
 
     Args:
-        statements: to look at.
-        parameters: the parameters of a name, None where the name is unknown.
-        known: all names, to propose one of.
+        statements: the statements to check.
+        parameters: returns the parameters of a name, or None if the name is unknown.
+        known: all names, for proposals.
     """
     for statement in statements.bindings:
         if statement.parameter:
@@ -54,7 +54,7 @@ def check_names(
                 _check_name(statement, value.name, statements, parameters, known, "@")
                 _check_parentheses(statement, value)
             elif statement.parameter in FUNCTIONS and not isinstance(value, Macro):
-                raise ConfigError(f"{statement.source}: {value!r} is no function; write such as @conv_encoder")
+                raise ConfigError(f"{statement.source}: {value!r} is not a function; expected one like @conv_encoder")
     _check_macros(statements)
 
 
@@ -71,7 +71,7 @@ def _check_name(
     if name in NOT_HERE:
         raise ConfigError(f"{statement.source}: {mark}{name} {NOT_HERE[name]}")
     hint = did_you_mean(name, known)
-    raise ConfigError(f"{statement.source}: there is nothing called '{mark}{name}' to configure{hint}")
+    raise ConfigError(f"{statement.source}: there is no configurable '{mark}{name}'{hint}")
 
 
 def _check_parameter(statement: Statement, parameters: ParametersOf) -> None:
@@ -85,9 +85,9 @@ def _check_parameter(statement: Statement, parameters: ParametersOf) -> None:
 def _check_parentheses(statement: Statement, value: Reference) -> None:
     if statement.parameter in FUNCTIONS and value.is_call:
         right = str(value).removesuffix("()")
-        raise ConfigError(f"{statement.source}: {value} would be called at once; write {right}, without ()")
+        raise ConfigError(f"{statement.source}: {value} is a call; write {right}, without ()")
     if f"{statement.name}.{statement.parameter}" in RESULTS and not value.is_call:
-        raise ConfigError(f"{statement.source}: {value} is not called; write {value}(), with ()")
+        raise ConfigError(f"{statement.source}: {value} is not a call; write {value}(), with ()")
 
 
 def _check_macros(statements: Statements) -> None:
@@ -99,14 +99,14 @@ def _check_macros(statements: Statements) -> None:
                 used.add(value.name)
                 if value.name not in macros and not statements.imports:
                     raise ConfigError(
-                        f"{statement.source}: the macro %{value.name} is used and never set; "
+                        f"{statement.source}: the macro %{value.name} is used but never set; "
                         f"write {value.name} = ... in a gin file"
                     )
     for statement in statements.bindings:
         if statement.is_given and not statement.parameter and _macro_name(statement) not in used:
             raise ConfigError(
-                f"{statement.source} sets the macro %{_macro_name(statement)}, which nothing uses; "
-                f"a binding is name.parameter = value{_nearest_bindings(statement.name, statements)}"
+                f"{statement.source} sets the macro %{_macro_name(statement)}, which is never used; "
+                f"a binding must be name.parameter = value{_nearest_bindings(statement.name, statements)}"
             )
 
 
@@ -115,7 +115,7 @@ def _macro_name(statement: Statement) -> str:
 
 
 def _nearest_bindings(parameter: str, statements: Statements) -> str:
-    """Which bindings have a parameter of this name or nearly so, those that the files set first."""
+    """Return a hint with the bindings whose parameter has this name or a similar one, those of the files first."""
     bound = {(statement.name, statement.parameter) for statement in statements.bindings}
     pairs = [(name, known) for name in GIN_NAMES for known in parameters_of(name) or ()]
     close = difflib.get_close_matches(parameter, {known for _, known in pairs}, n=1)
@@ -126,15 +126,15 @@ def _nearest_bindings(parameter: str, statements: Statements) -> str:
 
 
 class Reach:
-    """What training or scoring reads of the bindings, found by following references from what it calls.
+    """The bindings that training or scoring reads, found by following references from the functions that it calls.
 
     Attributes:
-        names: (scope, name) of all that is called.
-        used: the keys of the bindings that decide a value.
+        names: (scope, name) of all called functions.
+        used: the keys of the bindings that determine a value.
     """
 
     def __init__(self, statements: Statements, calls: Iterable[str]) -> None:
-        """Follows the references from `calls`."""
+        """Follow the references from `calls`."""
         self._statements = statements.effective
         self.names: set[tuple[str, str]] = set()
         self.used: set[tuple[str, str, str]] = set()
@@ -171,29 +171,29 @@ class Reach:
 
 
 def training_reach(statements: Statements, dataset: object) -> Reach:
-    """What training reads; `dataset` is the data set's name, as the user's own data has settings of its own."""
+    """Return the bindings that training reads; `dataset` is the data set's name, as "folder" has settings."""
     return Reach(statements, (*TRAINING_CALLS, *(("folder",) if dataset == "folder" else ())))
 
 
 def bound(statements: Statements, name: str, parameter: str) -> Any:
-    """What a parameter is bound to, macros in their place; None where it is not."""
+    """Return the value of a parameter, with macros resolved; None if it is not bound."""
     effective = statements.effective
     statement = effective.get(("", name, parameter))
     while statement is not None and isinstance(statement.value, Macro):
         scope, _, macro = statement.value.name.rpartition("/")
-        following = effective.pop((scope, macro, ""), None)  # once, so that macros in a circle end
+        following = effective.pop((scope, macro, ""), None)  # removed, so that circular macros end
         statement = following
     return None if statement is None else statement.value
 
 
 def dataset_name(statements: Statements, default: str) -> Any:
-    """What dataset.name is bound to; the default where it is not bound, or "auto"."""
+    """Return the value of dataset.name, or the default if it is not bound or "auto"."""
     name = bound(statements, "dataset", "name")
     return default if name in (None, "auto") else name
 
 
 def check_required(statements: Statements, reach: Reach, files: Sequence[str]) -> None:
-    """Raises ConfigError where nothing binds a parameter without a default, with the include that would."""
+    """Raise ConfigError if a parameter without a default is not bound; the message proposes an include."""
     bound = set(statements.effective)
     missing = [
         f"{scope}{'/' if scope else ''}{name}.{parameter}"
@@ -201,14 +201,14 @@ def check_required(statements: Statements, reach: Reach, files: Sequence[str]) -
         for parameter in required_of(name)
         if not any((prefix, name, parameter) in bound for prefix in _prefixes(scope))
     ]
-    if not missing or statements.imports:  # what a file imports may bind the rest itself
+    if not missing or statements.imports:  # imported modules may bind the rest
         return
     listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
     where = " and ".join(files) or "the configuration"
     for include in _INCLUDES:
         there = {(name, parameter) for _, name, parameter in read_statements([str(GIN_FOLDER / include)], []).effective}
         if all(tuple(name.rsplit("/", 1)[-1].split(".")) in there for name in missing):
-            advice = f'it lacks include "{include}"'
+            advice = f'add include "{include}"'
             break
     else:
         advice = "bind it in a gin file or with --gin_bindings"
@@ -221,8 +221,8 @@ def _prefixes(scope: str) -> list[str]:
 
 
 def unused_bindings(statements: Statements, reaches: Iterable[Reach]) -> list[str]:
-    """The bindings given on the command line that none of the stages reads, as they were given."""
-    if statements.imports:  # somebody's own code may call anything
+    """Return the bindings of the command line, as given, that none of the stages reads."""
+    if statements.imports:  # the user's own code may call anything
         return []
     used = {key for reach in reaches for key in reach.used}
     known = [s for s in statements.effective.values() if s.is_given and s.parameter and s.name in GIN_NAMES]
@@ -230,5 +230,5 @@ def unused_bindings(statements: Statements, reaches: Iterable[Reach]) -> list[st
 
 
 def scoring_reach(statements: Statements, dataset: object) -> Reach:
-    """What scoring may read."""
+    """Return the bindings that scoring may read."""
     return Reach(statements, (*EVALUATION, "dataset", *(("folder",) if dataset == "folder" else ())))

@@ -1,7 +1,7 @@
-"""The names that gin files may bind, known without importing what registers them.
+"""The names that gin files may bind, without importing the modules that register them.
 
-A misspelt name is refused before PyTorch is imported. A test holds these tables equal to what is registered, with every
-parameter; "!" marks one that has no default.
+So a misspelt name is refused before PyTorch is imported. A test compares these tables with the registered names and
+parameters; "!" marks a parameter without a default.
 """
 
 
@@ -9,7 +9,7 @@ def _table(text: dict[str, str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(parameters.split()) for name, parameters in text.items()}
 
 
-# What training reads, and both stages read of the data set.
+# Read by training, and, for the data set, by both stages.
 TRAINING = _table(
     {
         "acceleration": "precision cuda_graph",
@@ -47,7 +47,7 @@ TRAINING = _table(
     }
 )
 
-# What scoring reads besides the data set.
+# Read by scoring, in addition to the data set's.
 EVALUATION = _table(
     {
         "activity": "num_train batch_size threshold",
@@ -89,25 +89,25 @@ EVALUATION = _table(
 
 GIN_NAMES = {**TRAINING, **EVALUATION}
 
-# What training calls by itself, and what else it calls where a gin file refers to a name.
+# Configurables that training calls directly, and those that it calls if a gin file refers to a name.
 TRAINING_CALLS = (
     "model", "dataset", "acceleration", "encoder", "decoder", "reconstruction_loss", "vae_optimizer", "checkpoints",
     "pictures", "log", "export", "trackers",
 )  # fmt: skip
 CALLED_BY = {"factor_vae": ("discriminator", "discriminator_optimizer")}
 
-# Parameters that take a function, which gin spells without parentheses, and those that take what a function returns.
+# Parameters whose value is a function (in gin without parentheses), and those whose value is a function's result.
 FUNCTIONS = ("encoder_fn", "decoder_fn", "discriminator_fn", "loss_fn", "optimizer_fn", "evaluation_fn")
 RESULTS = ("model.model",)
 
 _MEAN = (
     "is disentanglement_lib's step between training and scoring; here the encoder's mean is exported and scored, so "
-    "leave it out"
+    "remove it"
 )
-_METRIC = "belongs to a metric of disentanglement_lib that is not computed here; leave it out"
-_ELSEWHERE = "belongs to a part of disentanglement_lib that is not here; leave it out"
+_METRIC = "belongs to a metric of disentanglement_lib that is not available here; remove it"
+_ELSEWHERE = "belongs to a part of disentanglement_lib that is not available here; remove it"
 
-# Names of disentanglement_lib and of the starter kit that mean nothing here, and why.
+# Names of disentanglement_lib and of the starter kit that are not available here, with the reason.
 NOT_HERE = {
     **dict.fromkeys(("postprocess", "mean_representation", "sampled_representation"), _MEAN),
     **dict.fromkeys(
@@ -127,10 +127,10 @@ NOT_HERE = {
 
 
 def parameters_of(name: str) -> tuple[str, ...] | None:
-    """The parameters of a name; None where the name is not in the tables."""
+    """Return the parameters of a name; None if the name is not in the tables."""
     return tuple(parameter.rstrip("!") for parameter in GIN_NAMES[name]) if name in GIN_NAMES else None
 
 
 def required_of(name: str) -> tuple[str, ...]:
-    """The parameters of a name that have no default."""
+    """Return the parameters of a name that have no default."""
     return tuple(parameter.rstrip("!") for parameter in GIN_NAMES.get(name, ()) if parameter.endswith("!"))

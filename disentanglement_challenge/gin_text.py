@@ -1,7 +1,7 @@
-"""Gin files and bindings as statements, read without the modules they configure.
+"""Read gin files and bindings as statements, without importing the modules that they configure.
 
-gin reads a file and binds what it says in one go, which needs everything imported, and reports a fault in words of its
-own. Here its parser reads alone, so that a fault is one line with the file, the text, and what would be right.
+gin itself reads a file and binds its values in one step, which needs all imports, and reports mistakes in its own
+words. Here only its parser is used, so that a mistake gives one line with the file, the text and what would be right.
 """
 
 import os
@@ -34,21 +34,21 @@ class Reference:
 
 @dataclass(frozen=True)
 class Macro:
-    """A value such as %N."""
+    """A macro's value such as %N."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A binding.
+    """A binding or the setting of a macro.
 
     Attributes:
-        scope: "vae" of vae/AdamOptimizer.beta1; "" where there is none.
-        name: of what is configured, without its module; of a macro, where there is no parameter.
-        parameter: "" for a macro.
+        scope: "vae" in vae/AdamOptimizer.beta1; "" if there is none.
+        name: the configurable's name without its module, or the macro's name.
+        parameter: the parameter; "" for a macro.
         value: literals, `Reference`s, `Macro`s, and containers of these.
-        source: where it stands, for messages.
+        source: its place, for messages.
         is_given: whether it was given on the command line.
     """
 
@@ -61,13 +61,13 @@ class Statement:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What a later statement overrides: scope, name and parameter."""
+        """Scope, name and parameter; a later statement with the same key overrides this one."""
         return self.scope, self.name, self.parameter
 
 
 @dataclass
 class Statements:
-    """All bindings of some gin files and of the command line, in order, and the modules that they import."""
+    """All bindings of gin files and of the command line, in order, and the modules that the files import."""
 
     bindings: list[Statement] = field(default_factory=list)
     imports: list[str] = field(default_factory=list)
@@ -79,15 +79,15 @@ class Statements:
 
 
 def read_statements(files: Sequence[str], bindings: Sequence[str]) -> Statements:
-    """Reads gin files, what they include, and bindings.
+    """Read gin files, the files that they include, and bindings.
 
     Args:
-        files: as given or relative to the project's gin folder; what a file includes, directly or not, is looked for in
+        files: as given or relative to the project's gin folder; included files, also indirect ones, are looked for in
             that file's folder and in the gin folder.
         bindings: lines such as "encoder.num_latent = 10".
 
     Raises:
-        ConfigError: a file that is not there, or a line that gin cannot parse.
+        ConfigError: a file is missing, or gin cannot parse a line.
     """
     statements = Statements()
     for file in files:
@@ -100,16 +100,18 @@ def read_statements(files: Sequence[str], bindings: Sequence[str]) -> Statements
 
 
 def find_gin_file(file: str) -> Path:
-    """The absolute path of a gin file, given as a path or relative to the gin folder; raises ConfigError."""
+    """Return the absolute path of a gin file, given as a path or relative to the gin folder; raise ConfigError."""
     expanded = os.path.expanduser(file)
     for candidate in (Path(expanded), GIN_FOLDER / file):
         if os.path.isfile(candidate):
             return Path(os.path.abspath(candidate))
-    # Spelled as they would be given: in the folder that was, or relative to the gin folder.
+    # Candidates as a user would write them: in the given folder, or relative to the gin folder.
     folder = Path(expanded).parent
     known = [str(path) for path in folder.glob("*.gin")] if os.path.isdir(folder) else []
     known += [str(path.relative_to(GIN_FOLDER)) for path in GIN_FOLDER.rglob("*.gin")]
-    raise ConfigError(f"no gin file {file!r}, neither in {os.getcwd()} nor in {GIN_FOLDER}{did_you_mean(file, known)}")
+    raise ConfigError(
+        f"there is no gin file {file!r}, neither in {os.getcwd()} nor in {GIN_FOLDER}{did_you_mean(file, known)}"
+    )
 
 
 def config_bindings(text: str) -> dict[str, str]:
@@ -128,7 +130,7 @@ def config_bindings(text: str) -> dict[str, str]:
 
 
 def values_in(value: Any) -> Iterator[Any]:
-    """The literals, references and macros in a value."""
+    """Yield the literals, references and macros in a value."""
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple):
@@ -142,7 +144,7 @@ def _read_file(statements: Statements, path: Path, source: str, folder: Path, wi
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise ConfigError(f"{source} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"cannot read {source}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{source} is not UTF-8 text; save it as UTF-8") from error
     if text.startswith("\ufeff"):
@@ -160,7 +162,7 @@ def _read(
         elif isinstance(statement, config_parser.IncludeStatement):
             included = _find_included(statement.filename, f"{source}{line}", folder)
             if included in within:
-                raise ConfigError(f"{source}{line}: include {statement.filename!r} makes the file include itself")
+                raise ConfigError(f"{source}{line}: include {statement.filename!r} is circular; remove it")
             _read_file(statements, included, statement.filename, folder, (*within, included))
         else:
             parts = (statement.scope, statement.selector.rsplit(".", 1)[-1], statement.arg_name)
@@ -202,17 +204,17 @@ def _explain(error: Exception, line: str) -> str:
     message = lines_of(error)[0]
     key, equals, value = line.partition("=")
     if "Expected '='" in message:
-        return "a binding is name.parameter = value, such as encoder.num_latent = 10"
+        return "a binding must be name.parameter = value, such as encoder.num_latent = 10"
     if "Expected newline" in message:
-        return "there is more after the value; write one binding a line"
+        return "there is text after the value; write one binding per line"
     if "Malformatted scope or selector" in message:
-        return f"{key.strip()!r} is no name; a name is such as encoder.num_latent or vae/AdamOptimizer.beta1"
+        return f"{key.strip()!r} is not a name; expected one like encoder.num_latent or vae/AdamOptimizer.beta1"
     if isinstance(error, IndentationError):
-        return "it is indented unlike the lines before; start each binding at the first column"
+        return "its indentation differs from the lines before; start each binding at the first column"
     if "Unexpected token" in message and value.strip()[:1] in ("@", "%"):
-        return "a reference is such as @conv_encoder or @factor_vae(), a macro such as %N"
+        return "the value is not a reference like @conv_encoder or @factor_vae(), or a macro like %N"
     if "Unexpected token" in message:
-        return "a line starts with a name, such as encoder.num_latent = 10"
+        return "a line must start with a name, as in encoder.num_latent = 10"
     if "Unable to parse value" in message and equals and not value.strip():
         return "there is no value after the '='"
     if re.search("Expected ['\"]?[,:)\\]}]", message) or isinstance(error, tokenize.TokenError):

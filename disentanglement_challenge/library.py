@@ -1,25 +1,23 @@
-"""disentanglement_lib 1.5 on a stack that installs today: everything of it that imports TensorFlow comes from here.
+"""disentanglement_lib 1.5 with today's packages: all its modules that import TensorFlow must be imported from here.
 
 The library is used as published. It is imported with a stand-in for TensorFlow (`tensorflow_stand_in`), of which it
-needs the file access alone; `use_tensorflow` gives it the real one.
+only needs the file access; `use_tensorflow` gives it the real TensorFlow.
 
-distutils' `copy_tree`, by which results take along those of the stage before, remembers folders that it has made and
-does not make them again after they were removed, as they are when an experiment is scored twice in one process. It is
-given shutil's in its place, whether or not this Python still has distutils.
+The library copies results with distutils' `copy_tree`. That remembers the folders that it has made, and does not make
+them again if they are removed, as happens when an experiment is scored twice in one process. So the library gets
+shutil's function instead, even if this Python still has distutils.
 
-Three of its data sets do not load any more; these names of theirs are given other meanings, and nothing else is:
+Three of its data sets no longer load. Only these names in their modules are replaced:
 
-* Pillow dropped `Image.ANTIALIAS` for `LANCZOS`, and its `thumbnail` no longer takes a third number (Cars3D, Scream,
-  SmallNORB).
-* numpy no longer takes an array of one number for the number (`int` in SmallNORB).
-* Cars3D numbers its cars as the file system lists their files; here they are listed in the order of their names, so
-  that it is the same data set on every disk.
+* Pillow removed `Image.ANTIALIAS` in favour of `LANCZOS`, and `thumbnail`'s third argument (Cars3D, Scream, SmallNORB).
+* numpy no longer converts an array of one number to a number (`int` in SmallNORB).
+* Cars3D numbers its cars in the file system's order of files; here the files are sorted by name, so that the data set
+  is the same on every disk.
 
-`unified_scores` draws: it loads pandas, seaborn and matplotlib, which takes as long as all the others together. It is
-imported when it is asked for.
+`unified_scores` loads pandas, seaborn and matplotlib for its plots, which takes as long as all other modules together.
+It is imported when it is needed.
 
-`disentanglement_lib.data.ground_truth.ground_truth_data` and `.dummy_data` need none of this and are imported directly
-where they are needed.
+`disentanglement_lib.data.ground_truth.ground_truth_data` and `.dummy_data` need none of this and are imported directly.
 """
 
 import importlib
@@ -57,30 +55,30 @@ with importing_library():
 
 
 def tensorflow_in_use() -> str:
-    """The version of the TensorFlow that the library runs with, for provenance; "stand-in" where it is the stand-in."""
+    """Return the version of the library's TensorFlow, for provenance; "stand-in" for the stand-in."""
     return "stand-in" if results.tf is MODULES["tensorflow.compat.v1"] else str(sys.modules["tensorflow"].__version__)
 
 
 def use_tensorflow() -> None:
-    """Gives the library the real TensorFlow in place of the stand-in; does nothing where it is not installed.
+    """Give the library the real TensorFlow instead of the stand-in; do nothing if it is not installed.
 
     Raises:
-        ConfigError: what is installed cannot be imported.
+        ConfigError: the installed TensorFlow cannot be imported.
     """
-    # PyTorch's CUDA build brings Triton, which torch.export and torch.compile import. It crashes the process where
-    # TensorFlow was imported before it (both have an LLVM of their own), and does not where it comes first.
+    # PyTorch's CUDA build contains Triton, which torch.export and torch.compile import. Both Triton and TensorFlow
+    # contain LLVM: if TensorFlow is imported first, Triton crashes the process, so import Triton first.
     if "tensorflow" not in sys.modules:
         with suppress(ImportError):
             importlib.import_module("triton._C.libtriton")
     try:
         with _quiet_tensorflow():
             import tensorflow
-    except Exception as error:  # one that was built for another machine or numpy may raise anything
+    except Exception as error:  # a build for another machine or numpy may raise anything
         if isinstance(error, ModuleNotFoundError) and error.name == "tensorflow":
             return
         raise ConfigError(
-            f"TensorFlow is installed and cannot be imported ({type(error).__name__}: {lines_of(error)[0]}); "
-            "mend it, or uninstall it: disentanglement_lib runs without it"
+            f"cannot import the installed TensorFlow ({type(error).__name__}: {lines_of(error)[0]}); repair it or "
+            "uninstall it: disentanglement_lib also runs without it"
         ) from error
     for name, module in list(sys.modules.items()):
         if name.startswith("disentanglement_lib."):
@@ -90,7 +88,7 @@ def use_tensorflow() -> None:
 
 
 def _real(tensorflow: Any, name: str) -> Any:
-    """The module of this name, such as "tensorflow.compat.v1"; others than TensorFlow's remain stand-ins."""
+    """Return TensorFlow's module of this name, such as "tensorflow.compat.v1"; for other names the stand-in."""
     package, _, rest = name.partition(".")
     if package != "tensorflow":
         return MODULES[name]
@@ -99,13 +97,13 @@ def _real(tensorflow: Any, name: str) -> Any:
 
 @contextmanager
 def _quiet_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow's start-up log from the screen, and Keras from being loaded by it.
+    """Suppress TensorFlow's start-up log, and prevent it from loading Keras.
 
-    Keras takes almost as long to import as the rest of TensorFlow, and nothing here uses it. TensorFlow is told to use
-    Keras 2 for the length of its import, which is not installed, so it loads neither; `tensorflow.keras` is still
-    there for whoever asks for it.
+    Keras takes almost as long to import as the rest of TensorFlow, and nothing here uses it. During its import
+    TensorFlow is told to use Keras 2, which is not installed, so it loads neither version. `tensorflow.keras` still
+    works for later users.
     """
-    # TensorFlow reads both when it is first imported.
+    # TensorFlow reads both variables when it is first imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     before = os.environ.get("TF_USE_LEGACY_KERAS")
@@ -125,7 +123,7 @@ def __getattr__(name: str) -> types.ModuleType:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import matplotlib
 
-    # The library chooses a backend without windows for the whole process, in which a notebook would draw nothing more.
+    # The library selects a backend without windows for the whole process; then a notebook could not show plots.
     use = matplotlib.use
     matplotlib.use = lambda *_, **__: None
     try:
@@ -134,7 +132,7 @@ def __getattr__(name: str) -> types.ModuleType:
     finally:
         matplotlib.use = use
     if tensorflow_in_use() != "stand-in":
-        use_tensorflow()  # for what was imported now too
+        use_tensorflow()  # also in the module that was imported now
     return module
 
 
@@ -151,11 +149,11 @@ _OLD_PILLOW = types.SimpleNamespace(
         open=lambda file: _with_old_thumbnail(PIL.Image.open(file)),
     )
 )
-results.dir_util = MODULES["distutils.dir_util"]  # also where the library was imported before, by somebody else
+results.dir_util = MODULES["distutils.dir_util"]  # needed if other code has imported the library before
 for _module in (cars3d, dsprites, norb):
     _module.PIL = _OLD_PILLOW
 norb.int = lambda array: array.item()
-cars3d.gfile = types.SimpleNamespace(  # of whichever TensorFlow the library has at the time
+cars3d.gfile = types.SimpleNamespace(  # looked up at the call, as the library's TensorFlow may change
     Open=lambda *arguments: results.gfile.Open(*arguments),
     ListDirectory=lambda path: sorted(results.gfile.ListDirectory(path)),
 )

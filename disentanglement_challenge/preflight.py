@@ -1,4 +1,4 @@
-"""What can be said to be wrong before anything heavy is imported, rendered or trained."""
+"""Find mistakes before anything slow is imported, rendered or trained."""
 
 import argparse
 import sys
@@ -30,27 +30,27 @@ def check_training(
     scores: bool = False,
     own_names: Mapping[str, Collection[str]] = NOTHING,
 ) -> Experiment:
-    """The experiment that the scripts train, after a look at gin files, data set and folder.
+    """Check gin files, data set and folder before training, and return the experiment.
 
-    Prints a line that names the bindings of the command line that this run does not use, if there are any.
+    It prints a line with the bindings of the command line that this run does not use, if there are any.
 
     Args:
         files, bindings: as for `gin_configuration`.
         flags: overwrite, resume, resume_on and discard_unfinished.
         scores: whether the model is scored afterwards.
-        own_names: names that the user's own metrics add to gin's, with their parameters.
+        own_names: gin names of the user's own metrics, with their parameters.
 
     Raises:
-        ConfigError: a name, file or binding that means nothing, or one that is missing.
-        DataError: a data set that is unknown, or whose files are not there.
-        OutputError: the experiment cannot be trained there.
+        ConfigError: a name, file or binding is unknown or missing.
+        DataError: the data set is unknown, or its files are missing.
+        OutputError: the experiment's folder cannot be used.
     """
     statements = read_statements(files, bindings)
     _check_names(statements, own_names)
     dataset = dataset_name(statements, get_dataset_name())
     training = training_reach(statements, dataset)
     check_required(statements, training, files)
-    from disentanglement_challenge.data.named import check_available  # not for --help, which takes as long otherwise
+    from disentanglement_challenge.data.named import check_available  # imported here, as --help need not wait for it
 
     check_available(dataset, bound(statements, "folder", "path"))
     experiment = Experiment.from_environment()
@@ -69,9 +69,10 @@ def check_scoring(
     alone: bool = False,
     own_names: Mapping[str, Collection[str]] = NOTHING,
 ) -> Experiment:
-    """The experiment that is scored without being trained, after the same look; as `check_training`.
+    """Check gin files, data set and folder before scoring without training, and return the experiment.
 
-    With `alone` for some metrics alone, beside the scores that are there.
+    Arguments are those of `check_training`. `alone` means that only some metrics are computed, in addition to existing
+    scores.
     """
     statements = read_statements(files, bindings)
     _check_names(statements, own_names)
@@ -79,7 +80,7 @@ def check_scoring(
     experiment = Experiment.from_environment()
     if not experiment.model_to_score.exists():
         raise RepresentationError(
-            f"no model at {experiment.model_to_score}; train one first, or name the experiment that has one"
+            f"there is no model {experiment.model_to_score}; train one first, or name an experiment with a model"
         )
     if not alone:
         experiment.check_scores(overwrite)

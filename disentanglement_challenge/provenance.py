@@ -1,4 +1,4 @@
-"""What a result was computed with, to be written down beside it: date, commit, machine, versions."""
+"""The provenance of results, which is saved beside them: date, commit, machine, versions."""
 
 import os
 import platform
@@ -14,17 +14,17 @@ import torch
 
 from disentanglement_challenge.environment import IS_TREE, ROOT, driver_version, use_cuda
 
-# The packages that numbers can depend on.
+# The packages that can affect results.
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "numba", "disentanglement-lib", "gin-config")
 
 
 def provenance() -> dict[str, Any]:
-    """The date (ISO 8601, UTC), commit, machine, versions of Python and `PACKAGES`; on a GPU, of CUDA and cuDNN too.
+    """Return date (ISO 8601, UTC), commit, machine, and versions of Python, `PACKAGES` and, on a GPU, CUDA and cuDNN.
 
-    Where disentanglement_lib's metrics are loaded, also which TensorFlow they run with; "stand-in" is none.
+    If disentanglement_lib's metrics are loaded, it includes the version of their TensorFlow, or "stand-in".
     """
     on_gpu = use_cuda()
-    library = sys.modules.get("disentanglement_challenge.library")  # which training does not load
+    library = sys.modules.get("disentanglement_challenge.library")  # training does not load it
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -56,12 +56,12 @@ def commit() -> str | None:
 
 
 def available_cores() -> int | None:
-    """How many this process may use; where the system does not limit that, how many there are."""
+    """Return the number of cores that this process may use, or all cores if the system has no such limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _memory() -> int | None:
-    """Bytes; None where the system does not tell."""
+    """Return the memory in bytes; None if it is unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
@@ -69,7 +69,7 @@ def _memory() -> int | None:
 
 
 def _processor() -> str:
-    """The model's name; where the system does not tell, its architecture."""
+    """Return the processor's model name, or its architecture if the name is unknown."""
     information = Path("/proc/cpuinfo")
     text = information.read_text() if information.exists() else ""
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)

@@ -1,12 +1,12 @@
-"""Stand-ins for what disentanglement_lib 1.5 imports of TensorFlow, gin.tf and distutils, while it is imported.
+"""Stand-ins for the modules of TensorFlow, gin.tf and distutils that disentanglement_lib 1.5 imports.
 
-Its metric, data and results modules use of TensorFlow the file access (`gfile`) alone, and import `gin.tf` for gin
-itself; of distutils, which Python 3.12 dropped, they use `copy_tree`. TensorFlow takes three seconds of a start and
-1.3 GB of an environment, and has no wheels for every Python, so the modules of this page take its place.
-`library.use_tensorflow` gives the library the real file access.
+Its metric, data and results modules use only TensorFlow's file access (`gfile`), import `gin.tf` for gin itself, and
+use distutils' `copy_tree`, which Python 3.12 removed. TensorFlow takes three seconds at each start and 1.3 GB of disk,
+and does not have wheels for every Python. So these modules replace it. `library.use_tensorflow` gives the library the
+real file access.
 
-Nothing of it stays in `sys.modules`: who imports tensorflow, gin.tf or distutils afterwards gets the real one, or an
-honest ImportError.
+The stand-ins do not stay in `sys.modules`: later imports of tensorflow, gin.tf or distutils get the real modules, or a
+real ImportError.
 """
 
 import functools
@@ -27,9 +27,9 @@ import gin
 
 
 class _ReadableAfterBlock(io.BufferedReader):
-    """A file that a `with` block leaves open, as TensorFlow's opens itself again.
+    """A file that a `with` block does not close; TensorFlow's files reopen themselves.
 
-    The library reads the arrays of an archive after the block in which it opened it.
+    The library reads the arrays of an archive after the block that opens it.
     """
 
     def __exit__(self, *_: object) -> None:
@@ -42,14 +42,14 @@ class _ReadableAfterBlock(io.BufferedReader):
 def _open(name: str | os.PathLike[str], mode: str = "r") -> IO[Any]:
     if mode == "rb":
         return _ReadableAfterBlock(io.FileIO(name))
-    # TensorFlow's files are UTF-8 whatever the locale is.
+    # TensorFlow's files are UTF-8 in every locale.
     return open(name, mode, encoding=None if "b" in mode else "utf-8")
 
 
 def _module(name: str, **content: object) -> ModuleType:
-    module = ModuleType(name, "Stands in for the module of this name (disentanglement_challenge.tensorflow_stand_in).")
+    module = ModuleType(name, "A stand-in for the module of this name (disentanglement_challenge.tensorflow_stand_in).")
     module.__dict__.update(content)
-    module.__path__ = []  # so that `import name.part` looks for the part
+    module.__path__ = []  # needed for `import name.part`
     return module
 
 
@@ -80,7 +80,7 @@ MODULES = _modules()
 
 
 class _Later(ModuleType):
-    """A module that is imported when something of it is used."""
+    """A module that is imported when one of its attributes is used."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self.__name__), name)
@@ -88,14 +88,14 @@ class _Later(ModuleType):
 
 @contextmanager
 def importing_library(scikit_learn_later: bool = False) -> Iterator[None]:
-    """Lets disentanglement_lib be imported inside the block, with the stand-ins and without a word.
+    """Make disentanglement_lib importable inside the block, with the stand-ins and without log messages.
 
-    gin reports a deprecated keyword of the library eleven times, through the root logger. In the block other code
-    gets the stand-ins too; what was imported under their names before is back after it.
+    gin reports a deprecated keyword of the library eleven times, through the root logger. Inside the block other code
+    gets the stand-ins too; afterwards, modules imported earlier under these names are restored.
 
     Args:
-        scikit_learn_later: for its data modules alone, of which Cars3D imports `sklearn.utils.extmath`; it is imported
-            when it is used. It takes a second, which training would wait for at each start.
+        scikit_learn_later: whether to import scikit-learn only when it is used. It is for the library's data modules,
+            as Cars3D imports `sklearn.utils.extmath`, which would take a second at each start of training.
     """
     modules = dict(MODULES)
     if scikit_learn_later and "sklearn" not in sys.modules:
@@ -118,6 +118,5 @@ def importing_library(scikit_learn_later: bool = False) -> Iterator[None]:
             sys.modules.pop(name, None)
         sys.modules.update(before)
         root.removeFilter(drop_deprecation)
-        # The first message to a root logger without handlers gives it one, which would print everybody's messages
-        # twice.
+        # The first message to a root logger without handlers adds one, which would print all messages twice.
         root.handlers[:] = handlers

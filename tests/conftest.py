@@ -8,20 +8,20 @@ import pytest
 
 from disentanglement_challenge.extras import PACKAGES
 
-# `make test` runs a file of tests on each core, where more threads would only wait for each other.
+# `make test` runs a test file on each core, so more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray's workers have a niceness of 15, and beside other tests wait for minutes.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 with suppress(ImportError):
-    # PyTorch's CUDA build brings it, and it crashes a process that has imported TensorFlow before it.
+    # It is part of PyTorch's CUDA build, and crashes a process that has imported TensorFlow first.
     import triton._C.libtriton  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(config, items):
-    """Skips what needs a GPU where there is none that can be used."""
+    """Skip tests that need a GPU if there is no usable one."""
     needing = [item for item in items if item.get_closest_marker("gpu")]
     if not needing:
         return
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Says how many of the GPU's tests did not run, so that nobody takes them for passed."""
+    """Report the number of skipped GPU tests, so that nobody takes them for passed."""
     skipped = sum("needs a GPU, and" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
     if skipped:
         terminalreporter.write_line(f"{skipped} tests of the GPU path were skipped; make test-gpu runs them on a GPU")
@@ -42,7 +42,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def embedded_data_path():
-    """The folder of the embedded data set, rendered on first use and kept for the next session as for any user."""
+    """Return the folder of the embedded data set, which is rendered on first use and kept for later sessions."""
     from disentanglement_challenge.data.embedded import load_embedded
 
     path = ROOT / "scratch" / "dataset"
@@ -51,7 +51,7 @@ def embedded_data_path():
 
 
 def installed(program):
-    """The path of a program that apt-test.txt brings. Without it a test is skipped, but fails where CI demands it."""
+    """Return the path of a program of apt-test.txt; without it, skip the test, or fail if CI requires it."""
     path = shutil.which(program)
     if path is None:
         reason = f"{program} is not installed; apt-test.txt names its package"
@@ -73,13 +73,13 @@ def extra(name):
 
 @pytest.fixture(scope="session")
 def small_experiment(tmp_path_factory):
-    """A whole run of a small VAE, long enough to have two points in its curves; nobody writes to it."""
+    """Return a whole run of a small VAE with two points in its curves; tests must not write to it."""
     return _experiment(tmp_path_factory, "small", "encoder.num_latent = 6", "model.training_steps = 102")
 
 
 @pytest.fixture(scope="session")
 def wide_experiment(tmp_path_factory):
-    """The same with 3072 latents."""
+    """Return the same with 3072 latents."""
     return _experiment(tmp_path_factory, "wide", "encoder.num_latent = 3072", "model.training_steps = 4")
 
 
@@ -96,7 +96,7 @@ def _experiment(tmp_path_factory, name, *bindings):
 
 @pytest.fixture
 def library_histogram():
-    """The discretizer that disentanglement_lib's own functions read from gin."""
+    """Bind the discretizer that disentanglement_lib's own functions read from gin."""
     from disentanglement_challenge.evaluation.bindings import bound
 
     with bound({"discretizer.discretizer_fn": "@histogram_discretizer", "discretizer.num_bins": 20}):

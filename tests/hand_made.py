@@ -1,6 +1,6 @@
-"""Codes with known answers, and the field's formulas in plain float64, written from the papers.
+"""Codes with known scores, and the field's formulas in plain float64, written from the papers.
 
-The codes are of one point for each combination of factors, so that different factors share no information at all.
+The codes have one point for each combination of factors, so that different factors share no information.
 """
 
 import math
@@ -14,18 +14,18 @@ ENTROPIES = np.log(FACTOR_SIZES)
 
 
 def grid(sizes=FACTOR_SIZES):
-    """One row for each combination of factors, int64 [N, num_factors]."""
+    """Return one row for each combination of factors, int64 [N, num_factors]."""
     return np.stack([axis.ravel() for axis in np.meshgrid(*map(np.arange, sizes), indexing="ij")], axis=1)
 
 
 def two_binary_factors(repeats=25):
-    """Factors of values 0 and 1, and their sum and difference: a rotation by 45 degrees."""
+    """Return the sum and difference of two binary factors (a rotation by 45 degrees), and the factors."""
     factors = np.tile(grid([2, 2]), (repeats, 1))
     return np.stack([factors.sum(axis=1), factors[:, 0] - factors[:, 1]], axis=1).astype(np.float64), factors
 
 
 def noisy_codes(num_points=400, seed=0):
-    """Codes that mix factors and noise, float64 [N, 6], and factors [N, 3] of 3, 4 and 5 values."""
+    """Return codes that mix factors and noise, float64 [N, 6], and factors [N, 3] of 3, 4 and 5 values."""
     random_state = RandomState(seed)
     factors = np.stack([random_state.randint(size, size=num_points) for size in (3, 4, 5)], axis=1)
     mixing = random_state.normal(size=(3, 6)) * (random_state.uniform(size=(3, 6)) < 0.6)
@@ -33,7 +33,7 @@ def noisy_codes(num_points=400, seed=0):
 
 
 def bins_of(latent, num_bins):
-    """Which of equal bins between the least and the greatest value each value is in; the greatest is in the last."""
+    """Return each value's bin among equal bins between the least and the greatest value, which is in the last bin."""
     low, high = min(latent), max(latent)
     return [min(num_bins - 1, math.floor((value - low) / (high - low) * num_bins)) for value in map(float, latent)]
 
@@ -49,15 +49,15 @@ def mutual_information(one, other):
 
 
 def information_matrix(codes, factors, num_bins):
-    """In nats, [num_latent][num_factors]."""
+    """Compute the mutual information of latents and factors in nats, [num_latent, num_factors]."""
     return np.array([[mutual_information(bins_of(z, num_bins), y.tolist()) for y in factors.T] for z in codes.T])
 
 
 def softmax_regression(features, labels, penalty, steps=400):
-    """Class probabilities [N, K] of the multinomial logistic regression of labels 0 to K - 1, by Newton's method.
+    """Fit a multinomial logistic regression of labels 0 to K - 1 with Newton's method; return probabilities [N, K].
 
-    It minimises the sum of the points' negative log likelihoods plus penalty / 2 times the weights' squares, not the
-    intercepts'.
+    It minimises the sum of the points' negative log likelihoods plus penalty / 2 times the squared weights, without
+    the intercepts.
     """
     inputs = np.column_stack([features, np.ones(len(features))])
     one_hot = np.eye(labels.max() + 1)[labels]

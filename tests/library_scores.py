@@ -1,4 +1,4 @@
-"""Scores by disentanglement_lib itself, under its own gin bindings."""
+"""Compute scores with disentanglement_lib itself, with its own gin bindings."""
 
 import warnings
 
@@ -11,7 +11,7 @@ from disentanglement_challenge.data.sampling import GridSampler
 
 
 def library_results(metric, data, representation_function, settings, seed=0):
-    """The results of the library's function of a metric, from numpy's global generator as `Metric.results` seeds it."""
+    """Return the results of the library's function of a metric, with numpy's global generator seeded as in `Metric`."""
     module, function = metric.library.split(".")
     compute = getattr(getattr(library, module), function)
     gin.clear_config()

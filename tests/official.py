@@ -1,4 +1,4 @@
-"""Tiny files in the official formats: the keys, dtypes and axes of the real ones, and few images."""
+"""Tiny files in the official formats: keys, dtypes and axes of the real files, with few images."""
 
 import io
 import tarfile
@@ -47,7 +47,7 @@ def write_scream(data_path, size=(500, 400)):
 def write_cars(folder, shape=(128, 128, 3, 24, 4), key="im"):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "list.txt").write_text("".join(f"car_{i:03}_mesh\n" for i in range(CARS)))
-    # Not in the order of their names, which some file systems then list them in.
+    # Not in the order of their names, as some file systems list files in the order of creation.
     for i in reversed(range(CARS)):
         coarse = pixels(1, *(length // 4 for length in shape[:2]), *shape[2:], seed=i)[0]
         picture = coarse.repeat(4, axis=0).repeat(4, axis=1)
@@ -56,7 +56,7 @@ def write_cars(folder, shape=(128, 128, 3, 24, 4), key="im"):
 
 
 def write_cars_archive(path, folder):
-    """As nips2015-analogy-data.tar.gz, with its other folders and a few things that nobody should unpack."""
+    """Write an archive like nips2015-analogy-data.tar.gz, with other folders and entries that must not be unpacked."""
     with tarfile.open(path, "w:gz") as archive:
         archive.add(folder, "data/cars")
         for name in ("data/sprites/sprite.mat", "../../outside.mat", "/outside.mat"):
@@ -69,18 +69,18 @@ def write_cars_archive(path, folder):
 
 
 def matrix_bytes(array):
-    """NORB's binary matrix: type, rank, at least three lengths, values."""
+    """Return a binary matrix of NORB: type, rank, at least three lengths, values."""
     magic = {"uint8": 0x1E3D4C55, "int32": 0x1E3D4C54}[array.dtype.name]
     lengths = [*array.shape, *[1] * (3 - array.ndim)]
     return np.array([magic, array.ndim, *lengths], dtype="<i4").tobytes() + array.tobytes()
 
 
 def norb_files():
-    """The six files' bytes by name: instances shuffled over the two chunks, combinations in random order."""
+    """Return the six files' bytes by name, with instances shuffled over the two chunks and combinations shuffled."""
     factors = np.stack(np.unravel_index(np.arange(np.prod(NORB_SIZES)), NORB_SIZES), axis=1).astype(np.int32)
     factors = factors[np.random.RandomState(5).permutation(len(factors))]
     factors[:, 3] *= 2
-    # Sharp edges, which resampling overshoots.
+    # Sharp edges, so that resampling overshoots.
     pictures = (pixels(len(factors), 2, 12, 12) > 127).repeat(8, axis=2).repeat(8, axis=3).astype(np.uint8) * 255
     files = {}
     for chunk, instances in (

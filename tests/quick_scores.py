@@ -1,8 +1,8 @@
-"""The five metrics' settings where a test wants scores, and not good ones."""
+"""Settings of the five metrics for tests that need scores, but not good ones."""
 
 
 def quick_scores(points):
-    """Bindings of so few points that all five take seconds."""
+    """Return bindings with so few points that all five metrics take seconds."""
     return [
         "factor_vae_score.num_variance_estimate = 200",
         "factor_vae_score.num_train = 200",

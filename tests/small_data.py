@@ -1,4 +1,4 @@
-"""A data set of 120 images that carry their own index, so that any table of codes is a representation of it."""
+"""A data set of 120 images that contain their own index, so that any table of codes is a representation of it."""
 
 import numpy as np
 from numpy.random import RandomState
@@ -25,13 +25,13 @@ def representation_of(codes):
 
 
 def network(observations):
-    """A representation that is computed from the pixels: a linear layer and a nonlinearity, 6 latents."""
+    """Compute a representation from the pixels: a linear layer and a nonlinearity, 6 latents."""
     pixels = observations.reshape(len(observations), -1)
     return np.tanh(pixels @ RandomState(2).normal(size=(pixels.shape[1], 6)).astype(np.float32) / 8)
 
 
 def codes_of_every_kind(dtype=np.float32):
-    """Latents that are linear in factors, noisy, far from zero, tiny, huge, quantised, duplicated, binary, constant."""
+    """Return latents: linear in factors, noisy, far from zero, tiny, huge, quantised, repeated, binary, constant."""
     factors = small_ground_truth_data().index_to_factors(np.arange(NUM_IMAGES)).astype(np.float64)
     random_state = RandomState(3)
     noise = random_state.normal(size=(NUM_IMAGES, 8))
@@ -53,11 +53,11 @@ def codes_of_every_kind(dtype=np.float32):
 
 
 def collapsed_codes():
-    """Latents of which none varies."""
+    """Return constant latents."""
     return np.tile(np.array([0.5, -0.25, 0.0], dtype=np.float32), (NUM_IMAGES, 1))
 
 
 def on_images(metric, representation_function, settings=None):
-    """A metric's results on the images of the small data set: its values and its matrix."""
+    """Return a metric's results on the images of the small data set: its values and its matrix."""
     sampler = GridSampler(small_ground_truth_data(), representation_function)
     return metric.results(sampler, 0, {**metric.official(), **(settings or {})})

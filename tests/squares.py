@@ -20,7 +20,7 @@ QUICK_SCORES = ["dataset.name = 'squares'", *quick_scores(200)]
 
 
 def squares():
-    """A bright square in one of 16 places, in one of 2 colours."""
+    """Make images of a bright square in one of 16 places, in one of 2 colours."""
     images = np.zeros((32, 64, 64, 3), np.uint8)
     for index, image in enumerate(images):
         color, row, column = np.unravel_index(index, (2, 4, 4))
@@ -29,7 +29,7 @@ def squares():
 
 
 def train_and_score(experiment, monkeypatch, *bindings):
-    """A whole run as run.py makes it, with these bindings on top of the small ones."""
+    """Make a whole run like run.py, with these bindings added to the small ones."""
     from disentanglement_challenge.config import gin_configuration
     from disentanglement_challenge.data import named
     from disentanglement_challenge.evaluation.harness import evaluate

@@ -1,8 +1,9 @@
-"""Events against a real Redis server that records them, is slow, dies, or was never there."""
+"""Events with a real Redis server that records them, is slow, dies, or does not exist."""
 
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,7 +30,7 @@ def free_port():
 
 
 class Server:
-    """A redis-server process, on a port of its own unless one is given."""
+    """A redis-server process, on a free port unless one is given."""
 
     def __init__(self, folder, *settings, port=None):
         self.password = settings[settings.index("--requirepass") + 1] if "--requirepass" in settings else None
@@ -53,7 +54,7 @@ class Server:
                         return
                 except redis.exceptions.ConnectionError:
                     time.sleep(0.01)
-            # Somebody else took the port in the meantime.
+            # Another process took the port in the meantime.
             assert port is None, f"redis-server ended with {self.process.returncode}"
 
     @property
@@ -61,14 +62,14 @@ class Server:
         return {"AICROWD_IS_GRADING": "True", "AICROWD_REDIS_HOST": "127.0.0.1", "AICROWD_REDIS_PORT": str(self.port)}
 
     def events(self):
-        """What was recorded, oldest first."""
+        """Return the recorded events, oldest first."""
         return [json.loads(event) for event in reversed(self.client.lrange(CHANNEL, 0, -1))]
 
     def kinds(self):
         return [event["payload"]["event_type"].removeprefix("disentanglement_challenge:") for event in self.events()]
 
     def wait_for(self, number):
-        """Waits until so many events have been recorded."""
+        """Wait until this number of events has been recorded."""
         for _ in range(3000):
             if self.client.llen(CHANNEL) >= number:
                 return
@@ -99,7 +100,7 @@ def redis_server(tmp_path):
 
 @pytest.fixture
 def grading(monkeypatch):
-    """Sets the evaluator's environment for this process, and makes it less patient."""
+    """Return a function that sets the evaluator's environment for this process, with a short patience."""
 
     def set_environment(port, **settings):
         monkeypatch.setattr(aicrowd, "PATIENCE", 0.2)
@@ -121,7 +122,7 @@ def training(tmp_path, embedded_data_path, environment, steps, *bindings):
 
 
 def finish(process):
-    """Its warnings. No run takes as long as the timeout; a library that waits for ever does."""
+    """Return the run's warnings; the timeout is longer than any run, but not than a library that waits for ever."""
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert "trained to step" in stdout
@@ -153,7 +154,7 @@ def test_a_run_that_fails_says_why(tmp_path, embedded_data_path, redis_server):
 
 
 def test_a_server_that_stopped_answering_holds_no_run_up(tmp_path, embedded_data_path, redis_server):
-    """It accepts connections, being the kernel's, and never answers: the process must end all the same."""
+    """The kernel accepts connections, but the server never answers; the run must end anyway."""
     redis_server.process.send_signal(signal.SIGSTOP)
     stderr = finish(training(tmp_path, embedded_data_path, redis_server.environment, 3))
     assert stderr.count(WARNING) == 1, stderr
@@ -161,7 +162,7 @@ def test_a_server_that_stopped_answering_holds_no_run_up(tmp_path, embedded_data
 
 
 def test_a_server_that_is_killed_in_the_middle_stops_no_run(tmp_path, embedded_data_path, redis_server):
-    # However fast the machine is, it trains for so long after it has said that it starts.
+    # On a machine of any speed, it trains for this long after the start event.
     process = training(tmp_path, embedded_data_path, redis_server.environment, 10**6, "model.time_limit = 3")
     redis_server.wait_for(2)
     redis_server.kill()
@@ -171,7 +172,7 @@ def test_a_server_that_is_killed_in_the_middle_stops_no_run(tmp_path, embedded_d
 
 
 def test_where_there_is_no_server(grading, caplog):
-    with closing(socket.socket()) as taken:  # and not listened on
+    with closing(socket.socket()) as taken:  # bound but not listening
         taken.bind(("127.0.0.1", 0))
         grading(taken.getsockname()[1])
         with reported_execution() as on_progress:
@@ -200,7 +201,7 @@ def test_a_server_that_was_slow_gets_the_events_in_order(grading, redis_server):
     events.close()
     redis_server.process.send_signal(signal.SIGCONT)
     redis_server.wait_for(3)
-    # Progress that nobody took gives way to what comes after it.
+    # Later events replace progress that was not delivered.
     assert redis_server.kinds() == ["execution_started", "register_progress", "submit"]
     assert redis_server.events()[1]["payload"]["training_progress"] == 1
 
@@ -220,18 +221,18 @@ def test_a_server_that_comes_back_gets_what_it_missed(grading, tmp_path):
 
 
 def test_a_connection_that_broke_without_a_word_is_given_up(grading):
-    """The library forgets its own timeouts; with them, an answer that never comes is an error, and tried again."""
+    """The library does not use its own timeouts; with them, a missing answer is an error and the event is repeated."""
     with closing(socket.create_server(("127.0.0.1", 0))) as black_hole:
         black_hole.settimeout(60)
         grading(black_hole.getsockname()[1], REDIS_SOCKET_TIMEOUT="0.1")
         EvaluatorEvents().execution_start()
         with closing(black_hole.accept()[0]), closing(black_hole.accept()[0]):
-            pass  # it has connected again while the first connection was still open
+            pass  # the second connection was made while the first one was still open
 
 
 @pytest.mark.parametrize("settings", [("--rename-command", "HELLO", ""), ("--requirepass", "secret")])
 def test_an_older_server_and_one_with_a_password(grading, tmp_path, settings):
-    """Redis 5, which the challenge ran on, knows no HELLO."""
+    """Redis 5, which the challenge used, does not have HELLO."""
     with server(tmp_path, *settings) as running:
         grading(running.port, **({"AICROWD_REDIS_PASSWORD": "secret"} if running.password else {}))
         with reported_execution():
@@ -244,7 +245,7 @@ def test_a_setting_that_cannot_be_read_stops_nothing(grading, caplog):
     grading(6379, REDIS_SOCKET_TIMEOUT="soon")
     with reported_execution() as on_progress:
         on_progress(0.5)
-    assert "no events are sent to the evaluator: could not convert string to float: 'soon'" in caplog.text
+    assert re.search(r"evaluator.*'soon'", caplog.text)
 
 
 def test_off_the_evaluator_events_are_logged_and_nothing_is_imported(monkeypatch, caplog):

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from disentanglement_challenge.allocation import keep_freed_memory
 
-# Pages that are made while 20 arrays of 16 MB are filled and freed, one after the other, before and after.
+# Counts the new pages while 20 arrays of 16 MB are filled and freed one after the other, before and after the call.
 PROGRAM = """
 import resource
 import numpy as np
@@ -43,7 +43,7 @@ def test_memory_that_is_asked_for_again_is_not_made_again():
     ],
 )
 def test_an_older_glibc_refuses_a_large_threshold(monkeypatch, largest, taken):
-    """Which this one may not be: the limit is malloc.c's HEAP_MAX_SIZE / 2, of M_MMAP_THRESHOLD alone."""
+    """This glibc may be newer; the limit is malloc.c's HEAP_MAX_SIZE / 2, only for M_MMAP_THRESHOLD."""
     settings = []
 
     def mallopt(parameter, value):

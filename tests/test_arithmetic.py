@@ -22,7 +22,7 @@ def test_the_settings_hold_inside_the_block_and_are_put_back(precision, on_gpu):
 
 
 def test_pytorchs_older_settings_can_still_be_read_afterwards():
-    """torch.export reads them, and refuses where the two interfaces disagree."""
+    """torch.export reads them, and fails if the two interfaces disagree."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     with float32_products("tf32"), float32_products():
         pass

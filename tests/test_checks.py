@@ -1,6 +1,7 @@
 import math
 
 import pytest
+from messages import facts
 
 from disentanglement_challenge.checks import check_choice, check_count, check_number, check_switch
 from disentanglement_challenge.errors import ConfigError
@@ -8,7 +9,7 @@ from disentanglement_challenge.errors import ConfigError
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "1", None, 2**32])
 def test_a_count_is_an_integer_of_32_bits(value):
-    with pytest.raises(ConfigError, match=r"a\.count is "):
+    with pytest.raises(ConfigError, match=facts("a.count", repr(value), 1 if value != 2**32 else 2**32 - 1)):
         check_count("a.count", value)
     assert check_count("a.count", 2**32 - 1) == 2**32 - 1
     assert check_count("a.seed", 0, minimum=0) == 0
@@ -16,7 +17,7 @@ def test_a_count_is_an_integer_of_32_bits(value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "1", None, True, [1]])
 def test_a_number_is_finite(value):
-    with pytest.raises(ConfigError, match=r"a\.number is .*finite number$"):
+    with pytest.raises(ConfigError, match=facts("a.number", repr(value), "finite number")):
         check_number("a.number", value)
 
 
@@ -29,20 +30,20 @@ def test_the_bounds_of_a_number():
         (0, {"above": 0}, "above 0"),
         (1.5, {"above": 0, "maximum": 1}, "above 0, at most 1"),
     ):
-        with pytest.raises(ConfigError, match=rf"a is {value}; .*{said}"):
+        with pytest.raises(ConfigError, match=facts(f"a is {value}", said)):
             check_number("a", value, **bounds)
 
 
 def test_a_name_out_of_a_list_gets_the_nearest():
     assert check_choice("a.kind", "ii", ("i", "ii")) == "ii"
-    with pytest.raises(ConfigError, match=r"a\.kind is 'bfloat'; .*'float32', 'bfloat16'; did you mean 'bfloat16'"):
+    with pytest.raises(ConfigError, match=facts("a.kind", "'bfloat'", "'float32', 'bfloat16'", "mean 'bfloat16'")):
         check_choice("a.kind", "bfloat", ("float32", "bfloat16"))
-    with pytest.raises(ConfigError, match=r"a\.kind is \[\]"):
+    with pytest.raises(ConfigError, match=facts("a.kind", "[]", "'i'")):
         check_choice("a.kind", [], {"i": 1})
 
 
 @pytest.mark.parametrize("value", [0, 1, "True", None])
 def test_a_switch_is_true_or_false(value):
-    with pytest.raises(ConfigError, match=r"a\.switch is .*True or False"):
+    with pytest.raises(ConfigError, match=facts("a.switch", repr(value), "True or False")):
         check_switch("a.switch", value)
     assert check_switch("a.switch", False) is False

@@ -5,7 +5,7 @@ from disentanglement_challenge.compiled import compiled
 
 
 def from_nowhere():
-    """A function without a source file, which numba has nowhere to cache beside."""
+    """Make a function without a source file, so that numba has no place for its cache."""
     namespace = {}
     exec("def twice(x):\n    return 2 * x", namespace)
     return namespace["twice"]

@@ -2,6 +2,7 @@ import gin
 import numpy as np
 import pytest
 import torch
+from messages import facts
 
 from disentanglement_challenge.config import bound_parameters, gin_configuration
 from disentanglement_challenge.errors import ConfigError
@@ -53,20 +54,21 @@ def test_one_files_folder_does_not_serve_the_next(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("binding", "message"),
+    ("binding", "said"),
     [
-        ("sizd.size = 1", "nothing called 'sizd'.*'sized'"),
-        ("sized.sise = 1", "'sized' has no parameter 'sise'; did you mean 'size'"),
-        ("sized.other_fn = @sized_requird", "nothing called '@?sized_requird'.*'sized_required'"),
-        ("sized.other_fn = @sized_requird()", "nothing called '@?sized_requird'.*'sized_required'"),
-        ("sized.size = ", "gin_bindings 'sized.size = '"),
-        ("sized.size = [1, 2", "gin_bindings"),
-        ("sized", "gin_bindings"),
-        ("sized.size = {[]: 1}", "gin_bindings .*unhashable"),
-        ("import nothing_here", "gin_bindings 'import nothing_here': No module named 'nothing_here'"),
+        ("sizd.size = 1", ["'sizd'", "'sized'"]),
+        ("sized.sise = 1", ["'sized'", "'sise'", "did you mean 'size'"]),
+        ("sized.other_fn = @sized_requird", ["sized_requird'", "'sized_required'"]),
+        ("sized.other_fn = @sized_requird()", ["sized_requird'", "'sized_required'"]),
+        ("sized.size = ", []),
+        ("sized.size = [1, 2", []),
+        ("sized", []),
+        ("sized.size = {[]: 1}", ["unhashable"]),
+        ("import nothing_here", ["No module named 'nothing_here'"]),
     ],
 )
-def test_a_wrong_binding_is_one_line_with_the_nearest_right_one(binding, message):
+def test_a_wrong_binding_is_one_line_with_the_nearest_right_one(binding, said):
+    message = facts(f"--gin_bindings {binding!r}", *said)
     for skip_unknown in ([], ["mig"]):
         with pytest.raises(ConfigError, match=message) as raised, gin_configuration([], [binding], skip_unknown):
             pass
@@ -77,20 +79,20 @@ def test_what_an_included_file_imports_is_looked_for(tmp_path):
     (tmp_path / "base.gin").write_text("import nothing_here\n")
     (tmp_path / "row.gin").write_text("include 'base.gin'\n")
     file = str(tmp_path / "row.gin")
-    with pytest.raises(ConfigError, match="'nothing_here'"), gin_configuration([file], skip_unknown=["mig"]):
+    with pytest.raises(ConfigError, match=facts("'nothing_here'")), gin_configuration([file], skip_unknown=["mig"]):
         pass
 
 
 @pytest.mark.parametrize("file", ["x" * 300 + ".gin", "x" * 300 + "/a.gin", "/proc/1/mem/a.gin", "a\0.gin"])
 def test_a_path_that_nothing_can_have(file):
-    with pytest.raises(ConfigError, match="no gin file"), gin_configuration([file]):
+    with pytest.raises(ConfigError, match=facts("no gin file", repr(file))), gin_configuration([file]):
         pass
 
 
 def test_a_file_that_includes_itself(tmp_path):
     (tmp_path / "a.gin").write_text("include 'b.gin'\n")
     (tmp_path / "b.gin").write_text("include 'a.gin'\n")
-    with pytest.raises(ConfigError, match="include itself"), gin_configuration([str(tmp_path / "a.gin")]):
+    with pytest.raises(ConfigError, match=r"b\.gin.*'a\.gin'"), gin_configuration([str(tmp_path / "a.gin")]):
         pass
 
 
@@ -98,27 +100,27 @@ def test_a_macro_is_put_in_its_place():
     with gin_configuration([], ["N = 7", "sized.size = %N"]):
         assert bound_parameters("sized") == {"size": 7}
         assert "sized.size = %N" in gin.operative_config_str()
-    with pytest.raises(ConfigError, match="macro %N is used and never set"), gin_configuration([], ["sized.size = %N"]):
+    with pytest.raises(ConfigError, match=facts("macro %N", "N = ")), gin_configuration([], ["sized.size = %N"]):
         pass
 
 
 def test_a_missing_file_names_the_nearest(tmp_path):
     (tmp_path / "stage_one.gin").write_text("")
     with (
-        pytest.raises(ConfigError, match=r"no gin file .*did you mean .*stage_one\.gin"),
+        pytest.raises(ConfigError, match=r"stage_on\.gin'.*did you mean .*stage_one\.gin"),
         gin_configuration([str(tmp_path / "stage_on.gin")]),
     ):
         pass
 
 
 def test_a_required_binding_that_is_missing_is_named():
-    with pytest.raises(ConfigError, match=r"does not set sized_required\.size"), gin_configuration():
+    with pytest.raises(ConfigError, match=facts("sized_required.size", "--gin_bindings")), gin_configuration():
         sized_required()
 
 
 @pytest.mark.parametrize("make", [np.empty, torch.empty])
 def test_more_memory_than_there_is_is_one_line(make):
-    message = "not enough memory for this configuration: .*allocate"
+    message = facts("memory", "allocate", f"filled.size (now {1 << 58})")
     with pytest.raises(ConfigError, match=message) as raised, gin_configuration([], [f"filled.size = {1 << 58}"]):
         filled(make)
     assert "\n" not in str(raised.value)

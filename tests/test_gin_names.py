@@ -1,4 +1,4 @@
-"""The static table of names against what is registered, and against what disentanglement_lib's gin files may bind."""
+"""The static table of names agrees with the registered names, and with the names of disentanglement_lib."""
 
 import inspect
 import re
@@ -10,14 +10,14 @@ import pytest
 from gin import config as gin_config
 
 import disentanglement_challenge.export.sandbox
-import disentanglement_challenge.training.run  # noqa: F401 (registers what training reads)
+import disentanglement_challenge.training.run  # noqa: F401 (registers the names of training)
 from disentanglement_challenge.evaluation.bindings import register
 from disentanglement_challenge.gin_names import EVALUATION, GIN_NAMES, NOT_HERE, TRAINING
 from disentanglement_challenge.metrics import RECORDS
 
 
 def registered(module):
-    """Names to parameters, as the table spells them, of what is registered by modules of this package."""
+    """Return names and parameters, in the table's notation, that modules of this package register."""
     found = {}
     for _, configurable in gin_config._REGISTRY.items():
         if configurable.module.startswith(module):
@@ -33,7 +33,7 @@ def registered(module):
 
 
 def test_the_table_is_what_is_registered():
-    register(RECORDS.values())  # those of unified scores too, which come with their module
+    register(RECORDS.values())  # including those of unified scores, which their module registers
     names = {**registered("disentanglement_lib."), **registered("disentanglement_challenge.")}
     named = {name: names[name] for name in names if name not in NOT_HERE}
     assert {name: named[name] for name in named if name not in EVALUATION} == TRAINING

@@ -1,4 +1,4 @@
-"""Which Python the Makefile takes, and what it says where there is none; nothing is installed."""
+"""The Makefile's choice of Python, and its error without one; nothing is installed."""
 
 import os
 import shutil
@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 from conftest import ROOT
+from messages import assert_error_line
 
-# Answers what the Makefile asks a Python, and does nothing else.
+# Answers the Makefile's questions to a Python, and does nothing else.
 PYTHON = """#!/bin/sh
 case "$*" in
   *version_info*) echo {version} ;;
@@ -19,7 +20,7 @@ esac
 
 @pytest.fixture
 def make(tmp_path):
-    """Runs make with these Pythons, names to versions, on the PATH; those with a * cannot make environments."""
+    """Return a function that runs make with these Pythons on the PATH; those with a * cannot make environments."""
 
     def run(pythons, *arguments, goal=".installed"):
         shutil.rmtree(tmp_path / "bin", ignore_errors=True)
@@ -79,9 +80,8 @@ def test_another_than_the_environment_s_makes_it_anew(make, tmp_path):
 
 
 def test_no_python_that_will_do_is_one_line(make):
-    runs_on = "this runs on Python 3.14 3.13 3.12 3.11: set PYTHON, as in make run PYTHON=python3.13"
-    assert first_line(make({"python3": "3.9"})) == f"error: python3 is Python 3.9; {runs_on}"
-    assert first_line(make({})) == f"error: python3 is not there; {runs_on}"
-    assert first_line(make(ALL, "PYTHON=python4")) == f"error: python4 is not there; {runs_on}"
-    no_venv = "error: python3 cannot make virtual environments; install its venv (apt install python3-venv on Debian"
-    assert first_line(make({"python3": "3.13*"})).startswith(no_venv)
+    runs_on = ("3.14 3.13 3.12 3.11", "PYTHON=python3.13")
+    assert_error_line(first_line(make({"python3": "3.9"})) + "\n", "python3 is Python 3.9", *runs_on)
+    assert_error_line(first_line(make({})) + "\n", "python3", *runs_on)
+    assert_error_line(first_line(make(ALL, "PYTHON=python4")) + "\n", "python4", *runs_on)
+    assert_error_line(first_line(make({"python3": "3.13*"})) + "\n", "python3", "apt install python3-venv")

@@ -1,4 +1,4 @@
-"""What an installation is made of, the command that it brings, and what it says where an extra is missing."""
+"""The content of an installation, its command, and the error for a missing extra."""
 
 import os
 import re
@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 from conftest import ROOT
+from messages import assert_error_line, facts
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -37,7 +38,7 @@ def test_the_project_and_its_extras_are_the_packages_of_requirements_txt():
     extras = PROJECT["optional-dependencies"]
     installed = [*PROJECT["dependencies"], *extras["tensorflow"], *extras["onnx"], *extras["sweep"]]
     assert names(installed) == names(pinned("requirements.txt"))
-    # A marker that differs would leave a pin uninstalled, or unresolved, where the other says it can be had.
+    # With different markers, a pin might not be installed, or not be resolved, on some platform.
     markers = {(each.name, str(each.marker)) for each in requirements(pinned("requirements.txt"))}
     for each in requirements(installed):
         pins = [pin for pin in requirements(pinned("requirements.txt")) if pin.name.lower() == each.name.lower()]
@@ -71,7 +72,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """A folder with what the wheel installs, and nothing else of the project."""
+    """Return a folder with the content of the wheel, and nothing else of the project."""
     folder = tmp_path_factory.mktemp("installed")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
@@ -123,7 +124,7 @@ with config.gin_configuration(["stage1.gin"]):
 
 
 def test_the_command_of_an_installation(installed, tmp_path, embedded_data_path):
-    """Training too, which is a script of the tree."""
+    """The command also runs training, which is a script of the tree."""
     environment = {"DISENTANGLEMENT_LIB_DATA": str(embedded_data_path), "AICROWD_OUTPUT_PATH": str(tmp_path)}
     listed = run(installed, "data", "list", **environment)
     assert listed.returncode == 0, listed.stderr
@@ -134,7 +135,7 @@ def test_the_command_of_an_installation(installed, tmp_path, embedded_data_path)
     assert (tmp_path / "tiny" / "representation" / "pytorch_model.pt").is_file()
     refused = run(installed, "train", "--gin_config", "nothing.gin", **environment)
     assert refused.returncode == 1
-    assert re.search(r"^error: no gin file 'nothing\.gin'", refused.stderr, re.MULTILINE)
+    assert re.search(r"^error: .*'nothing\.gin'", refused.stderr, re.MULTILINE)
 
 
 def test_the_command_s_words(capsys):
@@ -146,10 +147,10 @@ def test_the_command_s_words(capsys):
     assert capsys.readouterr().out == shown
     with pytest.raises(SystemExit, match="2"):
         commands.main(["tarin"])
-    assert capsys.readouterr().err == "error: unknown command 'tarin'; did you mean 'train'?\n"
+    assert_error_line(capsys.readouterr().err, "'tarin'", "did you mean 'train'?")
     with pytest.raises(SystemExit, match="2"):
         commands.main(["xyz"])
-    assert "known are run, train, score" in capsys.readouterr().err
+    assert_error_line(capsys.readouterr().err, "'xyz'", "run, train, score")
 
 
 MISSING = """
@@ -167,13 +168,13 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("packages", "arguments", "line"),
+    ("packages", "arguments", "said"),
     [
-        ("ray", ["sweep", "table1"], "error: a sweep needs ray, not installed here; install the extra 'sweep': "),
+        ("ray", ["sweep", "table1"], ["sweep", "ray", "extra 'sweep'", "pip install '.[sweep]'"]),
         (
             "onnx onnxruntime onnxscript",
             ["train", "--experiment", "x", "--gin_bindings", "export.formats = ['onnx']"],
-            "error: an ONNX model needs onnx, onnxruntime, onnxscript, not installed here; install the extra 'onnx': ",
+            ["ONNX", "onnx, onnxruntime, onnxscript", "extra 'onnx'", "pip install '.[onnx]'"],
         ),
         (
             "wandb",
@@ -197,7 +198,7 @@ main()
         ),
     ],
 )
-def test_a_missing_extra_is_one_line_before_anything_is_done(tmp_path, packages, arguments, line):
+def test_a_missing_extra_is_one_line_before_anything_is_done(tmp_path, packages, arguments, said):
     result = subprocess.run(
         [sys.executable, "-c", MISSING, packages, *arguments],
         cwd=ROOT,
@@ -206,8 +207,7 @@ def test_a_missing_extra_is_one_line_before_anything_is_done(tmp_path, packages,
         text=True,
     )
     assert result.returncode == 1
-    assert result.stderr.startswith(line)
-    assert result.stderr.count("\n") == 1
+    assert_error_line(result.stderr, *said)
     assert not list(tmp_path.rglob("*.pt"))
 
 
@@ -216,7 +216,7 @@ def test_what_is_installed_is_not_missing():
         require_extra(extra, "a test")
     with (
         pytest.MonkeyPatch.context() as context,
-        pytest.raises(ConfigError, match=r"a test needs no_such_package, not"),
+        pytest.raises(ConfigError, match=facts("a test", "no_such_package", "'sweep'")),
     ):
         context.setitem(PACKAGES, "sweep", ("ray", "no_such_package"))
         require_extra("sweep", "a test")

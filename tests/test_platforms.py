@@ -1,4 +1,4 @@
-"""What is Linux's alone has a plain way elsewhere: each test takes the Linux one away."""
+"""Features that only Linux has are replaced elsewhere; each test removes one of them."""
 
 import ctypes
 import errno
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from messages import facts
 from torch import nn
 
 from disentanglement_challenge import files
@@ -28,7 +29,7 @@ from disentanglement_challenge.provenance import provenance
 
 
 def numbered_images(folder, num_images=60):
-    """Images whose every pixel is their number, mapped from a file."""
+    """Map images from a file; all pixels of an image are its number."""
 
     def make(start, stop):
         return np.broadcast_to(np.arange(start, stop, dtype=np.uint8)[:, None, None, None], (stop - start, 64, 64, 1))
@@ -52,7 +53,7 @@ def test_without_locks_everything_is_written_and_a_warning_says_so(without, monk
     without(monkeypatch)
     with locked(tmp_path / "experiment"):
         assert (tmp_path / "experiment").is_dir()
-    assert "files cannot be locked here" in caplog.text
+    assert "cannot be locked" in caplog.text
     np.testing.assert_array_equal(numbered_images(tmp_path / "images")[:, 0, 0, 0], np.arange(60))
 
 
@@ -69,7 +70,11 @@ def test_with_locks_the_second_is_kept_out(tmp_path):
     with (tmp_path / "file").open("w") as first, (tmp_path / "file").open("w") as second:
         assert lock(first.fileno())
         assert not lock(second.fileno())
-    with locked(tmp_path), pytest.raises(OutputError, match="is writing to"), locked(tmp_path):
+    with (
+        locked(tmp_path),
+        pytest.raises(OutputError, match=facts(f"process {os.getpid()}", tmp_path)),
+        locked(tmp_path),
+    ):
         pass
 
 
@@ -100,7 +105,7 @@ def test_without_affinity_and_physical_pages_a_machine_has_its_cores(monkeypatch
 
 
 def elsewhere(monkeypatch, statements=""):
-    """A sandbox on a system that is not Linux, in this process and in the model's."""
+    """Pretend that the system is not Linux, in this process and in the model's process."""
     monkeypatch.setattr(sys, "platform", "darwin")
     start = sandbox._START.replace("serve({", f"sys.platform = 'darwin'\n{statements}\nserve({{")
     assert start.count("darwin") == 1
@@ -113,19 +118,19 @@ def test_a_sandbox_elsewhere_computes_without_linux_s_system_calls(monkeypatch, 
     export_model(model, path)
     images = np.random.RandomState(0).rand(4, 64, 64, 3).astype(np.float32)
     expected = model(torch.from_numpy(images).permute(0, 3, 1, 2)).detach().numpy()
-    # A number that is Landlock's on Linux is another call's there.
+    # The numbers of Landlock's system calls on Linux are other calls there.
     refuse = "import disentanglement_challenge.export.sandbox as s\ndef _(): raise SystemExit(3)\ns._landlock = _"
     elsewhere(monkeypatch, refuse)
     with caplog.at_level(logging.WARNING), sandbox.Sandbox(path) as representation_function:
         np.testing.assert_allclose(representation_function(images), expected, rtol=1e-4, atol=1e-5)
-    assert "does not limit the model's memory" in caplog.text
+    assert "memory" in caplog.text
 
 
 def test_a_sandbox_elsewhere_still_ends_what_takes_too_long(monkeypatch, tmp_path):
     export_model(nn.Sequential(nn.Flatten(), nn.Linear(12288, 3)), tmp_path / "model.pt")
     elsewhere(monkeypatch, "import time; time.sleep(60)")
     with (
-        pytest.raises(RepresentationError, match="took longer than 1 s"),
+        pytest.raises(RepresentationError, match=facts(tmp_path / "model.pt", "1 s", "sandbox.time_limit")),
         sandbox.Sandbox(tmp_path / "model.pt", time_limit=1),
     ):
         pass
@@ -133,7 +138,7 @@ def test_a_sandbox_elsewhere_still_ends_what_takes_too_long(monkeypatch, tmp_pat
 
 @pytest.mark.parametrize("kind", ["indexed", "decorated"])
 def test_workers_that_are_not_forked_draw_the_same_images(kind, monkeypatch, tmp_path):
-    """As on macOS, and on Linux from Python 3.14 on."""
+    """Workers are not forked on macOS, and on Linux from Python 3.14 on."""
     data = IndexedGroundTruthData("numbered", numbered_images(tmp_path), [6, 10], ["tens", "ones"])
     if kind == "decorated":
         data = RandomDSprites("numbered", data, scream(np.random.RandomState(0).rand(100, 100, 3)))

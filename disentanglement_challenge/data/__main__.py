@@ -4,9 +4,9 @@
     python -m disentanglement_challenge.data download NAME...
     python -m disentanglement_challenge.data check NAME...
 
-Files are looked for, and put, below DISENTANGLEMENT_LIB_DATA (default scratch/dataset), where disentanglement_lib
-looks for them. `download` resumes what an earlier one left, checks what it got, and converts it for use. `check`
-compares what is here with what is known of it (sums, shape, the mean of the images) and ends with 1 where it differs.
+Files are in DISENTANGLEMENT_LIB_DATA (default scratch/dataset), where disentanglement_lib looks for them. `download`
+resumes an interrupted download, checks the file, and converts it for use. `check` compares the local files with the
+published facts (sums, shape, the mean of the images) and exits with 1 if they differ.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from disentanglement_challenge.errors import DataError, lines_of
 
 
 def list_data_sets() -> Table:
-    """A row for each data set that a name stands for."""
+    """Return a table with a row for each named data set."""
     table = Table(title=f"data sets in {data_path()}", title_justify="left")
     for column in ("name", "images", "GB", "channels", "factor sizes", "licence", "state"):
         table.add_column(column, justify="right" if column in ("images", "GB", "channels") else "left")
@@ -39,12 +39,12 @@ def list_data_sets() -> Table:
             entry.licence,
             entry.state(data_path()),
         )
-    table.add_row("folder", "", "", "1, 3", "your own data", "", "docs/data.md says how")
+    table.add_row("folder", "", "", "1, 3", "your own data", "", "see docs/data.md")
     return table
 
 
 def check(name: str) -> bool:
-    """Prints what is found of a data set, a line each; returns whether all of it is right."""
+    """Print one line per finding about a data set; return whether all of them are right."""
     marks = []
     try:
         for finding in check_files(name, data_path()):
@@ -75,7 +75,7 @@ def main(flags: argparse.Namespace) -> None:
     for name in flags.names:
         entry = CATALOGUE.get(name)
         if entry is not None and entry.is_ready(data_path()):
-            print(f"{name}: converted already, nothing to download")
+            print(f"{name}: already converted, nothing to download")
         elif entry is not None:
             for source in entry.sources:
                 download(source, data_path(), flags.accept)
@@ -91,17 +91,17 @@ if __name__ == "__main__":
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="show the data sets, their sizes, factors and licences, and which are here")
-    command = commands.add_parser("download", help="download data sets, check them, and convert them for use")
+    commands.add_parser("list", help="list the data sets with their sizes, factors, licences and local state")
+    command = commands.add_parser("download", help="download data sets, check them and convert them for use")
     command.add_argument("names", nargs="+", metavar="NAME", help="as `list` shows it")
     command.add_argument(
         "--accept",
         action="append",
         default=[],
         metavar="SUM",
-        help="use a download of this sum, such as md5:..., whatever sum is recorded; repeatable",
+        help="use a download with this check sum, such as md5:..., even if another one is recorded; repeatable",
     )
-    command = commands.add_parser("check", help="check what is here: sums, shapes, and the mean of the images")
+    command = commands.add_parser("check", help="check the local files: check sums, shapes and the mean of the images")
     command.add_argument("names", nargs="+", metavar="NAME", help="as `list` shows it")
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), parsed.debug)

@@ -1,7 +1,7 @@
-"""Arrays out of .npz archives, streamed: an archive is not read into memory, and nothing in it is unpickled.
+"""Stream arrays from .npz archives, without reading the whole archive into memory and without unpickling.
 
-An .npz is a zip of .npy files, so any of its arrays can be read on its own, from start to end, whether the zip holds it
-deflated or stored; its check sum is compared at the end.
+An .npz is a zip of .npy files. Each of its arrays can be read on its own, from start to end, whether it is compressed
+or not. The zip's check sum is compared at the end.
 """
 
 import zipfile
@@ -20,23 +20,23 @@ from disentanglement_challenge.files import DAMAGED_ZIP, is_file
 
 
 def missing_file(name: str, path: Path) -> DataError:
-    """The error for a data set whose file is not there."""
+    """Return the error for a data set whose file is missing."""
     return DataError(
-        f"data set {name!r}: no file {path}; download it with `python -m disentanglement_challenge.data download "
-        f"{name}`, or set DISENTANGLEMENT_LIB_DATA to where it is"
+        f"data set {name!r}: {path} is missing; download it with `python -m disentanglement_challenge.data download "
+        f"{name}`, or set DISENTANGLEMENT_LIB_DATA to the folder of your data sets"
     )
 
 
 class NpzMember:
-    """One array of an .npz, read from its start to its end. A context manager.
+    """One array of an .npz, as a context manager that reads it from start to end.
 
     Attributes:
-        shape, dtype: the array's.
-        crc32: the check sum of the .npy file, as the archive states it.
+        shape, dtype: those of the array.
+        crc32: the check sum of the .npy file that the archive records.
     """
 
     def __init__(self, archive: Path, key: str) -> None:
-        """Raises DataError where the archive is unreadable, damaged, or holds no such array of plain numbers."""
+        """Open the array; raise DataError if the archive is damaged or has no such array of plain numbers."""
         self._archive = archive
         with _reading(archive):
             self._zip = zipfile.ZipFile(archive)
@@ -44,7 +44,7 @@ class NpzMember:
                 info = self._zip.getinfo(f"{key}.npy")
             except KeyError:
                 names = ", ".join(name.removesuffix(".npy") for name in self._zip.namelist())
-                raise DataError(f"{archive} holds {names or 'nothing'}, not {key!r}: another file?") from None
+                raise DataError(f"{archive}: there is no array {key!r}; it holds {names or 'nothing'}") from None
             self.crc32 = info.CRC
             self._stream = self._zip.open(info)
             try:
@@ -53,10 +53,10 @@ class NpzMember:
                 raise DataError(f"{archive}: {key!r} is not an array ({' '.join(str(error).split())})") from error
             self._start = self._stream.tell()
             if self.dtype.hasobject:
-                raise DataError(f"{archive}: {key!r} is {self.dtype}, which only unpickling could read")
+                raise DataError(f"{archive}: {key!r} is {self.dtype}, which would need unpickling; expected numbers")
             size = self._start + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
             if info.file_size != size:
-                raise DataError(f"{archive}: {key!r} is {info.file_size} bytes, its header says {size}")
+                raise DataError(f"{archive}: {key!r} has {info.file_size} bytes; its header says {size}")
 
     def _read_header(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         version = np.lib.format.read_magic(self._stream)
@@ -65,23 +65,23 @@ class NpzMember:
             (2, 0): np.lib.format.read_array_header_2_0,
         }.get(version)
         if read is None:
-            raise ValueError(f"format version {version} is not known")
+            raise ValueError(f"unknown format version {version}")
         shape, fortran_order, dtype = read(self._stream)
         if fortran_order or not shape:
-            raise ValueError("it is not rows of values in C order")
+            raise ValueError("it is a scalar or in Fortran order; expected rows in C order")
         return shape, dtype
 
     def read(self, start: int, stop: int, item_shape: Sequence[int]) -> NDArray[Any]:
-        """Items [start, stop) of the array as if it were [num_items, *item_shape]; to go back is to begin again.
+        """Return items [start, stop) of the array, read as [num_items, *item_shape].
 
-        Raises DataError for damage.
+        Reading forwards streams; going back starts again from the beginning. Raises DataError if the file is damaged.
         """
         item_bytes = int(np.prod(item_shape)) * self.dtype.itemsize
         with _reading(self._archive):
             self._stream.seek(self._start + start * item_bytes)
             content = self._stream.read((stop - start) * item_bytes)
         if len(content) < (stop - start) * item_bytes:
-            raise DataError(f"{self._archive} is damaged (it ends early); move it away and get it again")
+            raise DataError(f"{self._archive} is damaged (it ends early); replace it with an intact copy")
         return np.frombuffer(content, dtype=self.dtype).reshape(stop - start, *item_shape)
 
     def close(self) -> None:
@@ -102,12 +102,12 @@ def _reading(archive: Path) -> Iterator[None]:
     try:
         yield
     except (NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{archive}: cannot be unpacked ({error})") from error
+        raise DataError(f"cannot unpack {archive} ({error})") from error
     except OSError as error:
-        raise DataError(f"{archive}: cannot be read ({error.strerror or error})") from error
+        raise DataError(f"cannot read {archive} ({error.strerror or error})") from error
     except DAMAGED_ZIP as error:
         reason = str(error) or "it ends early"
-        raise DataError(f"{archive} is damaged ({reason}); move it away and get it again") from error
+        raise DataError(f"{archive} is damaged ({reason}); replace it with an intact copy") from error
 
 
 def load_npz_images(
@@ -118,21 +118,20 @@ def load_npz_images(
     folder: Path,
     convert: Callable[[NDArray[Any]], NDArray[Any]] = lambda images: images,
 ) -> NDArray[np.uint8]:
-    """Maps the images of an .npz from `folder`/images.npy, after streaming them there the first time.
+    """Map the images of an .npz from `folder`/images.npy; the first call converts them.
 
-    A killed conversion goes on where it was. The archive may be deleted once it is converted; one that is there and has
-    changed is converted again.
+    A killed conversion resumes. The archive may be deleted after the conversion; a changed archive is converted again.
 
     Args:
         name: the data set, for messages.
         archive, key: the .npz and the name of its array.
-        check: (shape, dtype) of that array to the same with one axis for the images, [num_images, height, width,
-            channels]; raises DataError for an array that is not the data set's.
-        folder: where the images are kept.
-        convert: what to do to the values, on a batch of images.
+        check: takes the array's shape and dtype and returns the shape with one axis for the images, [num_images,
+            height, width, channels]; raises DataError if the array is not the data set's.
+        folder: the folder of the converted images.
+        convert: converts the values of a batch of images.
 
     Raises:
-        DataError: the archive is missing, damaged, or another one.
+        DataError: the archive is missing, damaged, or of another data set.
         OutputError: the folder cannot be written, or the disk is too full.
     """
     with _reading(archive):

@@ -13,15 +13,14 @@ from disentanglement_challenge.data.store import take_images
 def random_batches(
     ground_truth_data: NamedGroundTruthData, batch_size: int, random_generator: np.random.Generator
 ) -> Iterator[torch.Tensor]:
-    """Yields batches for ever, each image drawn uniformly and with replacement, as disentanglement_lib's training does.
+    """Yield endless batches of images drawn uniformly with replacement, as disentanglement_lib's training does.
 
     Yields:
-        tensors [batch_size, height, width, channels] for `to_network`: integers, or float32 in [0, 1] where each
-        observation has noise of its own, which is drawn as the data set draws it. The generator's state is what decides
-        the next.
+        tensors [batch_size, height, width, channels] for `to_network`: integers, or float32 in [0, 1] if the data set
+        adds noise to each observation. The generator's state alone determines the next batch.
     """
     if not isinstance(ground_truth_data, IndexedGroundTruthData):
-        # Another face of the same generator: what is drawn from one moves the other on.
+        # Both share one bit generator: drawing from one advances the other.
         random_state = np.random.RandomState(random_generator.bit_generator)
         while True:
             observations = ground_truth_data.sample_observations(batch_size, random_state)
@@ -33,14 +32,14 @@ def random_batches(
 
 
 def to_network(images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Images [N, height, width, channels] as a network takes them: float32 [N, channels, height, width], 255 as 1.
+    """Convert images [N, height, width, channels] to a network's input, float32 [N, channels, height, width].
 
-    Integers are divided by 255, and travel to the device before they become floats; floats are taken as they are.
+    Integers are moved to the device as they are, then divided by 255. Floats are not scaled.
     """
     if images.is_floating_point():
         floats = images.to(device, torch.float32, non_blocking=True)
     elif device.type == "cpu":
-        # One pass over the bytes where PyTorch makes two, and no waiting for threads over so little.
+        # One pass over the bytes, where PyTorch makes two; too little work to be worth starting threads.
         floats = torch.from_numpy(to_floats(images.numpy()))
     else:
         floats = divided(images.to(device, non_blocking=True))
@@ -48,7 +47,7 @@ def to_network(images: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def divided(pixels: torch.Tensor) -> torch.Tensor:
-    """Integers in units of 1/255 as float32, where they are: to the last bit what the CPU makes of them."""
+    """Divide integers by 255 on their own device, as float32; the result equals the CPU's bit for bit."""
     floats = pixels.float()
-    # On a GPU PyTorch multiplies by 1 / 255 where the divisor is a number.
+    # On a GPU PyTorch multiplies by 1 / 255 if the divisor is a Python number, so the divisor is a tensor.
     return floats.div_(torch.full((), 255.0, device=floats.device))

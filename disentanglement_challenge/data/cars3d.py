@@ -1,7 +1,7 @@
-"""Cars3D (Reed et al., "Deep Visual Analogy-Making", 2015) from its .mat files, one a car.
+"""Cars3D (Reed et al., "Deep Visual Analogy-Making", 2015) from its .mat files, one per car.
 
-Cars are numbered in the order of their files' names. disentanglement_lib takes them as the file system lists them,
-which differs from disk to disk; with that mended (`library`), its observations are these.
+Cars are numbered in the order of their file names. disentanglement_lib takes them in the file system's order, which
+differs between disks. With that order fixed (`library`), its observations equal these.
 """
 
 import shutil
@@ -28,9 +28,9 @@ FOLDER = "cars"
 
 
 def unpack_cars(packed: Path, target: Path) -> None:
-    """Takes the cars out of the archive of "Deep Visual Analogy-Making": data/cars/* become target/*.
+    """Unpack the cars from the archive of "Deep Visual Analogy-Making": data/cars/* becomes target/*.
 
-    Only plain files are taken, under their own last name, so nothing is written outside.
+    Only plain files are unpacked, under the last part of their name, so nothing is written outside the target.
     """
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -44,7 +44,7 @@ def unpack_cars(packed: Path, target: Path) -> None:
                 with (temporary / path.name).open("wb") as out:
                     shutil.copyfileobj(stream, out)
         if not any(".mat" in path.name for path in temporary.iterdir()):
-            raise DataError(f"{packed.name}: what was downloaded holds no data/cars/*.mat, and was removed")
+            raise DataError(f"{packed.name}: the download holds no data/cars/*.mat; it was removed")
         temporary.chmod(0o755)
         temporary.rename(target)
     finally:
@@ -64,7 +64,7 @@ SOURCES = {
 
 
 def load_cars3d(name: str, data_path: Path) -> IndexedGroundTruthData:
-    """Maps Cars3D into memory, converting its .mat files the first time.
+    """Map Cars3D into memory, converting its .mat files the first time.
 
     Args:
         name: the data set's name.
@@ -81,18 +81,18 @@ def load_cars3d(name: str, data_path: Path) -> IndexedGroundTruthData:
     except FileNotFoundError:
         raise missing_file(name, folder) from None
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
+        raise DataError(f"cannot read {folder} ({error.strerror})") from error
     elevations, azimuths, cars = FACTOR_SIZES
     if len(paths) != cars:
         raise DataError(
-            f"{folder} holds {len(paths)} .mat files; Cars3D has {cars}, one a car: move it away and download it again"
+            f"{folder} holds {len(paths)} .mat files; Cars3D has {cars}, one per car: delete it and download it again"
         )
     images: NDArray[np.uint8] | None = None
 
     def make(start: int, stop: int) -> NDArray[np.uint8]:
         nonlocal images
         if images is None:
-            # The car varies fastest, so the first images need every file: 216 MB in all.
+            # The car varies fastest, so the first images need every file: 216 MB in total.
             images = np.stack([_read_car(path) for path in paths], axis=2).reshape(-1, 64, 64, 3)
         return images[start:stop]
 
@@ -102,15 +102,15 @@ def load_cars3d(name: str, data_path: Path) -> IndexedGroundTruthData:
 
 
 def _read_car(path: Path) -> NDArray[np.uint8]:
-    """The pictures of one car, uint8 [elevation, azimuth, 64, 64, 3]."""
+    """Return the pictures of one car, uint8 [elevation, azimuth, 64, 64, 3]."""
     try:
         pictures: Any = loadmat(path, variable_names=["im"])["im"]
     except KeyError:
-        raise DataError(f"{path} holds no array 'im': another file?") from None
+        raise DataError(f"{path}: there is no array 'im'; it is not a file of Cars3D") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise DataError(f"cannot read {path} ({error.strerror or error})") from error
     except (MatReadError, ValueError, TypeError, NotImplementedError) as error:
-        raise DataError(f"{path} is damaged or no MATLAB file ({' '.join(str(error).split())})") from error
+        raise DataError(f"{path} is damaged or not a MATLAB file ({' '.join(str(error).split())})") from error
     elevations, azimuths, _ = FACTOR_SIZES
     if pictures.dtype != np.uint8 or pictures.shape != (128, 128, 3, azimuths, elevations):
         raise DataError(

@@ -1,4 +1,4 @@
-"""What is known of each data set before it is loaded: for the list, and for downloading."""
+"""Facts about each data set that are known before it is loaded, for the list and for downloads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,15 +15,14 @@ class Entry:
     """A data set of the catalogue.
 
     Attributes:
-        factor_sizes: the number of values of each latent factor; of the published files where there are generations.
-        num_images: how many images there are; 0 where each observation is made when it is drawn.
+        factor_sizes: the number of values of each latent factor, in the files that are published now.
+        num_images: the number of images; 0 if each observation is generated when it is drawn.
         channels: 1 or 3.
-        licence: what its publishers say.
-        sources: the files it is made of; none where nothing is downloaded.
-        converted: the folder that the loader's memory-mapped file is in, below DISENTANGLEMENT_LIB_DATA; "" where it
-            makes none.
-        mean: of each channel, over all images as published, 255 as 1, where the disent project records it
-            (vis_mean in its experiment/config/dataset).
+        licence: the licence that its publishers state.
+        sources: the published files; empty if nothing is downloaded.
+        converted: the folder of the loader's memory-mapped file, below DISENTANGLEMENT_LIB_DATA; "" if there is none.
+        mean: the mean of each channel over all published images in [0, 1], if the disent project records it (vis_mean
+            in its experiment/config/dataset); otherwise empty.
     """
 
     factor_sizes: Sequence[int]
@@ -36,13 +35,13 @@ class Entry:
 
     @property
     def num_bytes(self) -> int:
-        """The size of the memory-mapped file."""
+        """The size of the memory-mapped file in bytes."""
         bytes_a_value = 2 if self.converted.startswith("small_norb") else 1
         stored_channels = 1 if self.converted.startswith("dsprites") else self.channels
         return self.num_images * 64 * 64 * stored_channels * bytes_a_value
 
     def state(self, data_path: Path) -> str:
-        """Whether its files are here, in a word or two."""
+        """Return the state of its local files in a few words."""
         if not self.converted:
             return "made as needed"
         if self.is_ready(data_path):
@@ -53,11 +52,11 @@ class Entry:
         return "here, converted on first use" if all(here) else "incomplete" if any(here) else "not here"
 
     def is_ready(self, data_path: Path) -> bool:
-        """Whether it is converted, and its loader needs no file that is not here."""
+        """Return whether it is converted and its loader needs no missing file."""
         folder = data_path / self.converted
         if not (self.converted and (folder / "images.npy").exists() and (folder / "images.json").exists()):
             return False
-        # The loader needs no archive that it has converted, so long as there is nothing else to read.
+        # A loader with one source no longer needs it once it is converted; with several, it reads the others too.
         return len(self.sources) <= 1 or all(source.here(data_path) for source in self.sources)
 
 

@@ -1,10 +1,10 @@
-"""Downloads the official files of a data set to where disentanglement_lib looks for them.
+"""Download a data set's official files to the places where disentanglement_lib looks for them.
 
-The connection is requests' (with urllib3's retries for what fails between connection and answer); what is added here is
-going on in the middle of a file, which neither it nor pooch does, and which 12 GB need. Everything incomplete lies in
-DISENTANGLEMENT_LIB_DATA/downloads, with the SHA-256 of each finished download beside it; a file takes its place when it
-is whole and its check sum, where one is recorded, is right. Publishers mend their files, so one of another sum that
-holds what it should is kept aside, and is used when the user accepts its sum.
+requests and urllib3's retries make the connection. This module adds resuming in the middle of a file, which neither
+requests nor pooch does and which 12 GB need. Incomplete files are in DISENTANGLEMENT_LIB_DATA/downloads, with the
+SHA-256 of each finished download beside them. A file moves to its place when it is complete and its recorded check sum,
+if there is one, is right. Publishers correct their files. So a download with another sum and valid content is kept
+aside, and is used when the user accepts its sum.
 """
 
 import gzip
@@ -35,8 +35,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 _TIMEOUT = (10, 60)  # seconds to connect, and without a byte
-# Broken connections in a row that brought nothing new, where there is a part to go on from and where there is none; and
-# the seconds before the second of them.
+# Maximum consecutive failures without progress: with a partial file, and without one. Then the seconds before the
+# second attempt.
 _ATTEMPTS = 6
 _FIRST_ATTEMPTS = 2
 _PAUSE = 1.0
@@ -47,14 +47,13 @@ class Source:
     """A published file.
 
     Attributes:
-        addresses: where it is published; the later ones are tried when the earlier fail.
-        target: where disentanglement_lib looks for it or for what is in it, below DISENTANGLEMENT_LIB_DATA.
-        size: its length in bytes, where published.
-        checksum: "sha256:..." or "md5:...", where published.
-        unpack: makes the target of the downloaded file, where they differ; raises DataError where the file is damaged.
-        inspect: says in a few words what a file that needs no unpacking holds; raises DataError where that is not what
-            the target should hold.
-        by_hand: another file that the data set is loaded from in the target's place, for who downloads it by hand.
+        addresses: the published addresses, tried in order.
+        target: the path, below DISENTANGLEMENT_LIB_DATA, where disentanglement_lib looks for the file or its content.
+        size: its size in bytes, if published.
+        checksum: "sha256:..." or "md5:...", if published.
+        unpack: makes the target from the downloaded file, if they differ; raises DataError if the file is damaged.
+        inspect: describes the content of a file that needs no unpacking; raises DataError if it is wrong.
+        by_hand: another file that may be put there by hand and is loaded in place of the target.
     """
 
     addresses: tuple[str, ...]
@@ -66,44 +65,44 @@ class Source:
     by_hand: str = ""
 
     def here(self, data_path: Path) -> Path | None:
-        """The file that the data set is loaded from, where it is there."""
+        """Return the local file that the data set is loaded from; None if it is missing."""
         places = [data_path / name for name in (self.target, self.by_hand) if name]
         return next((place for place in places if place.exists()), None)
 
     @property
     def file_name(self) -> str:
-        """What the file is called while it is downloaded."""
+        """The file's name during the download."""
         return self.addresses[0].rsplit("/", 1)[-1] if self.unpack else Path(self.target).name
 
 
 class OtherSum(DataError):
-    """A finished download that holds what it should, and whose sum is not the recorded one; it is kept aside."""
+    """A finished download has valid content and another check sum than the recorded one; it is kept aside."""
 
 
 def download(source: Source, data_path: Path, accepted_sums: Collection[str] = ()) -> None:
-    """Puts the source's target in its place, unless it is there already.
+    """Download the source's target, unless it exists.
 
     Args:
         source: the file.
         data_path: DISENTANGLEMENT_LIB_DATA.
-        accepted_sums: such as "md5:..."; a download with one of these is taken whatever sum is recorded, and this is
-            written down beside the target (`accepted_sum`).
+        accepted_sums: check sums such as "md5:..."; a download with one of these is used even if another sum is
+            recorded. This is noted beside the target (`accepted_sum`).
 
     Raises:
-        OtherSum: what was downloaded, now or earlier, is kept aside.
-        DataError: no address serves the file, or what it serves is not the published file.
-        OutputError: the folder cannot be written, or the disk is too full; what was downloaded is kept.
+        OtherSum: a download, from now or earlier, is kept aside.
+        DataError: no address serves the file, or it serves another file.
+        OutputError: the folder cannot be written, or the disk is too full; the partial download is kept.
     """
     target = data_path / source.target
     there = source.here(data_path)
     if there is not None:
-        print(f"{there}: there already")
+        print(f"{there}: already downloaded")
         return
     folder = make_folder(data_path / "downloads")
     partial = folder / f"{source.file_name}.part"
     with _held(partial):
         kept = _kept_aside(partial, accepted_sums)
-        # The address that an earlier run had a part from comes first, and is not left while that can be gone on from.
+        # The address of an earlier partial download comes first, and is kept as long as that can be resumed.
         addresses = sorted(source.addresses, key=lambda address: not _validator_of(partial, address))
         for address, other in zip(addresses, [*addresses[1:], None], strict=True) if kept is None else ():
             try:
@@ -137,11 +136,11 @@ def download(source: Source, data_path: Path, accepted_sums: Collection[str] = (
 
 @contextmanager
 def _held(partial: Path) -> Iterator[None]:
-    """Keeps other processes from downloading the same file; the system lets go when this one ends, however it ends."""
+    """Lock the file against other processes' downloads; the system unlocks it when this process ends."""
     try:
         with partial.with_suffix(".lock").open("w") as file:
             if not lock(file.fileno()):
-                raise OutputError(f"another process is downloading {partial.stem}; wait for it")
+                raise OutputError(f"another process is downloading {partial.stem}; wait until it has finished")
             yield
             partial.with_suffix(".lock").unlink(missing_ok=True)
     except OSError as error:
@@ -149,7 +148,7 @@ def _held(partial: Path) -> Iterator[None]:
 
 
 def _receive(address: str, partial: Path, source: Source) -> None:
-    """Downloads until the file is whole; goes on after a broken connection, and where an earlier process stopped."""
+    """Download until the file is complete; resume after a broken connection or an earlier process."""
     session = requests.Session()
     session.headers["User-Agent"] = "disentanglement_challenge (data set download)"
     retries = Retry(
@@ -167,20 +166,20 @@ def _receive(address: str, partial: Path, source: Source) -> None:
                 failures = 0 if _size(partial) > before else failures + 1
                 if failures >= (_ATTEMPTS if _size(partial) else _FIRST_ATTEMPTS):
                     raise DataError(
-                        f"{address}: the connection fails ({_reason(error)}); {_size(partial)} bytes are kept, "
-                        "start again to go on"
+                        f"{address}: the connection fails ({_reason(error)}); {_size(partial)} bytes are kept, run the "
+                        "command again to resume"
                     ) from error
-                _LOGGER.warning("%s: the connection broke; going on at byte %d", address, _size(partial))
+                _LOGGER.warning("%s: the connection broke; resuming at byte %d", address, _size(partial))
                 time.sleep(_PAUSE * min(2**failures, 60) if failures else 0)
             except requests.RequestException as error:
-                raise DataError(f"{address}: cannot be downloaded ({_reason(error)})") from error
+                raise DataError(f"cannot download {address} ({_reason(error)})") from error
 
 
 def _receive_rest(session: requests.Session, address: str, partial: Path, source: Source) -> None:
-    """Asks for the bytes that are missing, and appends them.
+    """Request the missing bytes and append them.
 
-    The note beside the partial file says which version of which address its bytes are of; they are gone on from only
-    where the server says that it would send the same (HTTP's If-Range).
+    The note beside the partial file records the address and version of its bytes. The download resumes only if the
+    server still has that version (HTTP's If-Range).
     """
     have = _size(partial)
     validator = _validator_of(partial, address) if have else None
@@ -194,12 +193,12 @@ def _receive_rest(session: requests.Session, address: str, partial: Path, source
         if have and (
             response.status_code == 416 or (response.status_code == 206 and not answered.startswith(f"bytes {have}-"))
         ):
-            partial.unlink()  # longer than the file, or the server sends another part than asked for: begin anew
+            partial.unlink()  # longer than the file, or the server sends another part than requested: start again
             return _receive_rest(session, address, partial, source)
         if response.status_code not in (200, 206):
             raise DataError(
-                f"{address}: the server answers {response.status_code} {response.reason}; download the file by hand to "
-                f"its place, {source.target}"
+                f"{address}: the server answers {response.status_code} {response.reason}; download the file by hand, "
+                f"to {source.target}"
             )
         if response.headers.get("Content-Type", "").startswith("text/html"):
             raise DataError(f"{address}: the server sends a web page, not the file; open the address in a browser")
@@ -208,7 +207,7 @@ def _receive_rest(session: requests.Session, address: str, partial: Path, source
         announced = response.headers.get("Content-Length")
         total = have + int(announced) if announced and announced.isdigit() else None
         if source.size is not None and total is not None and total != source.size:
-            raise DataError(f"{address}: the server offers {total} bytes, the published file has {source.size}")
+            raise DataError(f"{address}: the server offers {total} bytes; the published file has {source.size}")
         total = total or source.size
         if total is not None:
             check_disk(partial.parent, total - have)
@@ -225,8 +224,8 @@ def _receive_rest(session: requests.Session, address: str, partial: Path, source
                 mininterval=0.5,
             ) as bar,
         ):  # fmt: skip
-            # Some servers call a .gz file gzip-encoded. requests' iter_content would unpack it, and the sizes, the sums
-            # and the ranges are of the file.
+            # Some servers call a .gz file gzip-encoded. requests' iter_content would unpack it, but sizes, sums and
+            # ranges are those of the packed file.
             for block in response.raw.stream(_BLOCK, decode_content=False):
                 file.write(block)
                 file.flush()
@@ -258,9 +257,9 @@ def _acceptance(target: Path) -> Path:
 
 
 def accepted_sum(source: Source, data_path: Path) -> dict[str, str] | None:
-    """What the user accepted in place of the recorded sum: "sum", "recorded", "address", and "accepted", a date.
+    """Return what the user accepted in place of the recorded sum: "sum", "recorded", "address", "accepted" (a date).
 
-    None where the target is as recorded, or was replaced since.
+    Return None if the target has the recorded sum, or was replaced since.
     """
     target = data_path / source.target
     try:
@@ -273,14 +272,14 @@ def accepted_sum(source: Source, data_path: Path) -> dict[str, str] | None:
 
 
 def _kept_aside(partial: Path, accepted_sums: Collection[str]) -> dict[str, str] | None:
-    """Takes up what an earlier download kept aside, and returns its note; raises OtherSum where it is not accepted."""
+    """Use what an earlier download kept aside, and return its note; raise OtherSum if its sum is not accepted."""
     if not _aside(partial).exists():
         return None
     try:
         note = {str(key): str(value) for key, value in read_json(_aside_note(partial)).items()}
         is_accepted = note["sum"] in accepted_sums
     except (DataError, AttributeError, KeyError):
-        _aside(partial).unlink()  # nobody knows what it is
+        _aside(partial).unlink()  # without its note, its content is unknown
         return None
     if not is_accepted:
         _raise_if_aside(partial)
@@ -289,28 +288,28 @@ def _kept_aside(partial: Path, accepted_sums: Collection[str]) -> dict[str, str]
 
 
 def _raise_if_aside(partial: Path) -> None:
-    """Raises OtherSum, with what to compare and how to accept it, where a download is kept aside."""
+    """Raise OtherSum if a download is kept aside; say what to compare and how to accept it."""
     if not _aside(partial).exists():
         return
     note = read_json(_aside_note(partial))
     raise OtherSum(
-        f"{note['file']}: its sum is {note['sum']}, recorded is {note['recorded']}, and it holds {note['content']}; "
-        f"it is kept as {_aside(partial)}: compare its sum with what {note['address']} publishes today, and use it by "
-        f"the same command with --accept {note['sum']}, or delete it to download again"
+        f"{note['file']}: its check sum is {note['sum']}, the recorded one is {note['recorded']}; it holds "
+        f"{note['content']} and is kept as {_aside(partial)}. Compare its sum with the one that {note['address']} "
+        f"publishes today; to use it, add --accept {note['sum']} to the same command; to download it again, delete it"
     )
 
 
 def _inspect(source: Source, partial: Path) -> str:
-    """What the download holds; raises DataError where it is not what it should be."""
+    """Describe the download's content; raise DataError if it is wrong."""
     if source.unpack is not None:
         with tempfile.TemporaryDirectory(prefix=".inspect.", dir=partial.parent) as folder:
             source.unpack(partial, Path(folder) / Path(source.target).name)
-        return "what can be unpacked as it should be"
-    return "nothing that could be checked" if source.inspect is None else source.inspect(partial)
+        return "a valid archive"
+    return "content that cannot be checked" if source.inspect is None else source.inspect(partial)
 
 
 def sums(path: Path, algorithms: Collection[str]) -> dict[str, str]:
-    """The hexadecimal check sums of a file, by algorithm ("md5", "sha256"), in one reading."""
+    """Compute the hexadecimal check sums of a file, by algorithm ("md5", "sha256"), in one pass."""
     digests = {name: hashlib.new(name) for name in algorithms}
     with (
         path.open("rb") as file,
@@ -326,16 +325,16 @@ def sums(path: Path, algorithms: Collection[str]) -> dict[str, str]:
 
 
 def _verify(address: str, partial: Path, source: Source, accepted_sums: Collection[str]) -> dict[str, str] | None:
-    """Compares size and check sum with what is published, or else with what the first download had.
+    """Compare size and check sum with the published ones, or else with those of the first download.
 
-    The SHA-256 is written to `<file>.sha256` beside the partial file, as sha256sum does it.
+    The SHA-256 is written to `<file>.sha256` beside the partial file, in sha256sum's format.
 
     Returns:
-        What `accepted_sum` says, where the sum is an accepted one.
+        The note for `accepted_sum` if the user accepted this sum; otherwise None.
 
     Raises:
-        OtherSum: the sum is another and the content is not; the file is kept aside.
-        DataError: it is another file, and was removed.
+        OtherSum: the sum differs and the content is valid; the file is kept aside.
+        DataError: it is another file; it was removed.
     """
     published = source.checksum or ""
     algorithm, _, expected = published.partition(":")
@@ -344,8 +343,8 @@ def _verify(address: str, partial: Path, source: Source, accepted_sums: Collecti
     record = partial.with_name(f"{source.file_name}.sha256")
     if not size or (source.size is not None and size != source.size):
         partial.unlink()
-        known = f", the published file has {source.size}" if source.size else ""
-        raise DataError(f"{address}: what was downloaded is {size} bytes long{known}; it was removed")
+        known = f"; the published file has {source.size}" if source.size else ""
+        raise DataError(f"{address}: the download has {size} bytes{known}; it was removed")
     if not expected and record.exists():
         algorithm, expected = "sha256", (record.read_text().split() or [""])[0]
     if expected and found[algorithm] != expected:
@@ -354,8 +353,8 @@ def _verify(address: str, partial: Path, source: Source, accepted_sums: Collecti
         except DataError as error:
             partial.unlink(missing_ok=True)
             raise DataError(
-                f"{address}: what was downloaded has the {algorithm} {found[algorithm]}, recorded is {expected}; it is "
-                f"corrupt or another file ({error}), and was removed"
+                f"{address}: the download's {algorithm} is {found[algorithm]}, the recorded one is {expected}; it is "
+                f"damaged or another file ({error}) and was removed"
             ) from error
         note = {
             "file": source.file_name, "sum": f"{algorithm}:{found[algorithm]}", "recorded": f"{algorithm}:{expected}",
@@ -370,7 +369,7 @@ def _verify(address: str, partial: Path, source: Source, accepted_sums: Collecti
     if published:
         print(f"{source.file_name}: {algorithm} as published")
     elif not record.exists():
-        print(f"{source.file_name}: no check sum is published; its sha256, {sha256}, is recorded in {record}")
+        print(f"{source.file_name}: no check sum is published; its sha256 {sha256} is recorded in {record}")
     write_text(record, f"{sha256}  {source.file_name}\n")
     return None
 
@@ -380,14 +379,14 @@ def _size(path: Path) -> int:
 
 
 def check_disk(folder: Path, needed: int) -> None:
-    """Raises OutputError where the folder's disk has not so many bytes free."""
+    """Raise OutputError if the folder's disk has too few free bytes."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise OutputError(f"{folder}: {needed / 1e9:.2f} GB are needed on this disk, {free / 1e9:.2f} GB are free")
+        raise OutputError(f"{folder}: its disk has {free / 1e9:.2f} GB free; {needed / 1e9:.2f} GB are needed")
 
 
 def _reason(error: Exception) -> str:
-    """What is at the bottom of an error of requests', in one line."""
+    """Return the root cause of one of requests' errors, in one line."""
     cause: BaseException = error
     while (deeper := getattr(cause, "reason", None) or cause.__cause__ or cause.__context__) is not None:
         if not isinstance(deeper, BaseException):
@@ -398,14 +397,14 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def damage_in(packed: Path) -> Iterator[None]:
-    """Turns what unpacking a damaged archive raises into a DataError that names it."""
+    """Turn the errors of unpacking a damaged archive into a DataError that names it."""
     try:
         yield
     except (gzip.BadGzipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(f"{packed.name}: what was downloaded is damaged ({error}), and was removed") from error
+        raise DataError(f"{packed.name}: the download is damaged ({error}); it was removed") from error
     except OSError as error:
-        # HDF5 says so by an error without a number.
+        # HDF5 reports damage by an OSError without errno.
         if error.errno is None:
             reason = " ".join(str(error).split())
-            raise DataError(f"{packed.name}: what was downloaded is damaged ({reason}), and was removed") from error
+            raise DataError(f"{packed.name}: the download is damaged ({reason}); it was removed") from error
         raise

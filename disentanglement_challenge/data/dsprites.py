@@ -1,6 +1,6 @@
 """dSprites (Matthey et al., 2017) and disentanglement_lib's variants of it with random colours and backgrounds.
 
-The official .npz carries a pickled description beside its arrays; only the images are read.
+The official .npz also holds a pickled description, which is never read.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,14 +31,14 @@ _DSPRITES = Source(
 )
 _SCREAM = Source(("https://upload.wikimedia.org/wikipedia/commons/f/f4/The_Scream.jpg",), SCREAM)
 
-# disentanglement_lib makes observations of sprites (float32 [N, 64, 64, 3], each pixel 0 or 1) by one of these.
+# Turns sprites, float32 [N, 64, 64, 3] with pixels 0 or 1, into observations, as disentanglement_lib's variants do.
 Decorate = Callable[[NDArray[np.float32], RandomState], NDArray[Any]]
 
 
 class RandomDSprites(NamedGroundTruthData):
-    """dSprites whose observations are decorated at random: no function of the factors, so of no index either.
+    """dSprites with random colours or backgrounds, whose observations are not a function of factors or an index.
 
-    `sample_observations_from_factors` draws from the random state what disentanglement_lib's class draws.
+    `sample_observations_from_factors` draws the same random numbers as disentanglement_lib's class.
     """
 
     def __init__(self, name: str, sprites: IndexedGroundTruthData, decorate: Decorate) -> None:
@@ -57,32 +57,35 @@ class RandomDSprites(NamedGroundTruthData):
 
     @property
     def observation_shape(self) -> list[int]:
-        """[height, width, channels]."""
+        """The shape [height, width, channels] of an observation."""
         return [*self._sprites.observation_shape[:2], 3]
 
     def sample_factors(self, num: int, random_state: RandomState) -> NDArray[np.int64]:
-        """Draws factors uniformly; int64 [num, num_factors]."""
+        """Draw factors uniformly; int64 [num, num_factors]."""
         return self._sprites.sample_factors(num, random_state)
 
     def sample_observations_from_factors(self, factors: NDArray[np.int64], random_state: RandomState) -> NDArray[Any]:
-        """The sprites of these factors, decorated; [num, height, width, 3] in [0, 1]."""
+        """Return decorated sprites with these factors, [num, height, width, 3] in [0, 1]."""
         sprites = self._sprites.sample_observations_from_factors(factors, random_state)
         return self._decorate(np.repeat(sprites, 3, axis=3), random_state)
 
 
 def color(sprites: NDArray[np.float32], random_state: RandomState) -> NDArray[np.float64]:
-    """Gives each sprite one random colour (disentanglement_lib's ColorDSprites)."""
+    """Give each sprite one random colour (disentanglement_lib's ColorDSprites)."""
     return sprites * random_state.uniform(0.5, 1, [len(sprites), 1, 1, 3])
 
 
 def noisy(sprites: NDArray[np.float32], random_state: RandomState) -> NDArray[np.float64]:
-    """Puts each sprite before uniform noise (disentanglement_lib's NoisyDSprites)."""
+    """Put each sprite in front of uniform noise (disentanglement_lib's NoisyDSprites)."""
     return np.minimum(sprites + random_state.uniform(0, 1, sprites.shape), 1.0)
 
 
 def scream(painting: NDArray[np.float64]) -> Decorate:
-    """Inverts, where a sprite is, a random patch in a random tint of a painting [height, width, 3] (ScreamDSprites)."""
-    return partial(_on_patches, painting)  # no closure, which could not be handed to a loader's worker processes
+    """Return a decoration that inverts random, randomly tinted patches of a painting at each sprite (ScreamDSprites).
+
+    The painting is [height, width, 3] in [0, 1].
+    """
+    return partial(_on_patches, painting)  # a closure could not be pickled for a loader's worker processes
 
 
 def _on_patches(
@@ -102,8 +105,7 @@ def _check_images(archive: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> 
     num_images = int(np.prod(FACTOR_SIZES))
     if dtype != np.uint8 or tuple(shape[:3]) != (num_images, 64, 64):
         raise DataError(
-            f"{archive}: imgs are {dtype} of shape {tuple(shape)}; dSprites' are uint8 of shape "
-            f"({num_images}, 64, 64): another file?"
+            f"{archive}: imgs are {dtype} of shape {tuple(shape)}; dSprites' are uint8 of shape ({num_images}, 64, 64)"
         )
     return [num_images, 64, 64, 1]
 
@@ -115,22 +117,22 @@ def _inspect(archive: Path) -> str:
 
 
 def load_dsprites(name: str, data_path: Path) -> NamedGroundTruthData:
-    """Maps dSprites into memory, converting its archive the first time, and decorates it where the name says so.
+    """Map dSprites into memory, and decorate it if the name says so; the first call converts its archive.
 
     Args:
         name: dsprites_full, dsprites_noshape, color_dsprites, noisy_dsprites or scream_dsprites.
-        data_path: the folder that disentanglement_lib looks for data sets in.
+        data_path: disentanglement_lib's folder of data sets.
 
     Raises:
-        DataError: a file is not there, is damaged, or is another one.
-        OutputError: there is no room or no permission to convert the archive.
+        DataError: a file is missing, damaged, or not the data set's.
+        OutputError: the disk is too full for the converted images, or the folder cannot be written.
     """
     archive = data_path / ARCHIVE
     check = partial(_check_images, archive)
 
     def as_bytes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if images.max() > 1:
-            raise DataError(f"{archive}: a pixel is {images.max()}; dSprites' are 0 or 1: another file?")
+            raise DataError(f"{archive}: a pixel is {images.max()}; dSprites' pixels are 0 or 1")
         return images * np.uint8(255)
 
     images = load_npz_images(name, archive, "imgs", check, archive.parent / "converted", as_bytes)
@@ -154,12 +156,13 @@ def _load_painting(name: str, path: Path) -> NDArray[np.float64]:
     except FileNotFoundError:
         raise missing_file(name, path) from None
     except UnidentifiedImageError:
-        raise DataError(f"{path} is not a picture: another file?") from None
+        raise DataError(f"{path} is not a picture") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise DataError(f"cannot read {path} ({error})") from error
     if painting.ndim != 3 or painting.shape[2] != 3 or min(painting.shape[:2]) <= 64:
         raise DataError(
-            f"{path}: the painting is {painting.shape} when scaled down; it must have 3 colours and 65 rows"
+            f"{path}: the painting has shape {painting.shape} after scaling; it must have 3 channels and at least 65 "
+            "rows and columns"
         )
     return painting
 

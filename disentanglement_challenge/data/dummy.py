@@ -1,4 +1,4 @@
-"""disentanglement_lib's dummy data: images of noise that have nothing to do with their factors, to try things out."""
+"""disentanglement_lib's dummy data: noise images that do not depend on their factors, for quick trials."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 
 
 class DummyData(dummy_data.DummyData, NamedGroundTruthData):
-    """The library's class, with a name: ten factors of five values, observations float64 [num, 64, 64, 1]."""
+    """The library's dummy data with a name: ten factors of five values, observations float64 [num, 64, 64, 1]."""
 
     name = "dummy_data"
-    note = "noise; scores on it are those of a guess"
+    note = "noise; scores on it are those of chance"
 
     def __init__(self) -> None:
         self.factor_names = [f"factor_{i}" for i in range(self.num_factors)]
 
 
 def load_dummy(name: str, data_path: Path) -> DummyData:
-    """Makes the data set; there is nothing to load."""
+    """Make the data set; it has no files."""
     return DummyData()

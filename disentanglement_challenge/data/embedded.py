@@ -1,7 +1,7 @@
-"""The embedded data sets: a stand-in for MPI3D that is rendered here, so that everything runs without a download.
+"""The embedded data sets: a stand-in for MPI3D that is rendered locally, so that everything runs without a download.
 
-They have MPI3D's seven factors, in its order and with its values, but pictures of their own (see `scene`). A score on
-them says how a method does on this scene; it is not a score of the challenge.
+They have MPI3D's seven factors, in its order and with its values, but their own pictures (see `scene`). Scores on them
+are not the challenge's.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from disentanglement_challenge.errors import DataError
 _TABLES: list[dict[str, Any]] = [scene.COLORS, scene.SHAPES, scene.SIZES, scene.CAMERAS, scene.BACKGROUNDS]
 _COMMON = [list(table) for table in _TABLES[2:]]
 
-# For each data set the named values of the first five factors, then the number of steps of the two axes, which span the
-# arm's whole range in all of them. The small one keeps the colours and shapes that are hardest to mistake.
+# For each data set: the named values of the first five factors, then the number of steps of the two axes. The axes
+# always span the arm's whole range. The small set keeps the colours and shapes that are easiest to tell apart.
 _VALUES: dict[str, tuple[list[list[str]], int]] = {
     "mpi3d_embedded": ([["white", "green", "red", "blue"], ["cone", "cube", "cylinder", "sphere"], *_COMMON], 10),
     "mpi3d_embedded_full": ([list(scene.COLORS), list(scene.SHAPES), *_COMMON], 40),
@@ -30,11 +30,11 @@ SIZES = {name: [*map(len, values), steps, steps] for name, (values, steps) in _V
 
 
 def render_factors(factors: NDArray[np.int64], values: list[list[str]], steps: int) -> NDArray[np.uint8]:
-    """Draws factor combinations: int64 [N, 7] to uint8 [N, 64, 64, 3].
+    """Render factor combinations, int64 [N, 7], as images, uint8 [N, 64, 64, 3].
 
     Args:
-        factors: rows in the order of FACTOR_NAMES; the first five count in `values`, the last two in `steps`.
-        values: for each of the first five factors the names of its values, out of `scene`'s tables.
+        factors: rows in the order of FACTOR_NAMES; the first five are positions in `values`, the last two steps.
+        values: the names of the values of each of the first five factors, from `scene`'s tables.
         steps: the number of positions of each axis, spread evenly over its range; at least 2.
     """
     columns = [
@@ -45,17 +45,17 @@ def render_factors(factors: NDArray[np.int64], values: list[list[str]], steps: i
 
 
 def load_embedded(name: str, data_path: Path) -> IndexedGroundTruthData:
-    """The named data set, memory-mapped from data_path/name/images.npy, which the first call renders.
+    """Map an embedded data set from data_path/name/images.npy; the first call renders it.
 
-    `mpi3d_embedded` (28,800 images, 354 MB) takes well under a minute on two cores, `mpi3d_embedded_full` (1,036,800
-    images, 12.7 GB) about ten; a killed rendering goes on where it was, and pictures of an older renderer are not used.
+    On two cores `mpi3d_embedded` (28,800 images, 354 MB) takes well under a minute, `mpi3d_embedded_full` (1,036,800
+    images, 12.7 GB) about ten minutes. A killed rendering resumes. Images of an older renderer are rendered again.
 
     Raises:
         DataError: the name is not in SIZES, or the rendered file is damaged.
         OutputError: the folder cannot be written, or the disk is too full.
     """
     if name not in _VALUES:
-        raise DataError(f"{name}: not an embedded data set; there are {', '.join(_VALUES)}")
+        raise DataError(f"{name!r} is not an embedded data set; these are {', '.join(_VALUES)}")
     values, steps = _VALUES[name]
     return _load(name, data_path, values, steps)
 

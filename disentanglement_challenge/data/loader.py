@@ -1,6 +1,6 @@
-"""The starter kit's PyTorch data set and loader, which draw one random image an item.
+"""The starter kit's PyTorch data set and loader, which draw one random image per item.
 
-Training here draws whole batches by index instead (`training.batches`); these are kept for scripts written for the kit.
+Training here draws whole batches by index instead (`training.batches`). These are for scripts written for the kit.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from disentanglement_challenge.environment import get_dataset_name
 
 
 class DLIBDataset(Dataset[torch.Tensor]):
-    """Random images of a ground-truth data set: whichever index is asked for, the item is the next random image.
+    """Random images of a ground-truth data set: for any index, the item is the next random image.
 
     Items are float32 tensors [channels, height, width] in [0, 1]. `iterator_len` is the length of an epoch.
     """
@@ -27,7 +27,7 @@ class DLIBDataset(Dataset[torch.Tensor]):
         self.dataset = self.load_dataset()
 
     def load_dataset(self) -> Any:
-        """Loads the ground-truth data; a subclass may load its own."""
+        """Load the ground-truth data; a subclass may load other data."""
         return get_named_ground_truth_data(self.name)
 
     def __len__(self) -> int:
@@ -35,13 +35,13 @@ class DLIBDataset(Dataset[torch.Tensor]):
 
     def __getitem__(self, item: int) -> torch.Tensor:
         if not -self.iterator_len <= item < self.iterator_len:
-            raise IndexError(f"item {item} of a data set of length {self.iterator_len}")
+            raise IndexError(f"item {item} is out of range for a data set of length {self.iterator_len}")
         image = self.dataset.sample_observations(1, random_state=self.random_state)[0]
         return torch.from_numpy(np.moveaxis(image, 2, 0).astype(np.float32))
 
 
 def get_dataset(name: str | None = None, seed: int = 0, iterator_len: int = 50000) -> DLIBDataset:
-    """Makes a DLIBDataset; by default of the data set that AICROWD_DATASET_NAME names."""
+    """Make a DLIBDataset, by default of the data set that AICROWD_DATASET_NAME names."""
     return DLIBDataset(get_dataset_name() if name is None else name, seed=seed, iterator_len=iterator_len)
 
 
@@ -53,7 +53,7 @@ def get_loader(
     num_workers: int = 0,
     **kwargs: Any,
 ) -> DataLoader[torch.Tensor]:
-    """Makes a DLIBDataset and a DataLoader over it; `kwargs` go to the DataLoader.
+    """Make a DLIBDataset and a DataLoader over it; `kwargs` go to the DataLoader.
 
     Batches are float32 tensors [batch_size, channels, height, width] in [0, 1]. Each worker process draws its own
     stream.
@@ -64,8 +64,8 @@ def get_loader(
 
 
 def _reseed(worker: int) -> None:
-    # Every worker is handed a copy of the same random state, in every epoch, and would draw the same images as its
-    # neighbours and as before. The seed that PyTorch gives it is its own and the epoch's.
+    # In every epoch each worker gets a copy of the same random state, and would draw the same images as the others and
+    # as before. PyTorch's seed differs for each worker and epoch.
     info = torch.utils.data.get_worker_info()
     if info is not None and isinstance(info.dataset, DLIBDataset):
         info.dataset.random_state = np.random.RandomState(info.seed % 2**32)

@@ -1,4 +1,4 @@
-"""Data sets by name: the one table in which a new one is entered."""
+"""Data sets by name. A new data set gets an entry in `LOADERS`."""
 
 import inspect
 import os
@@ -18,8 +18,8 @@ from disentanglement_challenge.environment import data_path, get_dataset_name
 from disentanglement_challenge.errors import DataError, did_you_mean
 from disentanglement_challenge.tensorflow_stand_in import importing_library
 
-# Its `dataset` is the configurable that a binding of `dataset.name` is for. With another of that name every such
-# binding would be ambiguous in a process that uses the library's named data too.
+# The library's `dataset` is the configurable behind `dataset.name`. A second configurable of that name would make the
+# binding ambiguous in a process that also uses the library's named data.
 with importing_library(scikit_learn_later=True):
     import disentanglement_lib.data.ground_truth.named_data  # noqa: F401
 
@@ -36,11 +36,11 @@ LOADERS: dict[str, Callable[..., NamedGroundTruthData]] = {
 
 
 def get_named_ground_truth_data(name: str | None = None) -> NamedGroundTruthData:
-    """Loads a data set by its name, as disentanglement_lib's `named_data.get_named_ground_truth_data` does.
+    """Load a data set by its name, as disentanglement_lib's `named_data.get_named_ground_truth_data` does.
 
     Args:
-        name: a key of `LOADERS`, or "auto" for the one that AICROWD_DATASET_NAME names; by default what gin binds
-            `dataset.name` to, and "auto" where nothing does.
+        name: a key of `LOADERS`, or "auto" for the data set that AICROWD_DATASET_NAME names. By default gin's binding
+            of `dataset.name`, or "auto" without one.
 
     Raises:
         DataError: the name is unknown, or its files are missing or wrong.
@@ -58,7 +58,7 @@ def load_data(name: str, **options: Any) -> NamedGroundTruthData:
 
     Args:
         name: a key of `LOADERS`.
-        **options: what its loader takes, such as `path` for "folder".
+        **options: the loader's options, such as `path` for "folder".
 
     Raises:
         DataError: the name is unknown, its files are missing or wrong, or it has no such option.
@@ -76,7 +76,7 @@ def load_data(name: str, **options: Any) -> NamedGroundTruthData:
                 f"it has {', '.join(known) or 'none'}"
             )
     data = LOADERS[name](name, data_path(), **options)
-    # Whoever reads a score on it should know; provenance and pages show a data set's note.
+    # Readers of scores should know of an accepted sum; provenance and pages show the data set's note.
     for source in CATALOGUE[name].sources if name in CATALOGUE else ():
         accepted = accepted_sum(source, data_path())
         if accepted is not None:
@@ -86,9 +86,9 @@ def load_data(name: str, **options: Any) -> NamedGroundTruthData:
 
 
 def check_available(name: object, folder_path: object = None) -> None:
-    """Raises DataError where the data set is unknown or its files are not there; reads none of them.
+    """Raise DataError if the data set is unknown or its files are missing, without reading them.
 
-    `folder_path` is what `folder.path` is bound to.
+    `folder_path` is the value of `folder.path`.
     """
     check_name(name)
     entry = CATALOGUE.get(str(name))
@@ -101,6 +101,6 @@ def check_available(name: object, folder_path: object = None) -> None:
 
 
 def check_name(name: object) -> None:
-    """Raises DataError for what is not a key of `LOADERS`."""
+    """Raise DataError if the name is not a key of `LOADERS`."""
     if name not in LOADERS:
-        raise DataError(f"unknown data set {name!r}; known are {', '.join(LOADERS)}{did_you_mean(name, LOADERS)}")
+        raise DataError(f"unknown data set {name!r}; known: {', '.join(LOADERS)}{did_you_mean(name, LOADERS)}")

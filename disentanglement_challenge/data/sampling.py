@@ -1,8 +1,8 @@
 """Draw the points that a metric is computed on: representations and factors, from images or from rows.
 
-A metric draws in three ways: points, points that share the value of a factor, and pairs that share it. On a full grid,
-one image or row for each combination of factors, the draws are disentanglement_lib's own, so that a score repeats the
-library's draw for draw (`GridSampler`). Rows that are no full grid are drawn themselves (`RowSampler`).
+A metric draws in three ways: points, points that share the value of a factor, and pairs that share it. A full grid has
+one image or row for each combination of factors. On it the draws are disentanglement_lib's own, so a score uses the
+same draws as the library's (`GridSampler`). Without a full grid, rows are drawn directly (`RowSampler`).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.errors import DataError
 
-_ENCODED_AT_A_TIME = 64  # the library's, where it estimates variances
+_ENCODED_AT_A_TIME = 64  # the library's batch size when it estimates variances
 
 RepresentationFunction = Callable[[NDArray[Any]], NDArray[Any]]
 """Observations [N, ...] to representations [N, num_latent]."""
@@ -36,7 +36,7 @@ class Points(NamedTuple):
 
 
 class Sampler(Protocol):
-    """What a metric draws from.
+    """The source of a metric's points.
 
     Attributes:
         factor_names: a name for each factor.
@@ -47,19 +47,19 @@ class Sampler(Protocol):
     factor_sizes: list[int]
 
     def points(self, num: int, batch_size: int, random_state: RandomState) -> Points:
-        """Draw points; `batch_size` at a time, on which the library's random stream depends."""
+        """Draw points, `batch_size` at a time; the library's random stream depends on that."""
         ...
 
     def codes(self, num: int, random_state: RandomState) -> NDArray[Any]:
-        """Draw the codes [num, num_latent] of points, the factors of all before the first observation."""
+        """Draw the codes [num, num_latent] of points; all factors are drawn before the first observation."""
         ...
 
     def sharing(self, factor: int, num: int, random_state: RandomState) -> NDArray[Any]:
-        """Draw the codes [num, num_latent] of points that share one value, itself drawn, of a factor."""
+        """Draw the codes [num, num_latent] of points that share one randomly drawn value of a factor."""
         ...
 
     def pairs(self, factor: int, num: int, random_state: RandomState) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Draw two times [num, num_latent] codes; the points of one row share their value of a factor."""
+        """Draw two arrays of codes [num, num_latent]; the two points of one row share their value of a factor."""
         ...
 
 
@@ -138,9 +138,9 @@ class GridSampler:
 
 
 class RowSampler:
-    """Draw rows, with replacement, where they are no full grid of the factors' values.
+    """Draw rows with replacement, if they are not a full grid of the factors' values.
 
-    A value with a single row takes no part in `sharing` and `pairs`: it could be paired with itself alone.
+    `sharing` and `pairs` leave out values with a single row, which could only be paired with itself.
     """
 
     def __init__(self, codes: NDArray[Any], factors: NDArray[np.int64], factor_names: Sequence[str]) -> None:
@@ -178,16 +178,16 @@ class RowSampler:
     def sharing(self, factor: int, num: int, random_state: RandomState) -> NDArray[Any]:
         """Draw a row, then `num` - 1 among those that share its value.
 
-        Raises DataError where no value of the factor has two rows.
+        Raises DataError if no value of the factor has two rows.
         """
         row = self._draw_shared(factor, 1, random_state)
         others = self._partners(factor, np.repeat(row, num - 1), random_state)
         return self._codes[np.concatenate([row, others])]
 
     def pairs(self, factor: int, num: int, random_state: RandomState) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Draw rows, and for each one that shares its value.
+        """Draw rows, and for each a second one that shares its value.
 
-        Raises DataError where no value of the factor has two rows.
+        Raises DataError if no value of the factor has two rows.
         """
         rows = self._draw_shared(factor, num, random_state)
         return self._codes[rows], self._codes[self._partners(factor, rows, random_state)]

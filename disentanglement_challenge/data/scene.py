@@ -4,12 +4,12 @@ The scene is a stand-in for MPI3D (Gondal et al., "On the Transfer of Inductive 
 A New Disentanglement Dataset", NeurIPS 2019): it has the same seven factors and none of its pixels, so scores on it are
 not the challenge's.
 
-World coordinates are right-handed with z up; the arm turns about the z axis and the cameras stand at negative y.
-Colours are added up in linear light. A picture depends on its factors alone, not on threads, chunks or its neighbours;
-between machines only the sine and cosine of a few angles could be rounded differently.
+World coordinates are right-handed with z up. The arm turns about the z axis, and the cameras are at negative y. Colours
+are summed in linear light. A picture depends only on its factors, not on threads, chunks or other pictures. Between
+machines only the sine and cosine of a few angles may be rounded differently.
 """
 
-# The compiled functions take what numba infers: tuples and arrays alike. Their docstrings give the shapes.
+# The compiled functions accept the types that numba infers, tuples and arrays. Their docstrings give the shapes.
 # mypy: disallow-untyped-defs=False
 
 import math
@@ -22,7 +22,7 @@ from disentanglement_challenge.compiled import compiled
 
 IMAGE_SIZE = 64
 
-# Display values in [0, 1]; squared below, since a display's response is close to a square and a square root is exact.
+# Display values in [0, 1]. They are squared below: a display's response is close to a square, and sqrt is exact.
 COLORS = {
     "white": (0.97, 0.97, 0.97),
     "green": (0.10, 0.74, 0.16),
@@ -31,8 +31,8 @@ COLORS = {
     "brown": (0.46, 0.25, 0.10),
     "olive": (0.62, 0.62, 0.08),
 }
-# Sides of the cross-section (0 a circle, -1 a ball), whether it tapers to a point, its inner radius, half its height.
-# The proportions differ so that a shape is told from its outline even where a low camera shows little of its top.
+# Sides of the cross-section (0: circle, -1: ball), whether it tapers to a point, its inner radius, half its height.
+# The proportions differ, so that the outline identifies a shape even if a low camera shows little of its top.
 SHAPES = {
     "cone": (0, 1, 0.88, 1.00),
     "cube": (4, 0, 0.76, 0.76),
@@ -42,21 +42,21 @@ SHAPES = {
     "sphere": (-1, 0, 0.92, 0.92),
 }
 SIZES = {"small": 0.26, "large": 0.42}
-# Degrees above the horizon from which the camera looks at the arm.
+# The camera's elevation above the horizon in degrees.
 CAMERAS = {"top": 44.0, "center": 27.0, "bottom": 10.0}
 BACKGROUNDS = {
     "purple": (0.50, 0.27, 0.66),
     "sea_green": (0.20, 0.62, 0.50),
     "salmon": (0.98, 0.60, 0.52),
 }
-# Degrees; zero horizontal points at the camera. The forearm hangs by a fixed angle below the upper arm.
+# Degrees; zero horizontal points at the camera. The angle between the forearm and the upper arm is fixed.
 HORIZONTAL_RANGE = (-90.0, 90.0)
 VERTICAL_RANGE = (-6.0, 68.0)
 _ELBOW = 38.0
 
 _SAMPLES = 3  # rays along each edge of a pixel
-_FOCAL = 98.0  # pixels
-_DISTANCE = 6.3  # of the camera from the point it looks at
+_FOCAL = 98.0  # in pixels
+_DISTANCE = 6.3  # from the camera to the point that it looks at
 _TARGET = np.array([0.0, 0.0, 1.14])
 _WALL_Y = 3.4
 
@@ -86,7 +86,7 @@ _SIZE_TABLE = np.array(list(SIZES.values()))
 
 
 def _camera_frames() -> NDArray[np.float64]:
-    """float64 [camera, 4, 3]: position, then the unit vectors right, up and forward."""
+    """Return float64 [camera, 4, 3]: position, then the unit vectors right, up and forward."""
     frames = []
     for degrees in CAMERAS.values():
         elevation = math.radians(degrees)
@@ -101,7 +101,7 @@ _CAMERA_FRAMES = _camera_frames()
 
 @compiled()
 def _hit_ball(origin, direction, center, radius):
-    """Where a ray enters a ball: (distance or inf, normal)."""
+    """Return where a ray enters a ball, as (distance or inf, normal)."""
     x, y, z = origin[0] - center[0], origin[1] - center[1], origin[2] - center[2]
     b = x * direction[0] + y * direction[1] + z * direction[2]
     discriminant = b * b - (x * x + y * y + z * z - radius * radius)
@@ -115,14 +115,14 @@ def _hit_ball(origin, direction, center, radius):
 
 @compiled()
 def _hit_cylinder(origin, direction, start, end, radius):
-    """Where a ray enters a closed cylinder: the later entry of tube and slab, if before both exits."""
+    """Return where a ray enters a closed cylinder: the later entry of tube and slab, if it is before both exits."""
     ax, ay, az = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     length = math.sqrt(ax * ax + ay * ay + az * az)
     ax, ay, az = ax / length, ay / length, az / length
     x, y, z = origin[0] - start[0], origin[1] - start[1], origin[2] - start[2]
     along_d = ax * direction[0] + ay * direction[1] + az * direction[2]
     along_o = ax * x + ay * y + az * z
-    # Components across the axis; the axis itself is left.
+    # Components perpendicular to the axis.
     dx, dy, dz = direction[0] - along_d * ax, direction[1] - along_d * ay, direction[2] - along_d * az
     ox, oy, oz = x - along_o * ax, y - along_o * ay, z - along_o * az
     a = dx * dx + dy * dy + dz * dz
@@ -148,7 +148,7 @@ def _hit_cylinder(origin, direction, start, end, radius):
 
 @compiled()
 def _hit_cone(origin, direction, center, radius, half_height):
-    """Where a ray enters an upright cone with a base: the nearest of its side (two candidates) and its base."""
+    """Return where a ray enters an upright cone: the nearest hit of its side (two candidates) and its base."""
     slope = radius / (2.0 * half_height)
     x, y, drop = origin[0] - center[0], origin[1] - center[1], center[2] + half_height - origin[2]
     dx, dy, dz = direction[0], direction[1], direction[2]
@@ -164,7 +164,7 @@ def _hit_cone(origin, direction, center, radius, half_height):
             if 0.0 < t < best and 0.0 < below_apex < 2.0 * half_height:
                 best = t
                 nx, ny, nz = x + t * dx, y + t * dy, squared * below_apex
-    if dz > 1e-12:  # only a ray that climbs meets the base from outside
+    if dz > 1e-12:  # only a rising ray hits the base from outside
         t = (drop - 2.0 * half_height) / dz
         if 0.0 < t < best and (x + t * dx) ** 2 + (y + t * dy) ** 2 < radius * radius:
             return t, 0.0, 0.0, -1.0
@@ -176,7 +176,7 @@ def _hit_cone(origin, direction, center, radius, half_height):
 
 @compiled()
 def _hit_planes(origin, direction, planes, num_planes):
-    """Where a ray enters the solid {p: normal . p <= offset for each plane}; planes is [>= num_planes, 4]."""
+    """Return where a ray enters the solid {p: normal . p <= offset for each plane}; planes is [>= num_planes, 4]."""
     enter, leave, entered = 0.0, np.inf, -1
     for i in range(num_planes):
         toward = planes[i, 0] * direction[0] + planes[i, 1] * direction[1] + planes[i, 2] * direction[2]
@@ -196,7 +196,7 @@ def _hit_planes(origin, direction, planes, num_planes):
 
 @compiled()
 def _hit_part(part, origin, direction, starts, ends, radii, shape, planes):
-    """Where a ray enters one part of the scene: (distance or inf, normal)."""
+    """Return where a ray enters one part of the scene, as (distance or inf, normal)."""
     if _IS_BALL[part]:
         return _hit_ball(origin, direction, starts[part], radii[part])
     if part != _OBJECT:
@@ -215,9 +215,10 @@ def _hit_part(part, origin, direction, starts, ends, radii, shape, planes):
 
 @compiled()
 def _pose(size, shape_row, yaw, lift, starts, ends, radii, planes):
-    """Places the parts: each lies in the hull of two balls, `starts` and `ends` [part, 3] with `radii` [part].
+    """Place the parts and return the object's shape in world units.
 
-    Fills those and the object's `planes`; returns the object's shape in world units.
+    Each part lies in the hull of two balls, `starts` and `ends` [part, 3] with `radii` [part]. The function fills these
+    arrays and the object's `planes`.
     """
     sides, tapers, unit_radius, unit_half_height = shape_row
     radius, half_height = size * unit_radius, size * unit_half_height
@@ -250,7 +251,7 @@ def _pose(size, shape_row, yaw, lift, starts, ends, radii, planes):
         slant = radius / (2.0 * half_height) if tapers else 0.0
         norm = math.sqrt(1.0 + slant * slant)
         nx, ny, nz = math.sin(angle) / norm, -math.cos(angle) / norm, slant / norm
-        # Every side passes through the base's edge, at the inner radius and half a height below the centre.
+        # Every side contains the base's edge, at the inner radius and half a height below the centre.
         offset = nx * center[0] + ny * center[1] + nz * center[2] + (radius - slant * half_height) / norm
         planes[side] = (nx, ny, nz, offset)
     planes[int(sides)] = (0.0, 0.0, -1.0, half_height - center[2])
@@ -260,9 +261,9 @@ def _pose(size, shape_row, yaw, lift, starts, ends, radii, planes):
 
 @compiled()
 def _widen(box, camera, x, y, z, radius):
-    """Widens `box` (left, right, top, bottom in pixels) to hold the picture of a ball.
+    """Widen `box` (left, right, top, bottom in pixels) to contain the picture of a ball.
 
-    Seen along each image axis, the ball spans the angles middle - spread to middle + spread; a pixel is a tangent.
+    Along each image axis the ball spans the angles middle - spread to middle + spread; tangents give pixels.
     """
     px, py, pz = x - camera[0, 0], y - camera[0, 1], z - camera[0, 2]
     depth = px * camera[3, 0] + py * camera[3, 1] + pz * camera[3, 2]
@@ -272,7 +273,7 @@ def _widen(box, camera, x, y, z, radius):
         spread = radius / math.sqrt(across * across + depth * depth - radius * radius)
         low = _FOCAL * (middle - spread) / (1.0 + middle * spread)
         high = _FOCAL * (middle + spread) / (1.0 - middle * spread)
-        if axis == 1:  # rows run downwards
+        if axis == 1:  # rows count downwards
             low, high = -high, -low
         box[2 * axis] = min(box[2 * axis], low + 0.5 * IMAGE_SIZE)
         box[2 * axis + 1] = max(box[2 * axis + 1], high + 0.5 * IMAGE_SIZE)
@@ -280,7 +281,7 @@ def _widen(box, camera, x, y, z, radius):
 
 @compiled()
 def _mark(masks, parts, camera, starts, ends, radii):
-    """Sets bit `part` of the pixels that may see a part, bit `_NUM_PARTS + part` of those that may see its shadow.
+    """Set bit `part` of pixels that may show a part, and bit `_NUM_PARTS + part` of those that may show its shadow.
 
     masks: int64 [64, 64]; parts: (first, last + 1); camera: [4, 3]; the others as `_pose` fills them.
     """
@@ -289,7 +290,7 @@ def _mark(masks, parts, camera, starts, ends, radii):
         for shadow in range(2):
             box[:] = (np.inf, -np.inf, np.inf, -np.inf)
             for ball in (starts[part], ends[part]):
-                if shadow:  # a ball's shadow lies within its radius stretched by the light's slant
+                if shadow:  # a ball's shadow lies within its radius, stretched by the light's slant
                     x = ball[0] - ball[2] / _LIGHT[2] * _LIGHT[0]
                     y = ball[1] - ball[2] / _LIGHT[2] * _LIGHT[1]
                     _widen(box, camera, x, y, 0.0, radii[part] / _LIGHT[2])
@@ -303,7 +304,7 @@ def _mark(masks, parts, camera, starts, ends, radii):
 
 @compiled()
 def _shade(color, direction, nx, ny, nz):
-    """Lambert's cosine, a sky that is brighter above, and a highlight (Blinn's half vector to the 16th power)."""
+    """Compute Lambert's cosine with a sky that is brighter above, and a highlight (Blinn's half vector, 16th power)."""
     lit = max(0.0, nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2])
     hx, hy, hz = _LIGHT[0] - direction[0], _LIGHT[1] - direction[1], _LIGHT[2] - direction[2]
     gleam = max(0.0, nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz)
@@ -316,9 +317,9 @@ def _shade(color, direction, nx, ny, nz):
 
 @compiled()
 def _trace(origin, direction, mask, colors, starts, ends, radii, shape, planes):
-    """The linear colour (red, green, blue) that a ray sees.
+    """Return the linear colour (red, green, blue) along a ray.
 
-    mask: which parts and shadows to look for, the bits of `_mark`; colors: [part + 1, 3], the floor's last.
+    mask: the parts and shadows to test, as bits of `_mark`; colors: [part + 1, 3], the floor's last.
     """
     nearest, hit, nx, ny, nz = np.inf, -1, 0.0, 0.0, 0.0
     for part in range(_NUM_PARTS):
@@ -351,7 +352,7 @@ def _trace(origin, direction, mask, colors, starts, ends, radii, shape, planes):
 
 @compiled()
 def _pixel(out, row, column, camera, mask, colors, starts, ends, radii, shape, planes):
-    """Averages the rays of one pixel in linear light and writes its display value into `out`, uint8 [3]."""
+    """Average the rays of one pixel in linear light and write its display value to `out`, uint8 [3]."""
     red, green, blue = 0.0, 0.0, 0.0
     origin = (camera[0, 0], camera[0, 1], camera[0, 2])
     for i in range(_SAMPLES):
@@ -374,9 +375,9 @@ def _pixel(out, row, column, camera, mask, colors, starts, ends, radii, shape, p
 
 @compiled(parallel=True)
 def _render(appearance, angles, images):
-    """Fills `images` [N, 64, 64, 3]; `angles` [N, 2] are radians."""
+    """Fill `images` [N, 64, 64, 3]; `angles` [N, 2] are radians."""
     num_cameras, num_floors = len(_CAMERA_FRAMES), len(_FLOOR_COLORS)
-    # What stands still is drawn once for each camera and floor, and copied wherever no moving part can be seen.
+    # Render the fixed parts once for each camera and floor; copy them to pixels that show no moving part.
     fixed_masks = np.zeros((num_cameras, IMAGE_SIZE, IMAGE_SIZE), dtype=np.int64)
     fixed = np.empty((num_cameras, num_floors, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     for view in prange(num_cameras * num_floors):
@@ -422,21 +423,21 @@ def _render(appearance, angles, images):
 
 
 def render(appearance: NDArray[np.int64], axes: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Draws scenes; the same arguments give the same bytes whatever the number of threads or of images.
+    """Render scenes; the same arguments give the same bytes for any number of threads or images.
 
     Args:
         appearance: int64 [N, 5], positions in COLORS, SHAPES, SIZES, CAMERAS and BACKGROUNDS.
-        axes: float64 [N, 2] in [0, 1], how far into HORIZONTAL_RANGE and VERTICAL_RANGE the arm has turned.
+        axes: float64 [N, 2] in [0, 1], the arm's positions within HORIZONTAL_RANGE and VERTICAL_RANGE.
 
     Returns:
         uint8 [N, 64, 64, 3].
 
     Raises:
-        ValueError: a position or share out of range.
+        ValueError: a position or an axis is out of range.
     """
     counts = [len(table) for table in (COLORS, SHAPES, SIZES, CAMERAS, BACKGROUNDS)]
     if ((appearance < 0) | (appearance >= counts)).any() or ((axes < 0.0) | (axes > 1.0)).any():
-        raise ValueError(f"appearance must lie below {counts} and axes in [0, 1]")
+        raise ValueError(f"appearance or axes are out of range; they must be in [0, {counts}) and in [0, 1]")
     low, high = np.transpose([HORIZONTAL_RANGE, VERTICAL_RANGE])
     images = np.empty((len(appearance), IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     _render(appearance.astype(np.int64), np.radians(low + (high - low) * axes), images)

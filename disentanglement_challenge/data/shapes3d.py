@@ -1,7 +1,7 @@
 """Shapes3D (Burgess and Kim, 2018) from the .npz that disentanglement_lib reads, converted to a memory-mapped file.
 
-It is published as 3dshapes.h5, whose arrays `download` writes into that .npz. One that is put by hand into the same
-folder is read as it is.
+It is published as 3dshapes.h5. `download` writes its arrays into that .npz. A 3dshapes.h5 that the user puts into the
+same folder is read directly.
 """
 
 import zipfile
@@ -24,11 +24,11 @@ from disentanglement_challenge.files import replacing
 FACTOR_NAMES = ["floor_color", "wall_color", "object_color", "object_size", "object_type", "azimuth"]
 FACTOR_SIZES = [10, 10, 10, 8, 4, 15]
 ARCHIVE = "3dshapes/look-at-object-room_floor-hueXwall-hueXobj-hueXobj-sizeXobj-shapeXview-azi.npz"
-H5 = "3dshapes/3dshapes.h5"  # the published file, put where the archive is looked for
+H5 = "3dshapes/3dshapes.h5"  # the published file, if the user puts it beside the archive's place
 
 
 def unpack_h5(packed: Path, target: Path) -> None:
-    """Writes the arrays of 3dshapes.h5 to the .npz that disentanglement_lib reads, where factors have an axis each."""
+    """Write the arrays of 3dshapes.h5 to disentanglement_lib's .npz, which has one axis for each factor."""
     num_images = int(np.prod(FACTOR_SIZES))
     with (
         replacing(target) as temporary,
@@ -39,7 +39,7 @@ def unpack_h5(packed: Path, target: Path) -> None:
         for key, item_shape in (("images", (64, 64, 3)), ("labels", (6,))):
             array = arrays.get(key)
             if not isinstance(array, h5py.Dataset) or array.shape != (num_images, *item_shape):
-                raise DataError(f"{packed.name}: what was downloaded is not Shapes3D ({key}), and was removed")
+                raise DataError(f"{packed.name}: the download is not Shapes3D ({key} differ); it was removed")
             header = {"descr": array.dtype.str, "fortran_order": False, "shape": (*FACTOR_SIZES, *item_shape)}
             with archive.open(f"{key}.npy", "w", force_zip64=True) as out:
                 np.lib.format.write_array_header_1_0(out, header)
@@ -63,15 +63,15 @@ SOURCES = {
 
 
 def load_shapes3d(name: str, data_path: Path) -> IndexedGroundTruthData:
-    """Maps Shapes3D into memory, converting its archive the first time.
+    """Map Shapes3D into memory; the first call converts its archive.
 
     Args:
         name: the data set's name.
-        data_path: the folder that disentanglement_lib looks for data sets in.
+        data_path: disentanglement_lib's folder of data sets.
 
     Raises:
-        DataError: the archive is not there, is damaged, or is another one.
-        OutputError: there is no room or no permission to convert it.
+        DataError: the archive is missing, damaged, or not Shapes3D's.
+        OutputError: the disk is too full for the converted images, or the folder cannot be written.
     """
     archive = data_path / ARCHIVE
     num_images = int(np.prod(FACTOR_SIZES))
@@ -103,9 +103,7 @@ def _load_h5(path: Path, folder: Path) -> NDArray[np.uint8]:
                 np.uint8,
             ):
                 found = f"{images.dtype} {images.shape}" if isinstance(images, h5py.Dataset) else "none"
-                raise DataError(
-                    f"{path}: images are {found}; Shapes3D's are uint8 {(num_images, 64, 64, 3)}: another file?"
-                )
+                raise DataError(f"{path}: images are {found}; Shapes3D's are uint8 {(num_images, 64, 64, 3)}")
             rows = images
 
             def make(start: int, stop: int) -> NDArray[Any]:
@@ -121,4 +119,4 @@ def _load_h5(path: Path, folder: Path) -> NDArray[np.uint8]:
 
 def _damaged(path: Path, error: OSError) -> DataError:
     reason = error.strerror or " ".join(str(error).split())
-    return DataError(f"{path} is damaged or cannot be read ({reason}); move it away and get it again")
+    return DataError(f"{path} is damaged or unreadable ({reason}); replace it with an intact copy")

@@ -1,7 +1,7 @@
 """SmallNORB (LeCun et al., 2004) from its binary matrices, scaled to 64 x 64 as disentanglement_lib does it.
 
-The library reads the pictures' bytes as integers of 32 bits and resamples those, which does not stop at 0 and 255 where
-an edge overshoots; so the converted images are int16.
+The library reads the pictures' bytes as 32-bit integers and resamples those. Edges overshoot, so values leave 0 to 255;
+the converted images are therefore int16.
 """
 
 import gzip
@@ -22,7 +22,7 @@ from disentanglement_challenge.files import replacing
 
 FACTOR_NAMES = ["category", "instance", "elevation", "azimuth", "lighting"]
 FACTOR_SIZES = [5, 10, 9, 18, 6]
-# Which of ten toys of a category it is, is drawn anew for each observation.
+# The instance (one of ten toys of a category) is not latent: it is drawn again for each observation.
 LATENT_FACTOR_INDICES = [0, 2, 3, 4]
 
 CHUNKS = ["5x46789x9x18x6x2x96x96-training", "5x01235x9x18x6x2x96x96-testing"]
@@ -39,7 +39,7 @@ _PUBLISHED = {
 
 
 def unpack_gzip(packed: Path, target: Path) -> None:
-    """Unpacks a .gz of one file."""
+    """Unpack a .gz of one file."""
     with replacing(target) as temporary, temporary.open("wb") as out, damage_in(packed), gzip.open(packed) as stream:
         shutil.copyfileobj(stream, out)
 
@@ -57,22 +57,22 @@ SOURCES = {
     ]
 }
 
-# The first number of a binary matrix says what it is made of.
+# The first number of a binary matrix gives its dtype.
 _TYPES = {0x1E3D4C55: np.uint8, 0x1E3D4C54: np.int32, 0x1E3D4C51: np.float32, 0x1E3D4C53: np.float64}
 
 
 def load_smallnorb(name: str, data_path: Path) -> IndexedGroundTruthData:
-    """Maps SmallNORB into memory, converting its files the first time.
+    """Map SmallNORB into memory; the first call converts its files.
 
-    Images lie in the files' order, training before testing.
+    Images are in the files' order, training before testing.
 
     Args:
         name: the data set's name.
-        data_path: the folder that disentanglement_lib looks for data sets in.
+        data_path: disentanglement_lib's folder of data sets.
 
     Raises:
-        DataError: a file is missing or damaged, or is not SmallNORB's.
-        OutputError: there is no room or no permission to convert them.
+        DataError: a file is missing, damaged, or not SmallNORB's.
+        OutputError: the disk is too full for the converted images, or the folder cannot be written.
     """
     pictures: list[NDArray[np.uint8]] = []
     factors: list[NDArray[np.int64]] = []
@@ -87,7 +87,7 @@ def load_smallnorb(name: str, data_path: Path) -> IndexedGroundTruthData:
             )
         if cat.shape != (len(dat),) or info.shape != (len(dat), 4):
             raise DataError(
-                f"{files['cat']} and {files['info']} are of shapes {cat.shape} and {info.shape}; {len(dat)} pictures "
+                f"{files['cat']} and {files['info']} have shapes {cat.shape} and {info.shape}; {len(dat)} pictures "
                 f"need {(len(dat),)} and {(len(dat), 4)}"
             )
         pictures.append(dat)
@@ -98,8 +98,8 @@ def load_smallnorb(name: str, data_path: Path) -> IndexedGroundTruthData:
     positions = positions_of(all_factors, FACTOR_SIZES)
     if positions is None:
         raise DataError(
-            f"{paths[0].parent}: {len(all_factors)} pictures whose factors are not SmallNORB's, each combination of "
-            f"{FACTOR_SIZES} once"
+            f"{paths[0].parent}: the factors of its {len(all_factors)} pictures are not SmallNORB's; each combination "
+            f"of factor sizes {FACTOR_SIZES} must occur once"
         )
     bounds = np.cumsum([0, *map(len, pictures)])
 
@@ -119,7 +119,7 @@ def load_smallnorb(name: str, data_path: Path) -> IndexedGroundTruthData:
 
 
 def _scale(pictures: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """uint8 [N, 96, 96] to int16 [N, 64, 64, 1]."""
+    """Scale pictures, uint8 [N, 96, 96] to int16 [N, 64, 64, 1]."""
     scaled = np.empty((len(pictures), 64, 64, 1), dtype=np.int16)
     for i, picture in enumerate(pictures):
         image = Image.fromarray(picture.astype(np.int32))
@@ -128,7 +128,7 @@ def _scale(pictures: NDArray[np.uint8]) -> NDArray[np.int16]:
 
 
 def _read_matrix(name: str, path: Path) -> NDArray[Any]:
-    """Maps a matrix of https://cs.nyu.edu/~ylclab/data/norb-v1.0-small: type, rank, at least three lengths, values."""
+    """Map a matrix of https://cs.nyu.edu/~ylclab/data/norb-v1.0-small: type, rank, at least three lengths, values."""
     try:
         with path.open("rb") as file:
             magic, rank = (int(value) for value in np.frombuffer(file.read(8), "<i4", 2))
@@ -138,8 +138,6 @@ def _read_matrix(name: str, path: Path) -> NDArray[Any]:
     except FileNotFoundError:
         raise missing_file(name, path) from None
     except (ValueError, KeyError, OverflowError, MemoryError) as error:
-        raise DataError(
-            f"{path} is damaged or no binary matrix of NORB's; move it away and download it again"
-        ) from error
+        raise DataError(f"{path} is damaged or not a binary matrix of NORB; delete it and download it again") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"cannot read {path} ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""A folder that holds one array of computed images, made once, restartable, and memory-mapped ever after."""
+"""A folder with one array of images, computed once (a killed computation resumes) and then memory-mapped."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ from disentanglement_challenge.files import lock
 
 _LOGGER = logging.getLogger(__name__)
 
-# Images between two notes of progress: what a kill can cost, and what is held in memory (12 MB of 64x64x3 images).
+# Images between two progress notes: a kill loses at most these, and they are in memory (12 MB of 64x64x3 images).
 _CHUNK = 1024
 
 
@@ -36,27 +36,27 @@ def load_or_make_images(
     description: str,
     dtype: DTypeLike = np.uint8,
 ) -> NDArray[Any]:
-    """Maps `folder`/images.npy, after computing it if it is missing or was made by another recipe.
+    """Map `folder`/images.npy; compute it first if it is missing or was made by another recipe.
 
-    Images are computed in order and appended to `images.npy.partial`; `images.json` names the recipe and how many of
-    them are safely on the disk, so a process killed at any moment leaves a folder in which the next one goes on. The
-    finished file is renamed to `images.npy`, so one that is there beside its recipe is complete.
+    Images are computed in order and appended to `images.npy.partial`. `images.json` records the recipe and the number
+    of images that are safely on the disk, so another process can resume after a kill at any moment. The finished file
+    is renamed to `images.npy`: if it exists beside its recipe, it is complete.
     Processes that start together take turns on a lock; all but the first only map the file.
 
     Args:
         folder: made if missing; may be read-only once the images are complete.
         shape: [num_images, height, width, channels].
-        recipe: what the images depend on, JSON values; images of another recipe are computed again, never used.
-        make: images [start, stop) as [stop - start, height, width, channels], a function of these two alone.
-        description: the progress bar's words.
-        dtype: of the images.
+        recipe: everything that the images depend on, as JSON values; images of another recipe are computed again.
+        make: returns images [start, stop) as [stop - start, height, width, channels], a function of these two alone.
+        description: the progress bar's text.
+        dtype: the images' dtype.
 
     Returns:
         Array of `shape` and `dtype`, memory-mapped read-only.
 
     Raises:
-        DataError: images.npy of this recipe is not a .npy file of this shape, or `make` raises it; what it gave before
-            that is thrown away.
+        DataError: images.npy of this recipe is not a .npy file of this shape, or `make` raises it; images made before
+            that are discarded.
         OutputError: the folder cannot be written, or the disk is too full.
     """
     shape, dtype = tuple(shape), np.dtype(dtype)
@@ -68,7 +68,7 @@ def load_or_make_images(
 
 
 def finished_images(folder: Path) -> NDArray[Any] | None:
-    """Maps `folder`/images.npy whatever its recipe; None where there are no finished images. Raises DataError."""
+    """Map `folder`/images.npy of any recipe; return None if it is not finished, raise DataError if it is damaged."""
     try:
         num_images = int(json.loads((folder / "images.json").read_text())["num_images"])
         if not (folder / "images.npy").exists():
@@ -80,46 +80,46 @@ def finished_images(folder: Path) -> NDArray[Any] | None:
 
 
 def files_recipe(paths: Iterable[Path]) -> dict[str, object]:
-    """A recipe for images that are read from files of one folder: their names and `file_stamp`s."""
+    """Return the recipe of images that are read from files of one folder: the files' names and `file_stamp`s."""
     return {path.name: file_stamp(path) for path in paths}
 
 
 def file_stamp(path: Path) -> list[int]:
-    """What differs once the file has changed: its size in bytes and its time of change in nanoseconds.
+    """Return the file's size in bytes and its modification time in nanoseconds, by which a change is noticed.
 
-    Raises DataError where it cannot be looked at.
+    Raises DataError if the file cannot be accessed.
     """
     try:
         status = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"cannot read {path} ({error.strerror})") from error
     return [status.st_size, status.st_mtime_ns]
 
 
-# A file up to this size is read through its map, whose pages then count as this process's memory. Of a larger one each
-# image is read by a call of its own: the map of 12.7 GB grew to 9.8 GB in 2000 batches of 64.
+# A file up to this size is read through its map, whose pages then count as this process's memory. In a larger file each
+# image is read by its own call: the map of a file of 12.7 GB grew to 9.8 GB in 2000 batches of 64.
 _MAPPED_BYTES = 512 << 20
 
 
 def take_images(images: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:
-    """`images[indices]`, which of a memory-mapped array leaves at most `_MAPPED_BYTES` of it in this process's memory.
+    """Return `images[indices]`; of a memory-mapped array at most `_MAPPED_BYTES` stay in this process's memory.
 
-    Raises DataError where the file is no longer there, or has become shorter.
+    Raises DataError if the file is missing or has become shorter.
     """
     if isinstance(images, np.memmap) and images.nbytes > _MAPPED_BYTES and _is_whole(images):
         return read_images(images, indices)
-    # Indexing a numpy.memmap costs several times what indexing the same memory as a plain array does.
+    # Indexing a numpy.memmap is several times slower than indexing the same memory as a plain array.
     return np.asarray(images)[indices]
 
 
 def _is_whole(images: np.memmap[Any, Any]) -> bool:
-    """Whether image i is where `offset` says; a view of a map, such as a slice, keeps the offset of the whole."""
+    """Return whether the array is a whole map; a view such as a slice keeps the whole's offset, which is then wrong."""
     return isinstance(images.base, mmap.mmap) and images.flags.c_contiguous
 
 
 @dataclass(frozen=True)
 class MappedImages:
-    """Where the images of a whole read-only map are, to map them again elsewhere."""
+    """The file and layout of a whole read-only map, to map it again in another process."""
 
     path: str
     offset: int
@@ -128,7 +128,7 @@ class MappedImages:
 
     @classmethod
     def of(cls, images: NDArray[Any]) -> Self | None:
-        """None where the array is not a whole map of a file that nobody writes to."""
+        """Return the description of an array; None if it is not a whole read-only map of a file."""
         if not isinstance(images, np.memmap) or not _is_whole(images) or images.flags.writeable:
             return None
         return cls(str(images.filename), images.offset, images.shape, images.dtype.str)
@@ -138,21 +138,21 @@ class MappedImages:
 
 
 def read_images(images: np.memmap[Any, Any], indices: NDArray[np.int64]) -> NDArray[Any]:
-    """`images[indices]` of a whole map, read from its file, which leaves no pages of it in this process's memory.
+    """Return `images[indices]` of a whole map, read from its file, so that no pages stay in this process's memory.
 
-    Raises DataError where the file is no longer there, or has become shorter.
+    Raises DataError if the file is missing or has become shorter.
     """
     batch: NDArray[Any] = np.empty((len(indices), *images.shape[1:]), images.dtype)
     rows = batch.reshape(len(indices), -1).view(np.uint8)
     try:
         file = os.open(str(images.filename), os.O_RDONLY)
     except OSError as error:
-        raise DataError(f"{images.filename}: cannot be read ({error.strerror})") from error
+        raise DataError(f"cannot read {images.filename} ({error.strerror})") from error
     try:
         offsets = images.offset + indices * rows.shape[1]
         num_read = _read_rows(file, rows, offsets)
         for row, offset in zip(rows[num_read:], offsets[num_read:].tolist(), strict=True):
-            # Where the fast way stops, this one says why.
+            # The compiled reader stops at an error without a reason; reading again here gives the reason.
             content = os.pread(file, len(row), offset)
             if len(content) != len(row):
                 raise DataError(f"{images.filename} has become shorter; {_ADVICE}")
@@ -169,7 +169,7 @@ _pread: Any = numba.types.ExternalFunction(
 
 @compiled(nogil=True)
 def _read_rows(file: int, rows: NDArray[np.uint8], offsets: NDArray[np.int64]) -> int:
-    """Fills rows from the file at these offsets until one cannot be filled; returns how many are."""
+    """Fill rows from the file at these offsets, up to the first that cannot be filled; return their number."""
     for i in range(len(rows)):
         if _pread(file, rows[i].ctypes.data, rows.shape[1], offsets[i]) != rows.shape[1]:
             return i
@@ -177,7 +177,7 @@ def _read_rows(file: int, rows: NDArray[np.uint8], offsets: NDArray[np.int64]) -
 
 
 def _read_progress(folder: Path, recipe: dict[str, object]) -> int:
-    """How many images of this recipe are on the disk; 0 where the note is missing, broken or another recipe's."""
+    """Return the number of images of this recipe on the disk; 0 if the note is missing, broken or of another recipe."""
     try:
         note = json.loads((folder / "images.json").read_text())
         return int(note["num_images"]) if note["recipe"] == json.loads(json.dumps(recipe)) else 0
@@ -186,7 +186,7 @@ def _read_progress(folder: Path, recipe: dict[str, object]) -> int:
 
 
 def _write_progress(folder: Path, recipe: dict[str, object], num_images: int) -> None:
-    """Replaces the note at once and whole; the caller has flushed the images that it counts."""
+    """Replace the note atomically; the caller has flushed the images that it counts."""
     temporary = folder / "images.json.partial"
     with temporary.open("w") as file:
         json.dump({"recipe": recipe, "num_images": num_images}, file)
@@ -196,12 +196,12 @@ def _write_progress(folder: Path, recipe: dict[str, object], num_images: int) ->
 
 
 def _is_complete(folder: Path, shape: Sequence[int], recipe: dict[str, object]) -> bool:
-    # The note is read before the images are looked for: a maker removes old images before it writes a new note.
+    # Read the note before looking for the images: the writer removes old images before it writes a new note.
     return _read_progress(folder, recipe) == shape[0] and (folder / "images.npy").exists()
 
 
 def _header(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
-    """The bytes of a .npy file before its data."""
+    """Return the header of a .npy file."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": dtype.str, "fortran_order": False, "shape": tuple(shape)})
     return buffer.getvalue()
@@ -215,7 +215,7 @@ def _make_images(
     make: Callable[[int, int], NDArray[Any]],
     description: str,
 ) -> None:
-    """Goes on from the last note of progress to a complete images.npy; the caller holds the lock."""
+    """Make images.npy, from the last progress note on; the caller holds the lock."""
     final, partial = folder / "images.npy", folder / "images.npy.partial"
     header, num_images = _header(shape, dtype), shape[0]
     image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
@@ -224,7 +224,7 @@ def _make_images(
     if written < len(header) + done * image_bytes:
         done = 0
     if done == 0:
-        # In this order: whoever sees the new note can no longer see the old images.
+        # In this order, so that no process sees the new note together with the old images.
         final.unlink(missing_ok=True)
         partial.unlink(missing_ok=True)
         _write_progress(folder, recipe, 0)
@@ -232,7 +232,7 @@ def _make_images(
 
     needed, free = (num_images - done) * image_bytes, shutil.disk_usage(folder).free
     if free < needed:
-        raise OutputError(f"{folder}: {needed / 1e9:.1f} GB are needed on this disk, {free / 1e9:.1f} GB are free")
+        raise OutputError(f"{folder}: its disk has {free / 1e9:.1f} GB free; {needed / 1e9:.1f} GB are needed")
 
     with (
         partial.open("r+b") as file,
@@ -240,7 +240,7 @@ def _make_images(
             total=num_images, initial=done, desc=description, unit="image", unit_scale=True, mininterval=1
         ) as progress,
     ):
-        # Images beyond the note may be torn.
+        # Images beyond the note may be incomplete.
         file.truncate(len(header) + done * image_bytes)
         file.seek(0, os.SEEK_END)
         for start in range(done, num_images, _CHUNK):
@@ -248,7 +248,7 @@ def _make_images(
             try:
                 images = make(start, stop)
             except DataError:
-                # What a damaged source gave is not gone on from: a mended one may look the same from outside.
+                # Discard the images of a damaged source: a corrected one may have the same recipe.
                 (folder / "images.json").unlink()
                 partial.unlink()
                 raise
@@ -260,57 +260,55 @@ def _make_images(
     partial.replace(final)
 
 
-_ADVICE = "delete it to have it made again"
+_ADVICE = "delete it, and it will be made again"
 
 
 def _map_images(path: Path, shape: Sequence[int] | None = None, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
     try:
         images = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: damaged or unreadable ({' '.join(str(error).split())}); {_ADVICE}") from error
+        raise DataError(f"{path} is damaged or unreadable ({' '.join(str(error).split())}); {_ADVICE}") from error
     if shape is not None and (images.shape != tuple(shape) or images.dtype != dtype):
         raise DataError(
-            f"{path}: holds {images.dtype} of shape {images.shape}, expected {dtype} of {tuple(shape)}; {_ADVICE}"
+            f"{path} holds {images.dtype} of shape {images.shape}, expected {dtype} of {tuple(shape)}; {_ADVICE}"
         )
     if path.stat().st_size != images.offset + images.nbytes:
-        raise DataError(
-            f"{path}: {path.stat().st_size} bytes long, expected {images.offset + images.nbytes}; {_ADVICE}"
-        )
+        raise DataError(f"{path} has {path.stat().st_size} bytes, expected {images.offset + images.nbytes}; {_ADVICE}")
     return images
 
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Makes the folder and turns the operating system's refusals into sentences."""
+    """Make the folder; turn the operating system's errors into OutputErrors."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except (FileExistsError, NotADirectoryError) as error:
-        raise OutputError(f"{folder}: a file is in the way of this folder") from error
+        raise OutputError(f"cannot make the folder {folder}: there is a file in its place") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"{folder}: the disk is full; make room and start again to go on") from error
-        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+            raise OutputError(f"{folder}: the disk is full; free space and run the command again to resume") from error
+        raise OutputError(f"cannot write to {folder} ({error.strerror})") from error
 
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Holds the folder against other processes; the system lets go when the holder ends, however it ends."""
+    """Lock the folder against other processes; the system unlocks it when the process ends."""
     with (folder / "images.lock").open("w") as file:
         if not lock(file.fileno()):
-            _LOGGER.warning("%s: waiting for another process that is making the images", folder)
+            _LOGGER.warning("%s: waiting for another process, which is making the images", folder)
             lock(file.fileno(), wait=True)
         yield
 
 
 def release_pages(array: NDArray[Any]) -> None:
-    """Takes a read-only memory-mapped array's pages out of this process's memory; they are read again when needed.
+    """Release a read-only memory-mapped array's pages from this process's memory; they are read again when needed.
 
-    Where the system cannot be told to, it takes them itself when memory runs short.
+    Without madvise, the system releases them itself when memory runs short.
     """
     base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
-    # A private mapping (writable without touching the file) would lose what was written to it.
+    # A private mapping (writable, without changing the file) would lose its changes.
     if isinstance(base, mmap.mmap) and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)

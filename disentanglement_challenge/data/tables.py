@@ -1,8 +1,7 @@
-"""Tables of factors: what came with codes, from an array, a data frame or a file, as indices of values.
+"""Tables of factors beside codes, from an array, a data frame or a file, as indices of values.
 
-Each factor is replaced by the rank of its sorted values. Where the rows are a full grid, exactly one for each
-combination of values, they can be scored draw for draw as disentanglement_lib scores images; other rows are drawn
-themselves (`sampling.RowSampler`).
+Each factor is replaced by the rank of its sorted values. A full grid has exactly one row for each combination of
+values; it is scored with disentanglement_lib's own draws. Other rows are drawn directly (`sampling.RowSampler`).
 """
 
 import csv
@@ -24,16 +23,16 @@ from disentanglement_challenge.errors import ConfigError, DataError, did_you_mea
 
 Bins = int | Sequence[int | None] | None
 
-# A factor of other numbers than integers with more values than this is measured, not chosen.
+# A factor with more non-integer values than this is taken for continuous.
 _MOST_VALUES = 100
-# What programs write into a cell that has no value.
+# Texts of a cell without a value.
 _ABSENT = {"", "na", "n/a", "nan", "null"}
-_MOST_FACTORS = 63  # what numpy.ravel_multi_index takes
+_MOST_FACTORS = 63  # the limit of numpy.ravel_multi_index
 
 
 @dataclass(frozen=True)
 class FactorTable:
-    """Factors of rows.
+    """The factors of a table's rows.
 
     Attributes:
         names: a name for each factor.
@@ -55,7 +54,7 @@ class FactorTable:
 class FactorGrid(GroundTruthData):
     """Ground-truth data over the rows of a full grid: an observation is a row's number, int64.
 
-    Factors are drawn as disentanglement_lib draws them: one `randint` a factor, in order.
+    Factors are drawn as disentanglement_lib draws them: one `randint` per factor, in order.
     """
 
     def __init__(self, table: FactorTable) -> None:
@@ -75,7 +74,7 @@ class FactorGrid(GroundTruthData):
 
     @property
     def observation_shape(self) -> list[int]:
-        """[]: an observation is one number."""
+        """The shape [] of an observation, which is one number."""
         return []
 
     def sample_factors(self, num: int, random_state: RandomState) -> NDArray[np.int64]:
@@ -95,22 +94,22 @@ def factor_table(factors: Any, bins: Bins = None) -> FactorTable:
     Args:
         factors: [num_rows, num_factors], an array or nested lists; or named columns, in a mapping, a data frame or a
             structured array. Values are numbers, words, or anything else that numpy sorts.
-        bins: how many equal bins to cut continuous factors into; or one number, or None, for each factor, which is then
-            binned whatever its values are.
+        bins: the number of equal bins for continuous factors; or a sequence with a number or None for each factor,
+            where a number bins any values.
 
     Raises:
-        DataError: the factors have no such shape, or a factor cannot be one; the message names it.
-        ConfigError: bins are no such numbers.
+        DataError: the factors have another shape, or a column is not a valid factor; the message names it.
+        ConfigError: bins are not such numbers.
     """
     columns = columns_of(factors)
     if len(columns) > _MOST_FACTORS:
-        raise DataError(f"there are {len(columns)} factors; there may be at most {_MOST_FACTORS}")
+        raise DataError(f"there are {len(columns)} factors; at most {_MOST_FACTORS} are possible")
     asked = _bins_of(bins, list(columns))
     ranked = {name: _ranks(_binned(column, asked[name])) for name, column in columns.items()}
     positions = _positions(ranked)
     if positions is not None and isinstance(bins, Integral):
         raise ConfigError(
-            f"bins is {bins}, and no factor is continuous, as the rows are a full grid; give one number for each factor"
+            f"bins is {bins}, but the rows are a full grid, so no factor is continuous; give one number for each factor"
         )
     if positions is None:
         for name, column in columns.items():
@@ -125,9 +124,9 @@ def factor_table(factors: Any, bins: Bins = None) -> FactorTable:
     for name, ranks in ranked.items():
         size = int(ranks.max()) + 1
         if size == 1:
-            raise DataError(f"factor {name!r} has one value, so there is nothing to tell apart; leave it out")
+            raise DataError(f"factor {name!r} has only one value; a factor needs at least two: leave it out")
         if positions is None and size == len(ranks):
-            raise DataError(f"factor {name!r} is different in every row, as an id is; leave it out, or give it bins")
+            raise DataError(f"factor {name!r} has a different value in every row, like an id; leave it out or bin it")
     return FactorTable(list(ranked), np.stack(list(ranked.values()), axis=1), positions)
 
 
@@ -135,7 +134,7 @@ def read_codes(path: Path) -> NDArray[Any]:
     """Read codes [N, num_latent] from a .npy, an .npz (its array `codes`, or its only one) or a table of numbers.
 
     Raises:
-        DataError: there is no such file, or it holds no codes. No pickle is ever loaded.
+        DataError: the file is missing, or it holds no codes. Pickles are never loaded.
     """
     if path.suffix in (".npy", ".npz"):
         codes = _read_array(path, "codes")
@@ -154,13 +153,13 @@ def read_factors(path: Path, leave_out: Sequence[str] = ()) -> dict[str, NDArray
 
     Args:
         path: the file.
-        leave_out: columns that are no factors.
+        leave_out: columns that are not factors.
 
     Returns:
         A column of values for each factor, by name.
 
     Raises:
-        DataError: there is no such file, or it holds no factors. No pickle is ever loaded.
+        DataError: the file is missing, or it holds no factors. Pickles are never loaded.
     """
     if path.suffix in (".npy", ".npz"):
         factors = _read_array(path, "factors", "labels")
@@ -171,7 +170,7 @@ def read_factors(path: Path, leave_out: Sequence[str] = ()) -> dict[str, NDArray
             if given:
                 if len(set(given)) < len(given):
                     raise DataError(
-                        f"{path}: factor_names are {', '.join(given)[:120]!r}; each needs a name of its own"
+                        f"{path}: factor_names are {', '.join(given)[:120]!r}; each factor needs a different name"
                     )
                 if len(given) != len(columns):
                     raise DataError(f"{path}: there are {len(given)} factor_names and {len(columns)} factors")
@@ -186,19 +185,19 @@ def read_factors(path: Path, leave_out: Sequence[str] = ()) -> dict[str, NDArray
 
 def _names(path: Path, names: NDArray[Any]) -> list[str]:
     if names.ndim != 1 or names.dtype.kind not in "US":
-        raise DataError(f"{path}: factor_names are {names.dtype} of shape {names.shape}; they must be a row of words")
+        raise DataError(f"{path}: factor_names are {names.dtype} of shape {names.shape}; they must be a row of strings")
     return [str(name) for name in names]
 
 
 def columns_of(factors: Any) -> dict[str, NDArray[Any]]:
-    """Return factors' values by name, as `factor_table` takes them; raise DataError where they are none."""
+    """Return the values of factors, as `factor_table` takes them, by name; raise DataError if they are invalid."""
     given = list(factors) if isinstance(factors, Mapping) else list(getattr(factors, "columns", []))
     if len({str(name) for name in given}) < len(given):
-        raise DataError(f"factors are called {', '.join(map(str, given))[:120]!r}; each needs a name of its own")
+        raise DataError(f"factors are named {', '.join(map(str, given))[:120]!r}; each needs a different name")
     if hasattr(factors, "detach"):
         factors = factors.detach().cpu()
     if np.ma.is_masked(factors):
-        raise DataError("factors are a masked array with values missing; each row needs a value")
+        raise DataError("factors are an array with masked values; each row needs a value")
     if isinstance(factors, Mapping):
         named = {str(name): factors[name] for name in factors}
     elif hasattr(factors, "columns") and hasattr(factors, "to_numpy"):  # a data frame, of pandas or another library
@@ -207,30 +206,32 @@ def columns_of(factors: Any) -> dict[str, NDArray[Any]]:
         try:
             array = np.asarray(factors)
         except ValueError as error:
-            raise DataError("factors are rows of unequal length; they must be (N, num_factors)") from error
+            raise DataError("factors are rows of unequal length; their shape must be (N, num_factors)") from error
         if array.dtype.names:
             named = {name: array[name] for name in array.dtype.names}
         elif array.ndim != 2 or 0 in array.shape:
             hint = "; one factor is factors[:, None]" if array.ndim == 1 and array.size else ""
-            raise DataError(f"factors have shape {array.shape}; they must be (N, num_factors){hint}")
+            raise DataError(f"factors have shape {array.shape}; it must be (N, num_factors){hint}")
         else:
             named = {f"factor {index}": column for index, column in enumerate(array.T)}
     columns = {name: _column(name, column) for name, column in named.items()}
     lengths = {len(column) for column in columns.values()}
     if len(lengths) != 1 or 0 in lengths:
-        raise DataError(f"factors have columns of {', '.join(map(str, sorted(lengths))) or 'no'} rows")
+        raise DataError(
+            f"factors have columns of {', '.join(map(str, sorted(lengths))) or 'no'} rows; all must have as many"
+        )
     return columns
 
 
 def _column(name: str, values_given: Any) -> NDArray[Any]:
-    """Return one factor's values as numbers or words; raise DataError where a row has none."""
+    """Return one factor's values as numbers or words; raise DataError if a row has none."""
     if np.ma.is_masked(values_given):
         raise DataError(f"factor {name!r} has masked values; each row needs a value")
     column = np.asarray(values_given)
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8", "replace")
     if column.dtype.kind == "c":
-        raise DataError(f"factor {name!r} holds complex numbers, which have no order")
+        raise DataError(f"factor {name!r} holds complex numbers; values must have an order")
     if column.dtype.kind in "mM" and np.isnat(column).any():
         raise DataError(f"factor {name!r} has no value in row {int(np.isnat(column).argmax())}")
     if column.ndim != 1:
@@ -243,7 +244,7 @@ def _column(name: str, values_given: Any) -> NDArray[Any]:
         if all(isinstance(value, str) for value in values):
             column = np.array(values)
         elif all(isinstance(value, Integral) for value in values):
-            column = np.array([int(value) for value in values])  # as objects, where they are longer than 64 bits
+            column = np.array([int(value) for value in values])  # as objects if they exceed 64 bits
         elif all(isinstance(value, int | float | np.number) for value in values):
             column = np.array(values, dtype=np.float64)
         else:
@@ -258,7 +259,7 @@ def _column(name: str, values_given: Any) -> NDArray[Any]:
 
 
 def _bins_of(bins: Bins, names: Sequence[str]) -> dict[str, int | None]:
-    """Return the bins that each factor was given of its own."""
+    """Return the bins given for each single factor, or None."""
     if bins is None:
         return dict.fromkeys(names)
     if isinstance(bins, Integral):
@@ -277,7 +278,7 @@ def _binned(column: NDArray[Any], bins: int | None) -> NDArray[Any]:
     if bins is None or column.min() == column.max():
         return column
     if column.dtype.kind not in "fiub":
-        raise DataError(f"a factor of words such as {column[0]!r} cannot be cut into bins")
+        raise DataError(f"a factor has words such as {column[0]!r}; only numbers can be cut into bins")
     edges = np.linspace(column.min(), column.max(), bins + 1)
     return np.digitize(column, edges[1:-1])
 
@@ -287,7 +288,7 @@ def _ranks(column: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _positions(ranked: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64] | None:
-    if len(ranked) == 1:  # or whatever is different in every row would be a grid
+    if len(ranked) == 1:  # otherwise any column with a different value in every row would be a grid
         return None
     indices = np.stack(list(ranked.values()), axis=1)
     return positions_of(indices, [int(size) for size in indices.max(axis=0) + 1])
@@ -308,48 +309,48 @@ def _read_array(path: Path, *names: str) -> NDArray[Any]:
                 found = arrays.files[0]
             if found is None:
                 held = ", ".join(arrays.files) or "nothing"
-                raise DataError(f"{path}: there is no array {' or '.join(map(repr, names))} in it; it holds {held}")
+                raise DataError(f"{path}: there is no array {' or '.join(map(repr, names))}; it holds {held}")
             return arrays[found]
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         reason = "it holds Python objects, which are never loaded" if "pickle" in str(error) else str(error)
-        raise DataError(f"{path}: cannot be read ({reason})") from error
+        raise DataError(f"cannot read {path} ({reason})") from error
 
 
 def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
-    """Return the columns of a table; of one without a known header, its first row is one if it is no numbers."""
+    """Read the columns of a table; if `with_header` is None, the first row is a header if it is not all numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise DataError(f"cannot read {path} ({error})") from error
     try:
         rows = split_table(text)
     except csv.Error as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise DataError(f"cannot read {path} ({error})") from error
     if not rows:
-        raise DataError(f"{path}: there are no rows in it")
+        raise DataError(f"{path} has no rows")
     has_header = not _is_numbers(rows[0]) if with_header is None else with_header
     if with_header and _is_numbers(rows[0]):
-        raise DataError(f"{path}: its first line, {', '.join(rows[0])[:60]!r}, must name the factors")
+        raise DataError(f"{path}: its first line is {', '.join(rows[0])[:60]!r}; it must name the factors")
     names = rows.pop(0) if has_header else [f"latent {index}" for index in range(len(rows[0]))]
     if len(set(names)) < len(names) or "" in names:
-        raise DataError(f"{path}: its header is {', '.join(names)[:120]!r}; each column needs a name of its own")
+        raise DataError(f"{path}: its header is {', '.join(names)[:120]!r}; each column needs a different name")
     for number, row in enumerate(rows, start=2 if has_header else 1):
         if len(row) != len(names):
-            raise DataError(f"{path}: row {number} has {len(row)} values, the header names {len(names)}")
+            raise DataError(f"{path}: row {number} has {len(row)} values; the header has {len(names)} columns")
         for name, cell in zip(names, row, strict=True):
             if cell.lower() in _ABSENT:
-                raise DataError(f"{path}: row {number} has no value of {name!r} (it says {cell!r})")
+                raise DataError(f"{path}: row {number} has no value of {name!r} (the cell is {cell!r})")
     if not rows:
-        raise DataError(f"{path}: there are no rows below its header, {', '.join(names)[:120]!r}")
+        raise DataError(f"{path} has no rows below its header, {', '.join(names)[:120]!r}")
     return {name: _parsed([row[index] for row in rows]) for index, name in enumerate(names)}
 
 
 def split_table(text: str) -> list[list[str]]:
-    """Split a table into the cells of its rows, by whichever of comma, semicolon and tab its first line has most of."""
+    """Split a table into rows of cells, by the most frequent of comma, semicolon and tab in its first line."""
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
     rows = csv.reader(text.splitlines(), delimiter=separator)
@@ -361,10 +362,10 @@ def _is_numbers(cells: Sequence[str]) -> bool:
 
 
 def _parsed(cells: Sequence[str]) -> NDArray[Any]:
-    """Return cells as integers or numbers, so that 10 comes after 9; as words where one is neither."""
+    """Convert cells to integers or floats, so that 10 comes after 9; to words if one is not a number."""
     for number in (int, float):
         try:
-            return np.array([number(cell) for cell in cells])  # integers of more than 64 bits as objects
+            return np.array([number(cell) for cell in cells])  # integers that exceed 64 bits as objects
         except ValueError:
             continue
     return np.array(cells)

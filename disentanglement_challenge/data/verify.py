@@ -1,4 +1,4 @@
-"""Whether a data set's files are what they should be: sums, shape, and the mean of each channel."""
+"""Check a data set's files: check sums, shape, and the mean of each channel."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,22 +12,22 @@ from disentanglement_challenge.data.download import Source, accepted_sum, sums
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.data.store import take_images
 
-# How far the mean of all images may be from the recorded one, which is rounded, and for Cars3D of pictures scaled in
-# another way. Images that are torn apart or out of place in their bytes, as those of mpi3d_real were in 2024, mix the
-# channels, whose means are 0.01 to 0.03 from their common mean.
+# Maximum difference between the mean of all images and the recorded one, which is rounded and, for Cars3D, of pictures
+# scaled differently. Images with lost or shifted bytes, such as those of mpi3d_real in 2024, mix the channels, whose
+# means are 0.01 to 0.03 from their common mean.
 TOLERANCE = 0.005
 _CHUNK = 1024
 
 
 class Finding(NamedTuple):
-    """A line of what was found, and whether it is as it should be."""
+    """One result of a check, and whether it is right."""
 
     is_right: bool
     text: str
 
 
 def check_files(name: str, data_path: Path) -> Iterator[Finding]:
-    """The sums of the files that are here, of those that are kept as they were published."""
+    """Check the sums of the local files that are kept as published."""
     for source in CATALOGUE[name].sources if name in CATALOGUE else ():
         path = source.here(data_path)
         if path is not None and path.is_file():
@@ -35,14 +35,14 @@ def check_files(name: str, data_path: Path) -> Iterator[Finding]:
 
 
 def check_data(name: str, data: NamedGroundTruthData) -> Iterator[Finding]:
-    """The shape and the mean of data that was loaded, which its loader has not refused."""
+    """Check the shape and the mean of loaded data."""
     yield Finding(True, f"factor sizes {data.factors_num_values}, observations {list(data.observation_shape)}")
     entry = CATALOGUE.get(name)
     if not isinstance(data, IndexedGroundTruthData) or entry is None or not entry.mean:
-        yield Finding(True, "no mean of its images is known to compare with")
+        yield Finding(True, "no published mean of its images to compare with")
     elif len(data.images) != entry.num_images:
         yield Finding(
-            True, f"{len(data.images)} images, of which no mean is known; {entry.num_images} are published now"
+            True, f"{len(data.images)} images, whose mean is not published; the current version has {entry.num_images}"
         )
     else:
         yield _check_mean(entry, data)
@@ -52,7 +52,7 @@ def _check_sum(source: Source, path: Path, data_path: Path) -> Finding:
     is_published = source.checksum is not None and (source.unpack is None or path != data_path / source.target)
     if not is_published:
         return Finding(
-            True, f"{path}: no sum to compare with, as {'it was unpacked' if source.unpack else 'none is known'}"
+            True, f"{path}: no check sum to compare with, as {'it was unpacked' if source.unpack else 'none is known'}"
         )
     algorithm, _, expected = str(source.checksum).partition(":")
     found = sums(path, [algorithm])[algorithm]
@@ -61,7 +61,7 @@ def _check_sum(source: Source, path: Path, data_path: Path) -> Finding:
         return Finding(True, f"{path}: {algorithm} as published")
     if accepted is not None and accepted["sum"] == f"{algorithm}:{found}":
         return Finding(True, f"{path}: {algorithm}:{found}, accepted on {accepted['accepted']} in place of {expected}")
-    return Finding(False, f"{path}: its {algorithm} is {found}, recorded is {expected}")
+    return Finding(False, f"{path}: its {algorithm} is {found}, the recorded one is {expected}")
 
 
 def _check_mean(entry: Entry, data: IndexedGroundTruthData) -> Finding:
@@ -72,5 +72,5 @@ def _check_mean(entry: Entry, data: IndexedGroundTruthData) -> Finding:
     mean = total / (255 * np.prod(data.images.shape[:-1], dtype=np.float64))
     is_right = bool(np.all(np.abs(mean - entry.mean) <= TOLERANCE))
     found, known = (", ".join(f"{value:.4f}" for value in values) for values in (mean, entry.mean))
-    wrong = "" if is_right else f", more than {TOLERANCE} away: the images are damaged, or others"
-    return Finding(is_right, f"mean {found}, as published {known}{wrong}")
+    wrong = "" if is_right else f", more than {TOLERANCE} away: the images are damaged or of another data set"
+    return Finding(is_right, f"mean {found}, published {known}{wrong}")

@@ -1,7 +1,7 @@
-"""Translate between gin's bindings and the settings of metrics: on the way in for runs, on the way out for the library.
+"""Translate between gin's bindings and the settings of metrics: from gin for runs, to gin for the library.
 
-disentanglement_lib's metrics are set by gin, so its names are the names of settings everywhere: "dci.num_train". A
-value that gin writes as a reference is a string here: "@histogram_discretizer".
+disentanglement_lib's metrics are configured by gin, so gin's names are the names of settings everywhere, such as
+"dci.num_train". A gin reference is a string here: "@histogram_discretizer".
 """
 
 import copy
@@ -24,14 +24,14 @@ from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a gin configuration says of an evaluation.
+    """The evaluation that a gin configuration describes.
 
     Attributes:
-        metrics: the records to compute.
-        settings: of these, by gin name.
+        metrics: the records of the metrics to compute.
+        settings: their settings by gin name.
         engine: "fast" or "library".
-        seed: of the random state that each metric draws from.
-        memory_limit: bytes of the table of representations that may be in memory at a time.
+        seed: the seed of the random state that each metric draws from.
+        memory_limit: the maximum bytes of the table of representations in memory.
     """
 
     metrics: list[Metric]
@@ -43,16 +43,16 @@ class Evaluation:
 
 @gin.configurable("evaluation")
 def _evaluation(evaluation_fn: Any = None, random_seed: int = 0, name: str = "", engine: str = "fast") -> None:
-    """Name what gin binds of an evaluation, as disentanglement_lib's `evaluate` does; read by `read_evaluation`."""
+    """Declare the bindings of an evaluation, those of disentanglement_lib's `evaluate`, for `read_evaluation`."""
 
 
 @gin.configurable("representation_table")
 def _representation_table(memory_limit: int = 1 << 30) -> None:
-    """Name what gin binds of the table of representations; read by `read_evaluation`."""
+    """Declare the bindings of the table of representations, for `read_evaluation`."""
 
 
 def register(records: Iterable[Metric]) -> None:
-    """Let gin know the names of these metrics; the library's own by importing its module."""
+    """Register the names of these metrics with gin; the library's own by importing its module."""
     for record in records:
         if record.library:
             getattr(library, record.library.partition(".")[0])
@@ -63,7 +63,7 @@ def register(records: Iterable[Metric]) -> None:
 
 def _register(name: str, parameters: Sequence[str]) -> None:
     def settings(**_: Any) -> None:
-        """Name the settings of a metric; read by `read_evaluation`."""
+        """Declare the settings of a metric, for `read_evaluation`."""
 
     settings.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(parameter, inspect.Parameter.KEYWORD_ONLY, default=None) for parameter in parameters]
@@ -71,18 +71,20 @@ def _register(name: str, parameters: Sequence[str]) -> None:
     gin.configurable(name, module="disentanglement_challenge.metrics")(settings)
 
 
-register(record for record in RECORDS.values() if record.library.partition(".")[0] != "unified_scores")  # which draws
+register(
+    record for record in RECORDS.values() if record.library.partition(".")[0] != "unified_scores"
+)  # its import draws random numbers
 
 
 def read_evaluation(metrics: Sequence[Metric] | None, metric_files: Sequence[str] = ()) -> Evaluation:
-    """Read what the current gin configuration says of an evaluation.
+    """Read the evaluation that the current gin configuration describes.
 
     Args:
-        metrics: what to compute; by default what `evaluation.evaluation_fn` names, or the challenge's five.
-        metric_files: gin files of which each may name a metric, as disentanglement_lib's metric_configs do.
+        metrics: the metrics to compute; by default those of `evaluation.evaluation_fn`, or the challenge's five.
+        metric_files: gin files that may each name a metric, like disentanglement_lib's metric_configs.
 
     Raises:
-        ConfigError: a metric that there is none of, or a setting that cannot be.
+        ConfigError: an unknown metric, or a setting that is not allowed.
     """
     if metrics is None:
         metrics = _named_metrics(metric_files) or list(METRICS.values())
@@ -102,10 +104,10 @@ def read_evaluation(metrics: Sequence[Metric] | None, metric_files: Sequence[str
 
 
 def read_bound(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return these settings as gin has them bound, and by default as they are."""
+    """Return gin's values of these settings, or the given defaults."""
     values = dict(defaults)
     for name in values:
-        with suppress(ValueError):  # it is not bound
+        with suppress(ValueError):  # not bound
             values[name] = _value(gin.query_parameter(name))
     return values
 
@@ -116,7 +118,7 @@ def _named_metrics(files: Sequence[str]) -> list[Metric]:
     if bound is None:
         return []
     named = [_value(bound)]
-    if len(files) > 1:  # the last file's is the one that gin keeps
+    if len(files) > 1:  # gin keeps only the last file's binding
         for file in files:
             with isolated(), gin_configuration([file]):
                 function = bound_value("evaluation.evaluation_fn")
@@ -130,12 +132,12 @@ def _records_of(function: Any) -> list[Metric]:
     found = [record for record in RECORDS.values() if name in (record.gin_name or record.name, record.name)]
     if not found:
         known = ", ".join(f"@{record.gin_name or record.name}" for record in RECORDS.values())
-        raise ConfigError(f"evaluation.evaluation_fn is {function}, which is no metric here; it must be one of {known}")
+        raise ConfigError(f"evaluation.evaluation_fn is {function}, an unknown metric; it must be one of {known}")
     return found
 
 
 def _value(value: Any) -> Any:
-    """Return a bound value: macros by what they stand for, references by their name."""
+    """Return a bound value: macros by their value, references by their name."""
     if isinstance(value, list | tuple):
         return type(value)(_value(item) for item in value)
     if isinstance(value, gin_config.ConfigurableReference):
@@ -146,7 +148,7 @@ def _value(value: Any) -> Any:
 
 
 def _reference(value: Any) -> Any:
-    """Undo `_value`."""
+    """Invert `_value`."""
     if isinstance(value, list | tuple):
         return [_reference(item) for item in value]
     if isinstance(value, str) and value.startswith("@"):
@@ -156,7 +158,7 @@ def _reference(value: Any) -> Any:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Keep the caller's gin configuration from what happens in the block, and the block from it."""
+    """Start with an empty gin configuration inside the block; restore the caller's afterwards."""
     tables = (gin_config._CONFIG, gin_config._OPERATIVE_CONFIG, gin_config._SINGLETONS)
     before = [dict(table) for table in tables]
     modules, locked = set(gin_config._IMPORTED_MODULES), gin_config._CONFIG_IS_LOCKED
@@ -175,7 +177,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def bound(values: Mapping[str, Any]) -> Iterator[None]:
-    """Make these values gin's configuration inside the block, as bound and as operative, and no others."""
+    """Make exactly these values gin's configuration inside the block, both bound and operative."""
     with isolated():
         for name, value in values.items():
             gin.bind_parameter(name, _reference(value))

@@ -1,6 +1,6 @@
-"""Score an experiment: gin's bindings to settings on the way in, the starter kit's files on the way out.
+"""Score an experiment: read settings from gin, compute the scores, write the starter kit's files.
 
-This stands in for `disentanglement_lib.evaluation.evaluate`, which needs packages that no longer exist.
+It replaces `disentanglement_lib.evaluation.evaluate`, which needs packages that no longer exist.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from disentanglement_challenge.provenance import provenance
 
 _LOGGER = logging.getLogger(__name__)
 
-# Computed in every evaluation of the challenge's five, for whoever reads them; no score.
+# Computed in every evaluation of the challenge's five as additional information; it is not a score.
 ACTIVITY = RECORDS["activity"]
 
 
@@ -49,30 +49,30 @@ def evaluate(
 ) -> Scores:
     """Score `experiment.model_to_score` and write the scores below the experiment's folder.
 
-    Each metric runs under its official settings, overridden by `gin_files` and then by `gin_bindings`. It writes
-    metrics/<metric>/results as `disentanglement_lib.utils.results.update_result_directory` does. Then come the latent
-    by factor matrices, metrics/provenance.json with everything else, and scores.json with the challenge's five. All of
-    it takes its place at once, when it is whole. Then the model's card is written anew.
+    Each metric has its official settings, overridden by `gin_files` and then by `gin_bindings`. It writes
+    metrics/<metric>/results like `disentanglement_lib.utils.results.update_result_directory`. The other files are the
+    latent by factor matrices, metrics/provenance.json with all further facts, and scores.json with the challenge's
+    five. All files appear at once, when they are complete. Then the model's card is written anew.
 
     Args:
-        experiment: must hold a model.
-        gin_files, gin_bindings: as for `gin_configuration`; a `dataset.name` other than "auto" names the data set,
-            which is otherwise the one the model was trained on if that is on record, else AICROWD_DATASET_NAME's.
-            `evaluation.evaluation_fn` names a metric to compute alone.
-        overwrite: whether scores that are there already may be replaced.
-        metrics: what to compute, by default the challenge's five and the active latents. Without all of the five,
-            scores.json, and the scores of other metrics, stay as they are.
+        experiment: an experiment with a model.
+        gin_files, gin_bindings: as for `gin_configuration`. A `dataset.name` other than "auto" names the data set;
+            otherwise it is the recorded one of the training, or else AICROWD_DATASET_NAME's. `evaluation.evaluation_fn`
+            names a single metric to compute.
+        overwrite: whether to replace existing scores.
+        metrics: the metrics to compute, by default the challenge's five and the active latents. If one of the five is
+            missing, scores.json and the scores of other metrics do not change.
         sandbox: whether to load and compute the model in a `Sandbox`.
-        ground_truth_data: the data set, where it is loaded already.
+        ground_truth_data: the data set, if it is already loaded.
 
     Raises:
         RepresentationError: the model cannot be loaded, or does not compute a representation.
-        DataError, ConfigError, OutputError: as those stages raise them.
+        DataError, ConfigError, OutputError: raised by the other stages.
     """
     keep_freed_memory()
     register(metrics or ())
     with ExitStack() as stack:
-        with gin_configuration(gin_files, gin_bindings):  # which limits the sandbox, and may say where a data set is
+        with gin_configuration(gin_files, gin_bindings):  # it limits the sandbox, and may give the data set's path
             evaluation = _read(metrics, gin_files)
             _check_folder(experiment, evaluation, overwrite)
             representation_function = stack.enter_context(_loaded(experiment.model_to_score, sandbox))
@@ -97,7 +97,7 @@ def evaluate(
 def check_settings(
     gin_files: Sequence[str] = (), gin_bindings: Sequence[str] = (), metrics: Sequence[Metric] | None = None
 ) -> None:
-    """Raise ConfigError where a metric cannot be computed under these settings; read no data and no model."""
+    """Raise ConfigError if a metric cannot be computed under these settings; read no data and no model."""
     register(metrics or ())
     with gin_configuration(gin_files, gin_bindings):
         _read(metrics, gin_files)
@@ -106,7 +106,7 @@ def check_settings(
 def check_before_training(
     metrics: Sequence[Metric] | None = None, gin_files: Sequence[str] = ()
 ) -> NamedGroundTruthData:
-    """Raise DataError or ConfigError where what gin describes cannot be trained and then scored; return the data set.
+    """Return the data set; raise DataError or ConfigError if the configured run cannot be trained and then scored.
 
     Args:
         metrics, gin_files: as for `evaluate`; the gin configuration is the current one.
@@ -114,8 +114,8 @@ def check_before_training(
     _read(metrics, gin_files)
     if bound_parameters("encoder").get("num_latent") == 1:
         raise ConfigError(
-            "encoder.num_latent is 1, which cannot be scored, as SAP and MIG are gaps between two latents; "
-            "train_pytorch.py trains it"
+            "encoder.num_latent is 1; scores need at least 2, as SAP and MIG are gaps between two latents "
+            "(train_pytorch.py trains without scores)"
         )
     ground_truth_data = get_named_ground_truth_data()
     describe(ground_truth_data)
@@ -123,7 +123,7 @@ def check_before_training(
 
 
 def _read(metrics: Sequence[Metric] | None, gin_files: Sequence[str]) -> Evaluation:
-    # Without making a sandbox, which would be on record as configured.
+    # Do not make a sandbox for this, as gin would then record its parameters as used.
     check_limits(*read_bound({"sandbox.memory_limit": 1, "sandbox.time_limit": 1}).values())
     evaluation = read_evaluation(metrics, gin_files)
     if _is_whole(evaluation.metrics) and ACTIVITY not in evaluation.metrics:
@@ -132,7 +132,7 @@ def _read(metrics: Sequence[Metric] | None, gin_files: Sequence[str]) -> Evaluat
 
 
 def _is_whole(metrics: Sequence[Metric]) -> bool:
-    """Whether all of the challenge's five are computed, and scores.json is written."""
+    """Return whether the metrics contain the challenge's five, so that scores.json is written."""
     return {metric.name for metric in metrics} >= set(METRICS)
 
 
@@ -146,23 +146,23 @@ def _loaded(path: Path, sandbox: bool) -> Iterator[RepresentationFunction]:
 
 
 def _check_folder(experiment: Experiment, evaluation: Evaluation, overwrite: bool) -> None:
-    """Raise OutputError where scores are there already that may not be replaced, or are another model's."""
+    """Raise OutputError if existing scores may not be replaced, or are of another model."""
     if _is_whole(evaluation.metrics):
         experiment.check_scores(overwrite)
         return
     scored = _scored_model(experiment)
     if scored is not None and scored != _digest(experiment.model_to_score):
         raise OutputError(
-            f"{experiment.path} holds scores of another model than {experiment.model_to_score.name}; "
-            "score it whole, with --evaluate_only --overwrite and without --metrics"
+            f"{experiment.path} holds scores of another model than {experiment.model_to_score.name}; compute all of "
+            "them again, with --evaluate_only --overwrite and without --metrics"
         )
     present = [metric.name for metric in evaluation.metrics if (experiment.metrics / metric.name).exists()]
     if present and not overwrite:
-        raise OutputError(f"{experiment.path} holds a score of {present[0]} already; pass --overwrite to replace it")
+        raise OutputError(f"{experiment.path} already holds a score of {present[0]}; pass --overwrite to replace it")
 
 
 def _scored_model(experiment: Experiment) -> str | None:
-    """Return the digest of the model that the scores in the folder are of; None where there is none on record."""
+    """Return the digest of the model that the existing scores are of; None if none is recorded."""
     if not experiment.metrics_provenance.exists():
         return None
     content = read_json(experiment.metrics_provenance)
@@ -184,7 +184,7 @@ def _load_data(experiment: Experiment) -> NamedGroundTruthData:
 
 
 def _trained_on(experiment: Experiment) -> str | None:
-    """Return the data set's name, from where disentanglement_lib has it, or from the model's own file."""
+    """Return the data set's name, from disentanglement_lib's file, or from the model's metadata."""
     postprocess_gin = experiment.representation_results / "gin" / "postprocess.gin"
     if not postprocess_gin.is_file():
         metadata = read_metadata(experiment.model_to_score)
@@ -194,7 +194,7 @@ def _trained_on(experiment: Experiment) -> str | None:
 
 
 def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> None:
-    """Write the scores to the unfinished experiment and put them into their place."""
+    """Write the scores to the unfinished experiment, then move them to the experiment."""
     whole = _is_whole([score.metric for score in scores.by_metric.values()])
     content = {**provenance(), **_record(experiment, scores)}
     matrices = dict(scores.matrices)
@@ -202,7 +202,7 @@ def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> No
         try:
             shutil.copytree(experiment.metrics, unfinished.metrics)
         except (OSError, shutil.Error) as error:
-            raise OutputError(f"{experiment.metrics}: cannot be copied ({error})") from error
+            raise OutputError(f"cannot copy {experiment.metrics} ({error})") from error
         if experiment.matrices.exists():
             matrices = {**read_arrays(experiment.matrices), **matrices}
         if experiment.metrics_provenance.exists():
@@ -221,7 +221,7 @@ def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> No
 
 
 def _record(experiment: Experiment, scores: Scores) -> dict[str, Any]:
-    """Return what metrics/provenance.json holds of the scores, and the pages read."""
+    """Return the scores' part of metrics/provenance.json, which the pages read."""
     content = plain(scores.to_dict())
     seconds = {"encoding": scores.encoding_seconds, **{name: score.seconds for name, score in scores.by_metric.items()}}
     return {
@@ -241,7 +241,7 @@ def _record(experiment: Experiment, scores: Scores) -> dict[str, Any]:
 
 
 def _merged(earlier: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
-    """Return what is on record of the scores that are there with those of these metrics added."""
+    """Merge the record of existing scores with that of these metrics."""
     merged = {**earlier, **{key: content[key] for key in ("model_sha256", "ground_truth_data")}}
     for key in ("metrics", "seconds", "settings", "unofficial_settings"):
         merged[key] = {**earlier.get(key, {}), **content[key]}
@@ -256,10 +256,10 @@ def _merged(earlier: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_results(experiment: Experiment, unfinished: Experiment, name: str, scores: Scores) -> None:
-    """Write one metric's results as disentanglement_lib does, under the configuration that it ran with."""
+    """Write one metric's results as disentanglement_lib does, with the configuration of the computation."""
     score = scores.by_metric[name]
     metric = score.metric
-    # Plain values, as the library's JSON encoder names numpy types that numpy 2 removed. What is missing is absent.
+    # Plain values, as the library's JSON encoder names types that numpy 2 removed. Missing results are left out.
     results = {key: value for key, value in plain(score.results).items() if value is not None}
     results |= {"engine": score.engine, "elapsed_time": score.seconds}
     earlier = experiment.representation_results

@@ -1,6 +1,6 @@
-"""Score a representation: a pure call that reads no gin configuration and writes no file.
+"""Score a representation: a pure function that reads no gin configuration and leaves no file.
 
-An image is encoded once, however many metrics sample it, and the codes wait in a temporary file without a name.
+Each image is encoded once, even if several metrics sample it; the codes are in an unnamed temporary file.
 """
 
 import os
@@ -37,20 +37,20 @@ from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
 from disentanglement_challenge.metrics.metric import as_codes
 
 _MEMORY_LIMIT = 1 << 30
-# Two factors that share more than this of their information are worth a note.
+# Two factors whose normalised mutual information is above this get a note.
 _DEPENDENT = 0.05
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored.
+    """The representation and the data to score it on.
 
     Attributes:
-        data: what is known of it: name, note, factor_names, factor_sizes, and rows of codes where it is these.
-        sampler: draws codes and factors; of images before they are encoded.
-        images: the data whose images are to be encoded once; None where there is nothing to encode, or where each
-            observation is random and encoded as it is drawn.
-        notes: what a reader of the scores must know.
+        data: facts about the data: name, note, factor_names, factor_sizes, and, for codes, the number of rows.
+        sampler: draws codes and factors; for images it encodes each draw.
+        images: the data whose images are encoded once; None if there is nothing to encode, or if observations are
+            random and encoded as they are drawn.
+        notes: caveats for readers of the scores.
     """
 
     data: dict[str, Any]
@@ -72,18 +72,18 @@ def compute_scores(
     """Compute metrics.
 
     Args:
-        subject: what is scored.
+        subject: the representation and its data.
         metrics: the records of the metrics.
         settings: a value for each of their settings, by gin name.
-        seed: of the random state that each metric draws from.
-        engine: "fast", or "library" for disentanglement_lib's own code, of the metrics that it has.
-        batch_size: images to encode at a time.
-        memory_limit: bytes of the codes that may be in memory at a time; the others wait on the disk.
-        folder: where the temporary file of codes is made; the system's temporary folder by default.
+        seed: the seed of the random state that each metric draws from.
+        engine: "fast", or "library" for disentanglement_lib's own code for the metrics that it has.
+        batch_size: the number of images to encode at a time.
+        memory_limit: the maximum bytes of codes in memory; the others stay on the disk.
+        folder: the folder of the temporary file of codes; by default the system's temporary folder.
 
     Raises:
-        RepresentationError: the representation of an image cannot be scored.
-        OutputError: the disk has no room for the codes.
+        RepresentationError: the representation of an image is invalid.
+        OutputError: the disk is too full for the codes.
     """
     _check_sampler(subject.sampler, metrics, engine)
     by_library = [metric for metric in metrics if engine == "library" and metric.library]
@@ -152,7 +152,7 @@ def _score(metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, A
 def _computed(
     metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
-    """Compute a metric by the fast engine; raise ScoreError where one of the user's own fails, whatever it raises."""
+    """Compute a metric with the fast engine; raise ScoreError for any exception of a user's own metric."""
     try:
         results, matrix = metric.results(sampler, seed, settings)
         values = dict(results)
@@ -168,11 +168,11 @@ def _computed(
 
 
 def image_subject(ground_truth_data: GroundTruthData, representation_function: RepresentationFunction) -> Subject:
-    """Make the images of a data set, and a function that encodes them, the subject.
+    """Make a subject from the images of a data set and a function that encodes them.
 
     Raises:
-        DataError: the data has no factors, or one of a single value.
-        RepresentationError: what the function gives cannot be scored, or is no function of the image.
+        DataError: the data has no factors, or one with a single value.
+        RepresentationError: the function's output is invalid, or is not a function of the image.
     """
     data = describe(ground_truth_data)
     check_representation_function(ground_truth_data, representation_function)
@@ -181,25 +181,28 @@ def image_subject(ground_truth_data: GroundTruthData, representation_function: R
 
 
 def code_subject(codes: Any, data: Any, bins: Bins = None) -> Subject:
-    """Make codes, and the data set or the factors that they are of, the subject.
+    """Make a subject from codes and their data set or factors.
 
     Args:
         codes: [N, num_latent], numbers.
-        data: ground-truth data with N images, in whose order the codes are, or factors (see `tables.factor_table`).
-        bins: of continuous factors.
+        data: ground-truth data with N images in the order of the codes, or factors (see `tables.factor_table`).
+        bins: the bins of continuous factors.
 
     Raises:
-        RepresentationError, DataError, ConfigError: codes or factors cannot be scored; the message names the place.
+        RepresentationError, DataError, ConfigError: codes or factors are invalid; the message names the place.
     """
     codes = as_codes(codes)
     _check_num_latent(codes.shape[1])
     if isinstance(data, GroundTruthData):
         if not isinstance(data, IndexedGroundTruthData):
-            raise DataError("codes in a data set's order need a data set with a fixed image for each combination")
+            raise DataError(
+                "the data set's observations are random; codes in a data set's order need a fixed image for each "
+                "combination of factors"
+            )
         described = describe(data)
         if len(codes) != len(data.images):
             raise DataError(
-                f"there are {len(codes)} codes; data set {data.name!r} has {len(data.images)} images, each needs a code"
+                f"there are {len(codes)} codes; data set {data.name!r} has {len(data.images)} images and needs as many"
             )
         sampler: Sampler = GridSampler(IndexOnlyData(data), codes.__getitem__, described["factor_names"])
         return Subject({**described, "rows": len(codes)}, sampler)
@@ -213,7 +216,7 @@ def code_subject(codes: Any, data: Any, bins: Bins = None) -> Subject:
     if table.positions is not None:
         return Subject(described, GridSampler(FactorGrid(table), codes.__getitem__, table.names))
     notes = [
-        f"The {len(codes)} rows are no full grid of their factors, so rows are drawn, with replacement; IRS shows "
+        f"The {len(codes)} rows are not a full grid of their factors, so rows are drawn with replacement; IRS measures "
         "association here, not the effect of an intervention."
     ]
     if len(table.names) > 1:
@@ -222,7 +225,7 @@ def code_subject(codes: Any, data: Any, bins: Bins = None) -> Subject:
         if shared >= _DEPENDENT:
             notes.append(
                 f"Factors {names[0]!r} and {names[1]!r} share information (normalised mutual information {shared:.2f}, "
-                "the largest of all pairs), which keeps even perfect codes from the best scores."
+                "the largest of all pairs), so even perfect codes cannot reach the best scores."
             )
     return Subject(described, RowSampler(codes, table.indices, table.names), notes=tuple(notes))
 
@@ -236,7 +239,7 @@ def score(
     settings: Mapping[str, Any] | None = None,
     bins: Bins = None,
 ) -> Scores:
-    """Score a representation; see `disentanglement_challenge.score`, which is this."""
+    """Score a representation: the implementation of `disentanglement_challenge.score`."""
     keep_freed_memory()
     records = chosen(metrics)
     check_engine("engine", engine)
@@ -246,39 +249,39 @@ def score(
         representation = model_file(representation)
     is_codes = not (callable(representation) or isinstance(representation, str | os.PathLike))
     if isinstance(data, str):
-        from disentanglement_challenge.data.named import load_data  # PyTorch comes with it, which codes do without
+        from disentanglement_challenge.data.named import load_data  # it imports PyTorch, which codes do not need
 
         data = load_data(data)
     if is_codes:
         return compute_scores(code_subject(representation, data, bins), records, values, seed, engine)
     if not isinstance(data, GroundTruthData):
         raise DataError(
-            f"data is {type(data).__name__}; to encode images it must be a data set's name or ground-truth data"
+            f"data is {type(data).__name__}; for a model or function it must be a data set's name or ground-truth data"
         )
     function, batch_size = representation_function_of(representation)
     return compute_scores(image_subject(data, function), records, values, seed, engine, batch_size)
 
 
 def chosen(metrics: str | Metric | Iterable[str | Metric] | None) -> list[Metric]:
-    """Return the records of metrics given by name, alias or as records; the challenge's five by default.
+    """Return the records of metrics given by name, alias or record; the challenge's five by default.
 
-    Raises ConfigError for a name that is none.
+    Raises ConfigError for an unknown name.
     """
     if metrics is None:
         return list(METRICS.values())
     if not isinstance(metrics, str | Metric | Iterable):
-        raise ConfigError(f"metrics is {metrics!r}; it must be names, or records")
+        raise ConfigError(f"metrics is {metrics!r}; it must be names or records")
     given = [metrics] if isinstance(metrics, str | Metric) else list(metrics)
     records = [item if isinstance(item, Metric) else metric_of(item) for item in given]
     if not records:
-        raise ConfigError(f"metrics is empty; name one at least, such as {next(iter(METRICS))!r}")
+        raise ConfigError(f"metrics is empty; name at least one, such as {next(iter(METRICS))!r}")
     return list({record.name: record for record in records}.values())
 
 
 def settings_of(records: Sequence[Metric], settings: Mapping[str, Any], engine: str) -> dict[str, Any]:
-    """Return a value for each setting of the metrics: the given one, or the official.
+    """Return a value for each setting of the metrics: the given one, or the official one.
 
-    Raises ConfigError for a setting that none of the metrics has, or a value that it cannot have.
+    Raises ConfigError if none of the metrics has a setting, or if a value is not allowed.
     """
     if not isinstance(settings, Mapping):
         raise ConfigError(f"settings is {settings!r}; it must be names and values, such as {{'dci.num_train': 2000}}")
@@ -286,8 +289,8 @@ def settings_of(records: Sequence[Metric], settings: Mapping[str, Any], engine: 
     for name in settings:
         if name not in values:
             raise ConfigError(
-                f"no metric that is computed has a setting {name!r}{did_you_mean(name, values)}; "
-                f"there are {', '.join(values)}"
+                f"none of the metrics has a setting {name!r}{did_you_mean(name, values)}; "
+                f"their settings are {', '.join(values)}"
             )
     values.update({name: plain(value) for name, value in settings.items()})
     for record in records:
@@ -296,16 +299,16 @@ def settings_of(records: Sequence[Metric], settings: Mapping[str, Any], engine: 
 
 
 def representation_function_of(representation: Any) -> tuple[RepresentationFunction, int]:
-    """Return the function that encodes images, and how many it is to be given at a time.
+    """Return the function that encodes images, and its batch size.
 
     Args:
         representation: a model file's path, a torch module, or a function of images [N, height, width, channels].
 
     Raises:
-        RepresentationError: a file that is no model.
+        RepresentationError: the file is not a model.
     """
     if isinstance(representation, str | os.PathLike) or _is_module(representation):
-        # PyTorch takes seconds to import, which codes do without.
+        # Importing PyTorch takes seconds, and codes do not need it.
         from disentanglement_challenge.export.model_file import import_model
         from disentanglement_challenge.export.representor import encoding_batch, make_representor, module_representor
 
@@ -326,18 +329,22 @@ def _of_callable(function: Callable[[NDArray[Any]], Any]) -> RepresentationFunct
 
     def representation_function(images: NDArray[Any]) -> NDArray[Any]:
         try:
-            given = function(images.copy())  # which it may change
+            given = function(images.copy())  # the function may change its argument
         except ChallengeError:
             raise
-        except Exception as error:  # It is the caller's own code, which may raise anything.
+        except Exception as error:  # the caller's own code may raise anything
             reason = f"{type(error).__name__}: {lines_of(error)[0]}"
             raise RepresentationError(f"the representation fails on images {images.shape}: {reason:.300}") from error
-        codes = np.array(as_codes(given, "the representation's codes"))  # its own, as the function may use its again
+        codes = np.array(as_codes(given, "the representation's codes"))  # a copy, as the function may reuse its array
         if len(codes) != len(images):
-            raise RepresentationError(f"the representation gives {len(codes)} codes for {len(images)} images")
+            raise RepresentationError(
+                f"the representation returns {len(codes)} codes for {len(images)} images; there must be one for each"
+            )
         widths.add(codes.shape[1])
         if len(widths) > 1:
-            raise RepresentationError(f"the representation changes its number of latents: {sorted(widths)}")
+            raise RepresentationError(
+                f"the representation's number of latents varies ({sorted(widths)}); it must be the same for all images"
+            )
         return codes
 
     return representation_function
@@ -346,7 +353,7 @@ def _of_callable(function: Callable[[NDArray[Any]], Any]) -> RepresentationFunct
 def check_representation_function(
     ground_truth_data: GroundTruthData, representation_function: RepresentationFunction
 ) -> None:
-    """Raise RepresentationError for what would make an hour of metrics worthless."""
+    """Raise RepresentationError for faults that would only show after an hour of metrics, or never."""
     observations = ground_truth_data.sample_observations(64, RandomState(0))
     try:
         at_once = representation_function(observations)
@@ -362,20 +369,20 @@ def check_representation_function(
 
 
 def _check_channels(representation_function: RepresentationFunction, observations: NDArray[Any]) -> None:
-    """Raise RepresentationError where a function that failed takes images of another number of channels."""
+    """Raise RepresentationError if a function that failed accepts images with another number of channels."""
     channels = observations.shape[-1]
     other = 3 if channels == 1 else 1
     try:
         representation_function(np.repeat(observations[:2, ..., :1], other, axis=-1))
-    except Exception:  # it fails on these too, so the channels are not what is wrong
+    except Exception:  # it also fails on these, so the channels are not the cause
         return
-    raise RepresentationError(f"the data set's images have {channels} channel(s), and the model takes {other}")
+    raise RepresentationError(f"the data set's images have {channels} channel(s); the model takes {other}")
 
 
 def describe(ground_truth_data: GroundTruthData) -> dict[str, Any]:
-    """Return what is known of a data set: name, note, factor_names and factor_sizes.
+    """Return facts about a data set: name, note, factor_names and factor_sizes.
 
-    Raises DataError where it cannot be scored: it has no factors, or one of a single value.
+    Raises DataError if scores are impossible: it has no factors, or one with a single value.
     """
     name = getattr(ground_truth_data, "name", type(ground_truth_data).__name__)
     sizes = [int(size) for size in ground_truth_data.factors_num_values]
@@ -383,16 +390,19 @@ def describe(ground_truth_data: GroundTruthData) -> dict[str, Any]:
     fault = "" if sizes else "it has no factors"
     for factor, size in zip(names, sizes, strict=True):
         if size == 1:
-            fault = f"its factor {factor!r} has one value, so that there is nothing to tell apart"
+            fault = f"its factor {factor!r} has only one value"
     if fault:
-        raise DataError(f"data set {name!r} cannot be scored, as {fault}; train_pytorch.py trains on it")
+        raise DataError(
+            f"data set {name!r}: {fault}; scores need factors with at least two values (train_pytorch.py trains "
+            "without scores)"
+        )
     note = getattr(ground_truth_data, "note", "")
     return {"name": name, "note": note, "factor_names": names, "factor_sizes": sizes}
 
 
 def _check_num_latent(num_latent: int) -> None:
     if num_latent < 2:
-        raise RepresentationError("the representation has one latent; SAP and MIG are gaps between two")
+        raise RepresentationError("the representation has 1 latent; SAP and MIG need at least 2")
 
 
 def _check_sampler(sampler: Sampler, metrics: Sequence[Metric], engine: str) -> None:
@@ -400,18 +410,19 @@ def _check_sampler(sampler: Sampler, metrics: Sequence[Metric], engine: str) -> 
         return
     if engine == "library":
         raise ConfigError(
-            "engine is 'library', whose code draws from a full grid of factors; the rows are none, so it must be 'fast'"
+            "engine is 'library', which needs a full grid of factors; these rows are not one, so it must be 'fast'"
         )
     for metric in metrics:
         if not metric.on_rows:
             raise DataError(
-                f"{metric.name} changes one factor and keeps the others, which needs a row for each combination"
+                f"the rows are not a full grid; {metric.name} changes one factor and keeps the others, which needs a "
+                "row for each combination of factors"
             )
 
 
 def _dependence(table: FactorTable) -> tuple[float, str, str]:
-    """Return the largest normalised mutual information of two factors, from 0 to 1, and which they are."""
-    from sklearn.metrics import normalized_mutual_info_score  # a second, which a grid does without
+    """Compute the largest normalised mutual information of two factors, in [0, 1], and return it with their names."""
+    from sklearn.metrics import normalized_mutual_info_score  # takes a second to import, and a grid does not need it
 
     pairs = [(a, b) for b in range(len(table.names)) for a in range(b)]
     shared = [float(normalized_mutual_info_score(table.indices[:, a], table.indices[:, b])) for a, b in pairs]
@@ -424,4 +435,4 @@ def _seen_notes(scores: Iterable[Score]) -> list[str]:
     shares = [score.results["test_seen_in_training"] for score in scores if "test_seen_in_training" in score.results]
     if not shares:
         return []
-    return [f"{max(shares):.0%} of the test draws were seen in training (the largest share of any metric)."]
+    return [f"{max(shares):.0%} of the test draws were also training draws (the largest share of any metric)."]

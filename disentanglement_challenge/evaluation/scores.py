@@ -1,4 +1,4 @@
-"""What an evaluation found: scores, the settings they were computed with, and the matrices behind them."""
+"""The results of an evaluation: scores, the settings that they were computed with, and the matrices behind them."""
 
 import html
 import importlib
@@ -20,7 +20,7 @@ from disentanglement_challenge.files import write_text
 from disentanglement_challenge.metrics import RECORDS
 from disentanglement_challenge.metrics.metric import Metric, find
 
-# Of a wide representation, a notebook shows this many latents: those that say most of any factor.
+# For a wide representation, a notebook shows this many latents: those with the largest entries.
 _LATENTS_SHOWN = 16
 
 
@@ -30,12 +30,12 @@ class Score:
 
     Attributes:
         metric: the record of the metric.
-        value: the score; None where there is none.
+        value: the score; None if there is none.
         reason: why there is none.
-        results: all that the metric computed, by disentanglement_lib's names.
-        matrix: latents by factors, float64 [num_latent, num_factors]; None where the metric or the engine has none.
+        results: all results of the metric, by disentanglement_lib's names.
+        matrix: latents by factors, float64 [num_latent, num_factors]; None if the metric or the engine has none.
         engine: "fast" or "library".
-        seconds: what it took, without encoding.
+        seconds: the time of the computation, without encoding.
     """
 
     metric: Metric
@@ -51,16 +51,16 @@ class Score:
 class Scores(Mapping[str, "float | None"]):
     """The scores of one representation, by metric.
 
-    A mapping from names, or aliases such as "sap", to numbers; None where a metric has no score, and
-    `by_metric[name].reason` says why. In a notebook it shows itself as a table with heat maps.
+    A mapping from names, or aliases such as "sap", to numbers. A metric without a score has None, and
+    `by_metric[name].reason` says why. A notebook shows the scores as a table with heat maps.
 
     Attributes:
-        by_metric: everything about each metric's score, in the order they were asked for.
+        by_metric: everything about each metric's score, in the requested order.
         settings: the value of each setting, by gin name, and "evaluation.random_seed".
         engine: "fast" or "library".
-        data: what was scored: name, note, factor_names, factor_sizes, and rows where it was codes and factors.
-        notes: sentences that a reader of the scores must know.
-        encoding_seconds: what encoding the images took; 0 where each metric encodes its own, or nothing was encoded.
+        data: facts about the data: name, note, factor_names, factor_sizes, and, for codes and factors, rows.
+        notes: caveats for readers of the scores, as sentences.
+        encoding_seconds: the time to encode the images; 0 if each metric encodes its own, or nothing was encoded.
 
     Example:
         >>> scores = score(codes, factors)
@@ -76,13 +76,13 @@ class Scores(Mapping[str, "float | None"]):
     encoding_seconds: float = 0.0
 
     def __getitem__(self, name: str) -> float | None:
-        """Return the score of a metric; raise KeyError for one that was not computed."""
+        """Return the score of a metric; raise KeyError if it was not computed."""
         if name in self.by_metric:
             return self.by_metric[name].value
         for score in self.by_metric.values():
             if name in score.metric.aliases:
                 return score.value
-        raise KeyError(f"{name!r} was not computed; {', '.join(self.by_metric)} were")
+        raise KeyError(f"{name!r} was not computed; the computed metrics are {', '.join(self.by_metric)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.by_metric)
@@ -92,25 +92,25 @@ class Scores(Mapping[str, "float | None"]):
 
     @property
     def matrices(self) -> dict[str, NDArray[np.float64]]:
-        """The latent by factor matrices behind the scores, float64 [num_latent, num_factors], by metric."""
+        """The matrices behind the scores, latents by factors, float64 [num_latent, num_factors], by metric."""
         return {name: score.matrix for name, score in self.by_metric.items() if score.matrix is not None}
 
     @property
     def unofficial(self) -> dict[str, Any]:
-        """The settings that are not the official ones, by gin name; such scores cannot be set beside published ones."""
+        """The unofficial settings by gin name; with them, scores are not comparable with published ones."""
         return unofficial(self.settings, (score.metric for score in self.by_metric.values()))
 
     @property
     def warnings(self) -> list[str]:
-        """The notes, and which settings are not the official ones."""
+        """The notes, and a note about unofficial settings if there are any."""
         return [*self.notes, *([unofficial_note(written(self.unofficial))] if self.unofficial else [])]
 
     def as_dict(self) -> dict[str, float | None]:
-        """Return the scores by metric; None where there is none."""
+        """Return the scores by metric; None if there is none."""
         return {name: score.value for name, score in self.by_metric.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as what JSON can hold; a number that is not finite is None."""
+        """Return everything as JSON values; numbers that are not finite become None."""
         return {
             "scores": self.as_dict(),
             "engine": self.engine,
@@ -145,7 +145,7 @@ class Scores(Mapping[str, "float | None"]):
         }
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write everything, matrices too, to a JSON file.
+        """Write everything, including the matrices, to a JSON file.
 
         Raises:
             OutputError: the file cannot be written.
@@ -170,7 +170,7 @@ class Scores(Mapping[str, "float | None"]):
 
 
 def unofficial(settings: Mapping[str, Any], metrics: Any) -> dict[str, Any]:
-    """Return which of these settings of these metrics are not the official ones."""
+    """Return those settings of these metrics that differ from the official ones."""
     official: dict[str, Any] = {"evaluation.random_seed": 0}
     for metric in metrics:
         official.update(metric.official())
@@ -178,18 +178,18 @@ def unofficial(settings: Mapping[str, Any], metrics: Any) -> dict[str, Any]:
 
 
 def written(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values of settings as gin writes them."""
+    """Return the values of settings in gin's notation."""
     return {name: value if str(value).startswith("@") else repr(value) for name, value in settings.items()}
 
 
 def unofficial_note(settings: Mapping[str, str]) -> str:
-    """Return the sentence that says which settings, as gin writes them, are not the official ones."""
+    """Return the note that lists unofficial settings, given in gin's notation."""
     listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    return f"Not the official settings, so not to be set beside published scores: {listed}."
+    return f"The settings are not official, so the scores are not comparable with published ones: {listed}."
 
 
 def plain(value: Any) -> Any:
-    """Return the value as JSON can hold it: lists and Python's own numbers, None for what is not finite."""
+    """Convert a value for JSON: to lists and Python's own numbers, and None for numbers that are not finite."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -205,19 +205,19 @@ def metric_of(name: object) -> Metric:
     """Return the record of a metric.
 
     Args:
-        name: the metric's name or an alias; or "module:RECORD", for a record in a module that can be imported.
+        name: the metric's name or an alias; or "module:RECORD", for a record in an importable module.
 
     Raises:
-        ConfigError: there is none; the message has the nearest name.
+        ConfigError: there is no such metric; the message has the nearest name.
     """
     module, colon, attribute = str(name).partition(":")
     if not colon:
         return find(name, RECORDS)
-    sys.path.insert(0, "")  # the current folder, which an installed command does not look in
+    sys.path.insert(0, "")  # the current folder, which is not on an installed command's path
     try:
         record = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:  # the module is the user's own code
-        raise ConfigError(f"metric {name!r} cannot be imported ({error}); write module:RECORD") from error
+        raise ConfigError(f"cannot import metric {name!r} ({error}); expected module:RECORD") from error
     finally:
         sys.path.remove("")
     if not isinstance(record, Metric):
@@ -226,14 +226,14 @@ def metric_of(name: object) -> Metric:
 
 
 def check_engine(name: str, engine: object) -> None:
-    """Raise ConfigError for anything but an engine."""
+    """Raise ConfigError if the value is not the name of an engine."""
     if engine == "exact":
-        raise ConfigError(f"{name} is 'exact', which is called 'fast' now, as it equals the library within tolerances")
+        raise ConfigError(f"{name} is 'exact', a former name; it must be 'fast' now")
     check_choice(name, engine, ("fast", "library"))
 
 
 def print_scores(scores: Scores) -> None:
-    """Print the scores as a table, with what belongs beside them, and what a reader must know."""
+    """Print the scores as a table, with further results and notes."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -255,20 +255,20 @@ def print_scores(scores: Scores) -> None:
     console.print(table)
     for name, score in scores.by_metric.items():
         if score.value is None:
-            print(f"{name} is missing: {score.reason}")
+            print(f"no score of {name}: {score.reason}")
     for note in scores.warnings:
         print(note)
 
 
 def shown(score: Score) -> str:
-    """Return a score as tables show it: a count without digits, "-" for none."""
+    """Format a score for tables: a count without decimals, "-" for none."""
     if score.value is None:
         return "-"
     return f"{score.value:.0f}" if isinstance(score.results.get(score.metric.key), int) else f"{score.value:.4f}"
 
 
 def _heat_map(matrix: NDArray[np.float64], factor_names: list[str], is_count: bool) -> str:
-    """Return a matrix as an HTML table, a row a latent, the darker the larger."""
+    """Return a matrix as an HTML table, one row per latent; larger values are darker."""
     known = np.where(np.isfinite(matrix), matrix, -np.inf)
     shown = np.sort(np.argsort(-known.max(axis=1), kind="stable")[:_LATENTS_SHOWN])
     largest = max(float(known.max()), 1e-300)

@@ -1,10 +1,9 @@
-"""Encode once: the representation of every image that the metrics sample, in a table on disk.
+"""Encode once: the representations of all images that the metrics sample, in a table on disk.
 
-A representation is a function of the image alone, and the metrics sample the same images again and again. So the
-metrics run on image indices in place of images (`IndexOnlyData`), and what they take for the representation function is
-a look-up in a table (`RepresentationTable.lookup`). Which images the table must hold is found by running the metrics
-once on a stand-in representation and writing down what they ask for (`sampled_indices`): their random streams are the
-library's own.
+A representation is a function of the image alone, and the metrics sample the same images many times. So the metrics run
+on image indices instead of images (`IndexOnlyData`), and their representation function looks codes up in a table
+(`RepresentationTable.lookup`). To find the images that the table needs, each metric makes its draws once on a stand-in
+representation, which records the requested images (`sampled_indices`). The random streams are the library's own.
 """
 
 import mmap
@@ -29,12 +28,12 @@ from disentanglement_challenge.data.sampling import GridSampler, RepresentationF
 from disentanglement_challenge.data.store import take_images
 from disentanglement_challenge.errors import OutputError, RepresentationError
 
-# Touching one page of a mapped file may map as much of it as the kernel caches in one piece: up to a huge page.
+# Accessing one page of a mapped file may map as much of it as the kernel caches in one piece: up to a huge page.
 _HUGE_PAGE = 2 << 20
 
 
 class IndexOnlyData(GroundTruthData):
-    """Ground-truth data whose observations are image indices, int64 [N]; factors are drawn as by the data it wraps."""
+    """Ground-truth data whose observations are image indices, int64 [N]; the wrapped data draws the factors."""
 
     def __init__(self, ground_truth_data: IndexedGroundTruthData) -> None:
         self._ground_truth_data = ground_truth_data
@@ -49,7 +48,7 @@ class IndexOnlyData(GroundTruthData):
 
     @property
     def observation_shape(self) -> list[int]:
-        """[]: an observation is one number."""
+        """The shape [] of an observation, which is one number."""
         return []
 
     def sample_factors(self, num: int, random_state: RandomState) -> NDArray[np.int64]:
@@ -67,17 +66,17 @@ def sampled_indices(
     """Find the images that a metric encodes, by making its draws on a stand-in representation of two latents.
 
     Args:
-        ground_truth_data: what the metric is to be computed on.
-        draw: called once with a sampler of the data, index only, and the stand-in.
+        ground_truth_data: the data of the metric.
+        draw: called once with a sampler over the data's indices and the stand-in.
 
     Returns:
-        The sorted image indices without repetition, int64 [num_images].
+        The sorted image indices without repetitions, int64 [num_images].
     """
     seen = np.zeros(len(ground_truth_data.images), dtype=bool)
 
     def stand_in(indices: NDArray[np.int64]) -> NDArray[np.float64]:
         seen[indices] = True
-        # It varies, so that no metric takes it for a collapsed representation and stops sampling.
+        # The codes vary, as some metrics stop sampling on a collapsed representation.
         return np.stack([indices, indices], axis=1).astype(np.float64)
 
     draw(GridSampler(IndexOnlyData(ground_truth_data), stand_in))
@@ -87,10 +86,10 @@ def sampled_indices(
 class RepresentationTable:
     """The representations of chosen images, each encoded once, in a memory-mapped temporary file.
 
-    A context manager. The file has no name: it is gone when the table is closed or the process ends, however it does.
+    It is a context manager. The file has no name: the system removes it when the table is closed or the process ends.
 
     Attributes:
-        index_data: the ground-truth data to give a metric; its observations are what `lookup` takes.
+        index_data: the ground-truth data for metrics; its observations are the arguments of `lookup`.
         num_latent: the width of the representation.
     """
 
@@ -103,20 +102,20 @@ class RepresentationTable:
         memory_limit: int = 1 << 30,
         folder: Path | None = None,
     ) -> None:
-        """Encodes the images, in the order they are stored in, with a progress bar.
+        """Encode the images, in their stored order, with a progress bar.
 
         Args:
-            ground_truth_data: where the images are.
-            representation_function: float32 NHWC images in [0, 1] to float representations [N, num_latent].
+            ground_truth_data: the data with the images.
+            representation_function: maps float32 NHWC images in [0, 1] to float representations [N, num_latent].
             indices: the images to encode, int64, in any order; repetitions are encoded once.
-            batch_size: how many images are encoded at a time.
-            memory_limit: how many bytes of the table may be in this process's memory at a time. The rest is on disk, or
-                in the kernel's cache, which gives way to other needs. Of the image file `take_images` maps some too.
-            folder: where the file is made; the system's temporary folder by default.
+            batch_size: the number of images to encode at a time.
+            memory_limit: the maximum bytes of the table in this process's memory. The rest is on disk or in the
+                kernel's cache, which yields to other needs. `take_images` also maps a part of the image file.
+            folder: the folder of the file; by default the system's temporary folder.
 
         Raises:
             RepresentationError: a representation is not a float array [N, num_latent], or not finite.
-            OutputError: the folder cannot be written, or the disk is too small.
+            OutputError: the folder cannot be written, or the disk is too full.
         """
         self.index_data = IndexOnlyData(ground_truth_data)
         self._folder = folder or Path(tempfile.gettempdir())
@@ -130,7 +129,7 @@ class RepresentationTable:
         try:
             self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 (closed by close)
         except OSError as error:
-            raise OutputError(f"{self._folder}: cannot make the table of representations there: {error}") from error
+            raise OutputError(f"cannot make the table of representations in {self._folder}: {error}") from error
         try:
             dtype = self._encode(ground_truth_data, representation_function, encoded, batch_size)
             self._mapping = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -151,7 +150,7 @@ class RepresentationTable:
         encoded: NDArray[np.int64],
         batch_size: int,
     ) -> np.dtype[Any]:
-        """Writes the rows of the table; returns their dtype."""
+        """Write the rows of the table; return their dtype."""
         dtype: np.dtype[Any] | None = None
         with tqdm(total=len(encoded), desc="encoding", unit="image") as progress:
             parts = [encoded[start : start + batch_size] for start in range(0, len(encoded), batch_size)]
@@ -163,33 +162,33 @@ class RepresentationTable:
                 elif (codes.dtype, codes.shape[1]) != (dtype, self.num_latent):
                     raise RepresentationError(
                         f"the representation changes from {self.num_latent} latents of {dtype} to {codes.shape[1]} of "
-                        f"{codes.dtype} at image {batch_indices[0]}"
+                        f"{codes.dtype} at image {batch_indices[0]}; it must be the same for all images"
                     )
                 self._write(np.ascontiguousarray(codes))
                 progress.update(len(batch_indices))
         if dtype is None:
-            raise RepresentationError("no images to encode")
+            raise RepresentationError("there are no images to encode")
         return dtype
 
     def _check_disk(self, num_bytes: int) -> None:
         free = shutil.disk_usage(self._folder).free
         if num_bytes > free:
             raise OutputError(
-                f"{self._folder}: the table of representations needs {num_bytes / 1e9:.2f} GB and "
-                f"{free / 1e9:.2f} GB are free; name a folder with more room, or free some"
+                f"{self._folder}: its disk has {free / 1e9:.2f} GB free; the table of representations needs "
+                f"{num_bytes / 1e9:.2f} GB"
             )
 
     def _write(self, codes: NDArray[Any]) -> None:
-        # Plain writes, because a disk that fills up under a memory map kills the process in place of raising.
+        # Plain writes: if the disk fills up under a memory map, the process is killed instead of getting an error.
         rest = codes.data.cast("B")
         try:
             while rest:
                 rest = rest[os.write(self._file.fileno(), rest) :]
         except OSError as error:
-            raise OutputError(f"{self._folder}: cannot write the table of representations: {error}") from error
+            raise OutputError(f"cannot write the table of representations in {self._folder}: {error}") from error
 
     def lookup(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """The representations [N, num_latent] of these images [N], in the dtype that the representation function gave.
+        """Return the representations [N, num_latent] of these images [N], in the representation function's dtype.
 
         Raises KeyError for an image that was not encoded.
         """
@@ -201,19 +200,19 @@ class RepresentationTable:
             chunk = rows[start : start + self._rows_per_release]
             self._rows_touched += len(chunk)
             if self._rows_touched > self._rows_per_release:
-                if hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system decides what of the file stays in memory
+                if hasattr(mmap, "MADV_DONTNEED"):  # without it, the system decides which pages stay in memory
                     self._mapping.madvise(mmap.MADV_DONTNEED)
                 self._rows_touched = len(chunk)
             codes[start : start + len(chunk)] = self._codes[chunk]
         return codes
 
     def __len__(self) -> int:
-        """How many images the table holds."""
+        """Return the number of images in the table."""
         return len(self._codes)
 
     def close(self) -> None:
-        """Gives the disk space back; `lookup` no longer works."""
-        del self._codes  # it holds the mapping open
+        """Release the disk space; `lookup` no longer works."""
+        del self._codes  # it keeps the mapping open
         self._mapping.close()
         self._file.close()
 
@@ -231,9 +230,9 @@ def _codes_of(
     representation_function: RepresentationFunction,
     parts: Sequence[NDArray[np.int64]],
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-    """Encodes the images part by part; yields the indices of each and its codes.
+    """Encode the images part by part; yield the indices and codes of each part.
 
-    A GPU gets bytes, and while it computes the next part's are read.
+    A GPU gets bytes; while it computes, the next part is read.
     """
     if not getattr(representation_function, "takes_pixels", False):
         for part in parts:
@@ -256,11 +255,11 @@ def _codes_of(
 def _check_codes(codes: NDArray[Any], indices: NDArray[np.int64]) -> None:
     if codes.ndim != 2 or len(codes) != len(indices) or codes.shape[1] == 0:
         raise RepresentationError(
-            f"the representation of {len(indices)} images must have shape ({len(indices)}, num_latent), "
-            f"got {codes.shape}"
+            f"the representation of {len(indices)} images has shape {codes.shape}; it must be ({len(indices)}, "
+            "num_latent)"
         )
     if not np.issubdtype(codes.dtype, np.floating):
-        raise RepresentationError(f"the representation must be of a floating point dtype, got {codes.dtype}")
+        raise RepresentationError(f"the representation's dtype is {codes.dtype}; it must be floating point")
     finite = np.isfinite(codes)
     if not finite.all():
         image, latents = indices[~finite.all(axis=1)][0], np.flatnonzero(~finite.all(axis=0))

@@ -1,6 +1,6 @@
-"""The representation function as a file: TorchScript, which the challenge wants, torch.export or ONNX; never a pickle.
+"""The representation function as a file: TorchScript (the challenge's format), torch.export or ONNX; never a pickle.
 
-The format is that of the file's suffix. Signatures are the starter kit's (utils_pytorch.py).
+The file's suffix determines the format. Signatures are the starter kit's (utils_pytorch.py).
 """
 
 import copy
@@ -31,7 +31,7 @@ PathLike = str | os.PathLike[str]
 
 
 def get_model_path(base_path: PathLike | None = None, experiment_name: str | None = None, make: bool = True) -> str:
-    """Where the evaluator looks for the model: base_path/experiment_name/representation/pytorch_model.pt.
+    """Return the evaluator's path of the model: base_path/experiment_name/representation/pytorch_model.pt.
 
     Args:
         base_path: defaults to AICROWD_OUTPUT_PATH.
@@ -58,34 +58,34 @@ def export_model(
     images: torch.Tensor | None = None,
     metadata: Metadata | None = None,
 ) -> str:
-    """Writes the model, on the CPU and in evaluation mode, and returns the path.
+    """Write the model, on the CPU and in evaluation mode, and return the path.
 
-    The written file is loaded back and must compute what the model computes, one image at a time and all at once,
-    before it takes its place; whatever stood there stays until then.
+    The written file is loaded back and must give the model's output, for single images and for a batch. Only then it
+    replaces an existing file.
 
     Args:
-        model: a module from float32 [N, channels, height, width] to float32 [N, num_latent]; traced unless it is a
-            ScriptModule already. It is left as it was.
-        path: defaults to `get_model_path()`. TorchScript is written to any file but .pt2 (torch.export) and .onnx.
-        input_shape: shape to trace and check with.
-        use_script_module: must be True. The kit wrote a pickle of the module otherwise, which nothing here would load.
-        images: float32 images to check with, of any number; by default three of uniform noise.
-        metadata: written into the file; `read_metadata` reads it.
+        model: a module from float32 [N, channels, height, width] to float32 [N, num_latent]; it is traced unless it is
+            a ScriptModule. It is not changed.
+        path: defaults to `get_model_path()`. The suffixes .pt2 and .onnx give torch.export and ONNX, others
+            TorchScript.
+        input_shape: the shape to trace and check with.
+        use_script_module: must be True. With False the kit wrote a pickle of the module, which is never loaded here.
+        images: any number of float32 images to check with; by default three of uniform noise.
+        metadata: written into the file, for `read_metadata`.
 
     Raises:
-        RepresentationError: the model gives something else or cannot be exported, or the file does not compute what it
-            does.
+        RepresentationError: the model's output is invalid, it cannot be exported, or the file's output differs.
         OutputError: the file cannot be written.
     """
     if not use_script_module:
         raise RepresentationError(
-            "use_script_module=False would write a pickle, which is never loaded here; leave it at True"
+            "use_script_module is False, which would write a pickle; pickles are never loaded, so it must be True"
         )
     target = Path(get_model_path() if path is None else path)
     model = copy.deepcopy(model).cpu().eval()
     if images is None:
         images = torch.rand(3, *input_shape[1:], generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():  # every call gets images of its own, as a model may work in place
+    with torch.no_grad():  # each call gets its own copy of the images, as a model may change them
         with _as_scored():
             expected = _representation(model, images)
         with replacing(target) as temporary:
@@ -101,38 +101,38 @@ def export_model(
 
 @contextmanager
 def _as_scored() -> Iterator[None]:
-    """IEEE float32, whatever the caller has set; not around torch.export, which reads PyTorch's older settings."""
+    """Compute in IEEE float32 inside the block; not for use around torch.export, which reads older settings."""
     with float32_products(), torch.autocast("cpu", enabled=False):
         yield
 
 
 def import_model(path: PathLike | None = None) -> nn.Module:
-    """Loads a representation function onto the CPU; `path` defaults to `get_model_path()`.
+    """Load a representation function onto the CPU; `path` defaults to `get_model_path()`.
 
-    Nothing is unpickled: a file written by `torch.save(model)` is refused, as loading one runs whatever code it holds.
+    Nothing is unpickled: a file of `torch.save(model)` is refused, as loading it could run any code.
 
     Returns:
-        A ScriptModule, or from a .pt2 or .onnx file another module, from float32 [N, channels, height, width] to
-        [N, num_latent].
+        A module from float32 [N, channels, height, width] to [N, num_latent]; a ScriptModule, except for .pt2 and .onnx
+        files.
 
     Raises:
-        RepresentationError: there is no such file, or it is not of the format that its suffix says.
+        RepresentationError: the file is missing, or does not have the format of its suffix.
     """
     target = Path(get_model_path(make=False) if path is None else path)
     return _format(target).load(_existing(target)).eval()
 
 
 def import_confined(path: Path) -> nn.Module:
-    """As `import_model`, in a process that can do no harm: a TorchScript model may call any operator."""
+    """Load a model like `import_model`, but allow all operators; for use in a confined process."""
     load = _format(path).load
     return (partial(load_torchscript, is_confined=True) if load is load_torchscript else load)(_existing(path)).eval()
 
 
 def read_metadata(path: PathLike) -> Metadata | None:
-    """What `export_model` was given to write into the file; None where a file has no such thing.
+    """Return the metadata that `export_model` wrote into the file; None if it has none.
 
     Raises:
-        RepresentationError: there is no such file, it is damaged, or has something else in this place.
+        RepresentationError: the file is missing or damaged, or its metadata are invalid.
     """
     target = Path(path)
     try:
@@ -143,13 +143,13 @@ def read_metadata(path: PathLike) -> Metadata | None:
 
 @gin.configurable("export", allowlist=["formats"])
 def more_formats(formats: Sequence[str] = ()) -> list[str]:
-    """What a training run exports beside TorchScript: any of "pt2" and "onnx".
+    """Return the formats that a training run exports in addition to TorchScript: any of "pt2" and "onnx".
 
     Raises:
-        ConfigError: for another, and where the packages of one are not installed.
+        ConfigError: a format is unknown, or its packages are not installed.
     """
     if not isinstance(formats, list | tuple) or not all(suffix in ("pt2", "onnx") for suffix in formats):
-        raise ConfigError(f"export.formats is {formats!r}; it is a list of 'pt2' and 'onnx', or empty")
+        raise ConfigError(f"export.formats is {formats!r}; it must be a list of 'pt2' and 'onnx', or empty")
     if "onnx" in formats:
         require_extra("onnx", "an ONNX model")
     return list(dict.fromkeys(formats))
@@ -164,7 +164,7 @@ class _Format(NamedTuple):
 def _format(path: Path) -> _Format:
     if path.suffix == ".onnx":
         require_extra("onnx", "an ONNX model")
-        # Importing it takes a second, which only those wait who use it.
+        # Importing it takes a second, so import it only when it is used.
         from disentanglement_challenge.export.onnx import load_onnx, onnx_bytes, read_onnx_metadata
 
         return _Format(onnx_bytes, load_onnx, read_onnx_metadata)
@@ -179,16 +179,16 @@ def _existing(path: Path) -> Path:
             path.open("rb").close()
             return path
     except OSError as error:
-        raise RepresentationError(f"{path} cannot be read: {error.strerror}") from error
+        raise RepresentationError(f"cannot read {path}: {error.strerror}") from error
     if os.path.lexists(path):
-        raise RepresentationError(f"{path} is no file, but a folder or a link to nowhere; a model is a file")
-    raise RepresentationError(f"no model at {path}; train one first, or name the experiment that has one")
+        raise RepresentationError(f"{path} is a directory or a broken link; expected a model file")
+    raise RepresentationError(f"there is no model {path}; train one first, or name an experiment with a model")
 
 
 def _representation(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     try:
         representation = model(images.clone())
-    except Exception as error:  # It is the caller's own code, which may raise anything.
+    except Exception as error:  # the caller's own code may raise anything
         reason = lines_of(error)[-1]
         raise RepresentationError(f"{type(model).__name__} fails on images {tuple(images.shape)}: {reason}") from error
     check_representation(representation, len(images))
@@ -199,15 +199,15 @@ def _check(loaded: nn.Module, model: nn.Module, images: torch.Tensor, expected: 
     try:
         at_once = loaded(images.clone())
         one_by_one = torch.cat([loaded(images[i : i + 1].clone()) for i in range(len(images))])
-    except Exception as error:  # what was traced for one size of batch fails in many ways at another
+    except Exception as error:  # a model traced with one batch size may fail in many ways at another
         reason = lines_of(error)[-1]
         raise RepresentationError(
-            f"the exported file of {type(model).__name__} fails on another number of images: {reason:.300}"
+            f"the exported file of {type(model).__name__} fails with another batch size: {reason:.300}"
         ) from error
     for computed in (at_once, one_by_one):
-        # The same arithmetic in another batch size may round differently, and no more than that.
+        # With another batch size the same arithmetic may round differently; larger differences are errors.
         if computed.shape != expected.shape or not torch.allclose(computed, expected, rtol=1e-3, atol=1e-4):
             raise RepresentationError(
-                f"the exported file does not compute what {type(model).__name__} computes; "
-                "does its forward depend on the batch?"
+                f"the output of the exported file differs from that of {type(model).__name__}; its forward may depend "
+                "on the batch"
             )

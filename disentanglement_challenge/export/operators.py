@@ -1,12 +1,12 @@
-"""The operators that a stranger's model may call: arithmetic on tensors, numbers, texts and lists, and nothing else.
+"""The operators that an untrusted model may call: only arithmetic on tensors, numbers, strings and lists.
 
-A list of what is allowed, as nobody can list what the operators of a later PyTorch may do. It was made from those of
-PyTorch 2.13, without the ones that read or write files or standard output (`save`, `from_file`, `print`), set a state
-of the process (`manual_seed`, `set_grad_enabled`, a cache's size), share or resize storage (`set_`, `resize_`), compute
-gradients, or trust their arguments (the unchecked halves of other operators, other libraries' own layouts).
+It is a list of allowed operators, as new operators of a later PyTorch may do anything. It was made from those of
+PyTorch 2.13. Left out are operators that read or write files or standard output (`save`, `from_file`, `print`), set a
+state of the process (`manual_seed`, `set_grad_enabled`, a cache's size), share or resize storage (`set_`, `resize_`),
+compute gradients, or do not check their arguments (internal parts of other operators, other libraries' layouts).
 """
 
-# Tensors: an operator here may also be called in place, with an underscore at the end of its name.
+# Tensors: each operator may also be called in place, with an underscore at the end of its name.
 _TENSORS = """
     abs absolute acos acosh adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
     adaptive_max_pool2d adaptive_max_pool3d add addbmm addcdiv addcmul addmm addmv addr adjoint
@@ -85,8 +85,7 @@ _TENSORS = """
     special_xlog1py special_xlogy special_zeta
 """
 
-# What exporters write in place of some of those: operators of older versions, and those that a traced or scripted call
-# of torch.nn ends in.
+# Operators that exporters write instead: those of older versions, and those behind traced or scripted torch.nn calls.
 _WRITTEN_BY_EXPORTERS = """
     __and__ __contains__ __derive_index __getitem__ __iand__ __ilshift__ __interpolate __ior__ __irshift__
     __is__ __isnot__ __ixor__ __lshift__ __not__ __or__ __range_length __round_to_zero_floordiv __rshift__
@@ -120,7 +119,7 @@ _LISTS_AND_DICTIONARIES = """
     Delete
 """
 
-# TorchScript's own: what a program itself is made of, properties of tensors, conversions.
+# TorchScript's own: the elements of programs, properties of tensors, conversions.
 _LANGUAGE = """
     CallFunction CallMethod Constant CreateObject DictConstruct Enter EnumName EnumValue Exit GetAttr If ListConstruct
     ListUnpack Loop NumToTensor RaiseException SetAttr TupleConstruct TupleIndex TupleSlice TupleUnpack Uninitialized
@@ -134,7 +133,7 @@ _PRIM = frozenset(_LANGUAGE.split())
 
 
 def is_allowed(operator: str) -> bool:
-    """Whether a model may call the operator, named as PyTorch does: "aten::conv2d", "prim::dtype"."""
+    """Return whether a model may call the operator, by PyTorch's name such as "aten::conv2d" or "prim::dtype"."""
     namespace, _, name = operator.partition("::")
     if namespace == "aten":
         return name in _ATEN or (name.endswith("_") and not name.endswith("__") and name[:-1] in _ATEN)

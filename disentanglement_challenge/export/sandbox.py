@@ -1,4 +1,4 @@
-"""Somebody else's model, computed in a process of its own that may neither write, nor connect, nor stay for ever."""
+"""Run an untrusted model in a separate process that cannot write files or connect, with limits on memory and time."""
 
 import ctypes
 import json
@@ -38,41 +38,40 @@ serve({connection}, {model!r}, {memory}, {threads})
 
 
 class Process(Protocol):
-    """What `Sandbox` needs of the process it starts, as `subprocess.Popen` has it."""
+    """The methods of `subprocess.Popen` that `Sandbox` needs."""
 
     def kill(self) -> None: ...
     def wait(self) -> int: ...
 
 
 def check_limits(memory_limit: object, time_limit: object) -> None:
-    """Raises ConfigError for a limit of the sandbox that is not above 0, or above a petabyte or a day."""
+    """Raise ConfigError if a limit is not above 0, or is above a petabyte or a day."""
     check_number("sandbox.memory_limit", memory_limit, above=0, maximum=1 << 50)
     check_number("sandbox.time_limit", time_limit, above=0, maximum=86400)
 
 
 @gin.configurable("sandbox", allowlist=["memory_limit", "time_limit"])
 class Sandbox:
-    """A representation function whose model is loaded and computed on the CPU of a child process.
+    """A representation function whose model runs on the CPU of a child process.
 
-    A context manager, which is called inside its block. The process may take `memory_limit` more than PyTorch itself
-    does (on Linux), and writes no file longer than nothing; where the kernel has Landlock (Linux 5.13, or 6.7 for
-    connections) it opens none for writing and makes no TCP connection, and the model may then call operators that
-    `import_model` refuses. It is killed when an answer takes longer than `time_limit`. Nothing that it answers is
-    unpickled.
+    It is a context manager, to be called inside its block. The process may use `memory_limit` more than PyTorch itself
+    (on Linux), and cannot write bytes to files. If the kernel has Landlock (Linux 5.13, or 6.7 for connections), it
+    cannot open files for writing or make TCP connections; then the model may call operators that `import_model`
+    refuses. The process is killed if an answer takes longer than `time_limit`. Its answers are never unpickled.
     """
 
     device = torch.device("cpu")
 
     def __init__(self, path: Path, memory_limit: int = 4 << 30, time_limit: float = 60.0) -> None:
-        """Reads the limits.
+        """Take the limits.
 
         Args:
-            path: of the model, as `import_model` takes it.
-            memory_limit: bytes.
-            time_limit: seconds, of loading and of each batch.
+            path: the model's path, as for `import_model`.
+            memory_limit: in bytes.
+            time_limit: in seconds, for loading and for each batch.
 
         Raises:
-            ConfigError: a limit that is not above 0, or above a petabyte or a day.
+            ConfigError: a limit is not above 0, or is above a petabyte or a day.
         """
         check_limits(memory_limit, time_limit)
         self._memory_limit = int(memory_limit)
@@ -80,9 +79,9 @@ class Sandbox:
         self._path = path
 
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """As the function that `make_representor` returns; also raises RepresentationError where a limit ends it."""
+        """Encode images like `make_representor`'s function; also raise RepresentationError if a limit is exceeded."""
         images = np.ascontiguousarray(check_images(images), dtype=np.float32)
-        what = f"its answer to {len(images)} images"
+        what = f"encoding {len(images)} images"
         with self._limited(what):
             self._connection.send_bytes(json.dumps(images.shape).encode())
             self._connection.send_bytes(images.tobytes())
@@ -96,11 +95,11 @@ class Sandbox:
         return check_representation(torch.from_numpy(representation), len(images))
 
     def __enter__(self) -> Self:
-        """Starts the process and loads the model; raises RepresentationError where that cannot be done."""
+        """Start the process and load the model; raise RepresentationError if that fails."""
         if sys.platform != "linux":
             _LOGGER.warning(
-                "this system does not limit the model's memory, nor what it opens and whom it connects to; the limits "
-                "on its time and on the length of what it writes hold"
+                "this system cannot limit the model's memory, files and connections; only the limits on time and on "
+                "written bytes apply"
             )
         ours, theirs = socket.socketpair()
         with theirs:
@@ -142,11 +141,11 @@ class Sandbox:
         return answer
 
     def _out_of_turn(self) -> RepresentationError:
-        return RepresentationError(f"{self._path}: the model's process answers out of turn")
+        return RepresentationError(f"{self._path}: the model's process sent an unexpected answer")
 
     @contextmanager
     def _limited(self, what: str) -> Iterator[None]:
-        """Kills the process when the time is up, and says how it ended if it does."""
+        """Kill the process when the time is up; if it ends, raise RepresentationError with the reason."""
         is_late = threading.Event()
 
         def end() -> None:
@@ -161,7 +160,7 @@ class Sandbox:
             self._process.kill()
             status = self._process.wait()
             if is_late.is_set():
-                how = f"took longer than {self._time_limit:g} s, which is sandbox.time_limit"
+                how = f"took longer than {self._time_limit:g} s, the limit of sandbox.time_limit"
             elif status < 0 and status != -Signals.SIGKILL:
                 how = f"ended its process with {Signals(-status).name}"
             else:
@@ -174,15 +173,15 @@ class Sandbox:
 
 
 def serve(descriptor: int, path: str, memory_limit: int, num_threads: int) -> None:
-    """What the child process does: answers images with representations until nobody asks any more.
+    """Run the child process: load the model and answer images with representations until the connection closes.
 
-    Answers are one JSON object, with "error" or "shape" in it; a shape is followed by the bytes, float32.
+    An answer is a JSON object with "error" or "shape"; a shape is followed by the bytes of float32 values.
 
     Args:
-        descriptor: of the connected socket.
-        path: of the model.
-        memory_limit: bytes of address space beyond what the process has now.
-        num_threads: for PyTorch.
+        descriptor: the file descriptor of the connected socket.
+        path: the model's path.
+        memory_limit: bytes of address space in addition to the current size of the process.
+        num_threads: PyTorch's number of threads.
     """
     connection = Connection(descriptor)
     torch.set_num_threads(num_threads)
@@ -198,27 +197,27 @@ def serve(descriptor: int, path: str, memory_limit: int, num_threads: int) -> No
             shape = json.loads(connection.recv_bytes())
             images = np.frombuffer(connection.recv_bytes(), np.float32).reshape(shape)
             representation = representation_function(images)
-            content = representation.tobytes()  # which may be too much, and is to be said in place of the answer
+            content = representation.tobytes()  # before the answer, as it may exceed the memory
             answer(shape=representation.shape)
             connection.send_bytes(content)
     except (EOFError, ConnectionError):
         pass
-    except Exception as error:  # a model may lead to anything
+    except Exception as error:  # a model may cause any exception
         answer(error=_explain(error, path))
 
 
 def _explain(error: BaseException, path: str) -> str:
     causes = f"{error!r} {error.__cause__!r}"
     if any(word in causes for word in ("MemoryError", "DefaultCPUAllocator", "bad_alloc")):
-        return f"{path}: the model needs more memory than sandbox.memory_limit allows"
+        return f"{path}: the model needs more memory than the limit of sandbox.memory_limit"
     return str(error) if isinstance(error, RepresentationError) else f"{path}: {causes}"
 
 
 def _confine(memory_limit: int) -> bool:
-    """Takes from this process what a model has no use for; it cannot be had back.
+    """Restrict this process permanently to what a model needs.
 
     Returns:
-        Whether the process can open no file for writing, as Landlock makes sure, so that a model may try what it likes.
+        Whether Landlock prevents opening files for writing, so that a model may call any operator.
     """
     limits = [(resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)]
     if sys.platform == "linux":
@@ -226,7 +225,7 @@ def _confine(memory_limit: int) -> bool:
         limits.append((resource.RLIMIT_AS, pages * resource.getpagesize() + memory_limit))
     for limit, value in limits:
         resource.setrlimit(limit, (value, value))
-    if sys.platform != "linux":  # a system call of Landlock's number is another there
+    if sys.platform != "linux":  # the numbers of Landlock's system calls are Linux's
         return False
     try:
         _landlock()
@@ -235,7 +234,7 @@ def _confine(memory_limit: int) -> bool:
     return True
 
 
-# Linux's numbers: include/uapi/linux/landlock.h, and the system calls' numbers are the same on every architecture.
+# Linux's numbers: include/uapi/linux/landlock.h; the numbers of the system calls are the same on every architecture.
 _CREATE_RULESET, _RESTRICT_SELF, _ASK_VERSION, _PR_SET_NO_NEW_PRIVS = 444, 446, 1, 38
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
 _FILE_RIGHTS_BY_VERSION = {1: 13, 2: 14, 3: 15}
@@ -243,7 +242,7 @@ _BIND_AND_CONNECT = 0b11
 
 
 def _landlock() -> None:
-    """Opens no file for writing, and no TCP connection, from now on; raises OSError where the kernel cannot."""
+    """Forbid this process to open files for writing and to make TCP connections; raise OSError if unsupported."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def call(*arguments: object) -> int:

@@ -18,7 +18,7 @@ from disentanglement_challenge.export.metadata import METADATA, Metadata
 from disentanglement_challenge.export.torchscript_code import Refused, check_code, check_graphs, graph_nodes
 from disentanglement_challenge.export.torchscript_pickle import check_pickle
 
-_C: Any = torch._C  # whose stubs are wrong about the functions used here
+_C: Any = torch._C  # its stubs are wrong about the functions used here
 
 # The entries that PyTorch's loader reads (torch/csrc/jit/serialization/import.cpp).
 _READ = re.compile(r"version|\.data/version|byteorder|data\.pkl|constants\.pkl|(?:data|constants)/\d+")
@@ -26,10 +26,10 @@ _CODE = re.compile(r"code/.*\.py", re.DOTALL)
 
 
 def torchscript_bytes(model: nn.Module, images: Tensor, metadata: Metadata | None) -> bytes:
-    """The model as the content of a TorchScript file.
+    """Return the content of a TorchScript file of the model.
 
     Args:
-        model: in evaluation mode; traced on `images` unless it is a ScriptModule already.
+        model: the model in evaluation mode; traced on `images` unless it is a ScriptModule.
         images: float32 [N, channels, height, width].
         metadata: written into the file.
 
@@ -44,14 +44,14 @@ def torchscript_bytes(model: nn.Module, images: Tensor, metadata: Metadata | Non
 
 
 def load_torchscript(path: Path, is_confined: bool = False) -> nn.Module:
-    """Loads a TorchScript file onto the CPU, after its code was read: it computes with tensors and does nothing else.
+    """Load a TorchScript file onto the CPU, after checking that its code only computes with tensors.
 
     Args:
-        path: of the file, which is read once; PyTorch gets what was read.
-        is_confined: whether the process can do no harm, so that the model may call what it likes.
+        path: the file, which is read once; PyTorch gets these bytes.
+        is_confined: whether the process is confined, so that the model may call any operator.
 
     Raises:
-        RepresentationError: it is not TorchScript, or damaged, or refused for what its code does.
+        RepresentationError: the file is not TorchScript, is damaged, or its code is refused.
     """
     try:
         entries = read_archive(path)
@@ -65,7 +65,7 @@ def load_torchscript(path: Path, is_confined: bool = False) -> nn.Module:
         if not is_confined:
             _check(entries)
         unit = _C.CompilationUnit()
-        with _torchscript_warnings_off():  # `torch.jit.load` does the same, and keeps the compilation unit to itself
+        with _torchscript_warnings_off():  # `torch.jit.load` does the same, but does not return the compilation unit
             module = _C.import_ir_module_from_buffer(unit, _archive(entries), torch.device("cpu"), {}, False)
         if not is_confined:
             check_graphs(unit.get_functions())
@@ -73,15 +73,15 @@ def load_torchscript(path: Path, is_confined: bool = False) -> nn.Module:
         return torch.jit._recursive.wrap_cpp_module(module)
     except Refused as error:
         raise RepresentationError(
-            f"{path} {lines_of(error)[0]}. A model may compute with tensors and do nothing else: export it again "
-            "without this, or score it with run.py --sandbox, in a process that can do no harm (Linux 5.13 or newer)"
+            f"{path} {lines_of(error)[0]}; a model may only compute with tensors: export it again without this, or "
+            "score it with run.py --sandbox, in a confined process (Linux 5.13 or newer)"
         ) from error
     except (RuntimeError, ValueError, EOFError, RecursionError) as error:
         raise RepresentationError(f"{path} is not TorchScript: {_what_is(path, entries)}") from error
 
 
 def _compute_in_float32(functions: Iterable[Any]) -> None:
-    """Traced convolutions take TF32 on a GPU if they might when they were traced, whatever is set when they run."""
+    """Forbid TF32 in traced convolutions, which otherwise use the setting at the time of tracing on a GPU."""
     for function in functions:
         for node in graph_nodes(function.graph):
             if node.kind() == "aten::_convolution" and node.inputsSize() == 13:  # the last is allow_tf32
@@ -97,9 +97,9 @@ def _check(entries: dict[str, bytes]) -> None:
 
 
 def _archive(entries: dict[str, bytes]) -> bytes:
-    """A new archive of the entries that PyTorch reads, without what its own reader might find in the file instead.
+    """Make a new archive with only the entries that PyTorch reads, so that its reader finds nothing else.
 
-    Left out are the positions in the exporter's own files, which errors would show and which are further pickles.
+    Positions in the exporter's source files are left out: they appear in error messages, and are further pickles.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -112,25 +112,25 @@ def _archive(entries: dict[str, bytes]) -> bytes:
 def _trace(model: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
     try:
         return torch.jit.trace(model, images)
-    except Exception as error:  # Tracing runs the caller's own code, which may raise anything.
+    except Exception as error:  # tracing runs the caller's own code, which may raise anything
         raise RepresentationError(
-            f"{type(model).__name__} cannot be traced on {tuple(images.shape)}: {lines_of(error)[0]}"
+            f"cannot trace {type(model).__name__} on images {tuple(images.shape)}: {lines_of(error)[0]}"
         ) from error
 
 
 def _what_is(path: Path, entries: dict[str, bytes]) -> str:
     if "model.json" in entries:
-        return "PyTorch wrote it before 1.4, in another format; load it there, or in 1.4, and save it again"
+        return "it has the format of PyTorch before 1.4; load it in PyTorch 1.4 or older and save it again"
     with path.open("rb") as file:
         is_pickle = file.read(1) == b"\x80"
     if is_pickle or ("data.pkl" in entries and "constants.pkl" not in entries):
-        return "it is a pickle (torch.save), which is never loaded here; write it with export_model"
-    return "it is damaged, or something else; write it with export_model"
+        return "it is a pickle (torch.save), which is never loaded here; export the model with export_model"
+    return "it is damaged or another kind of file; export the model with export_model"
 
 
 @contextmanager
 def _torchscript_warnings_off() -> Iterator[None]:
-    # TorchScript is deprecated upstream; it is what the challenge's evaluator loads.
+    # PyTorch deprecates TorchScript, but the challenge's evaluator needs it.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.jit")
         warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*")

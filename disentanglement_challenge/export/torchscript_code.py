@@ -1,9 +1,9 @@
-"""Reads the code of a TorchScript archive before PyTorch compiles it, and refuses what could act.
+"""Check the code of a TorchScript archive before PyTorch compiles it, and refuse everything but computations.
 
-A TorchScript file needs no unpickling, but its code may call operators that write and read files, and some of it runs
-while the file is loaded: `__setstate__`, the defaults of arguments, the constants of classes. What is accepted here is
-the part of Python that PyTorch's exporter (torch/csrc/jit/serialization/python_print.cpp) writes. It may call operators
-that `is_allowed` lists, and functions and methods that the archive defines.
+A TorchScript file needs no unpickling. But its code may call operators that write and read files, and some of it runs
+while the file is loaded: `__setstate__`, the defaults of arguments, the constants of classes. This check accepts the
+part of Python that PyTorch's exporter (torch/csrc/jit/serialization/python_print.cpp) writes. Such code may call the
+operators of `is_allowed`, and functions and methods that the archive defines.
 """
 
 import ast
@@ -16,9 +16,9 @@ import torch
 
 from disentanglement_challenge.export.operators import is_allowed
 
-# PyTorch's lexer (torch/csrc/jit/frontend/lexer.h) and Python's differ in comments, quotes, prefixes of strings, line
-# ends and odd numbers, so that one could see code where the other sees a text. The exporter writes none of these: it
-# writes printable ASCII, texts in double quotes on one line, and plain numbers. Within that both read the same tokens.
+# PyTorch's lexer (torch/csrc/jit/frontend/lexer.h) and Python's differ in comments, quotes, string prefixes, line ends
+# and unusual numbers, so one could see code where the other sees a string. The exporter writes none of these, but only
+# printable ASCII, strings in double quotes on one line, and plain numbers. On these, both lexers agree.
 _CHARACTERS = re.compile(r"[\n -~]*")
 _TEXT = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"')
 _ODD = re.compile(r"""['\\#;@`$?!]|\w"|"\w""")
@@ -35,25 +35,25 @@ _EXPRESSIONS = (
 _TYPES = (ast.Attribute, ast.Constant, ast.List, ast.Load, ast.Name, ast.Subscript, ast.Tuple)
 _LITERALS = (ast.Constant, ast.Dict, ast.List, ast.Load, ast.Tuple, ast.UnaryOp, ast.USub)
 
-# What the importer and the compiler give a meaning of their own: where names begin, and what is called to convert a
-# value or to say its type.
+# Names with a special meaning for the importer and the compiler: roots of names, and functions that convert a value or
+# declare its type.
 _ROOTS = {"CONSTANTS", "__torch__", "ops", "torch"}
 _FORMS = {
     "annotate", "bool", "complex", "float", "getattr", "int", "isinstance", "range", "str", "unchecked_cast",
     "uninitialized",
 }  # fmt: skip
-# PyTorch's C++ classes, which it takes for these names whatever the archive says that they are.
+# PyTorch's C++ classes; PyTorch uses them for these names, even if the archive defines the names otherwise.
 CUSTOM_CLASSES = "__torch__.torch.classes."
-# The names that the exporter gives to functions that it calls more than once: `_0 = __torch__.models.normalise`.
+# The exporter's names of functions that are called more than once: `_0 = __torch__.models.normalise`.
 _ALIAS = re.compile(r"_\d+")
 _LITERAL_NAME = re.compile(r"inf|nan|CONSTANTS(\.c\d+)?")
 _CONSTANT = re.compile(r"CONSTANTS\.c\d+")
-# Called without a call in the code: by PyTorch, by a `with`, by an operator.
+# Methods that are called without a call in the code: by PyTorch, by `with`, or by an operator.
 _CALLED_BY_ITSELF = re.compile(r"forward|__\w+__")
-# How batch normalisation counted its batches in training until PyTorch 2.0: `self.num_batches_tracked = ...`.
+# Until PyTorch 2.0, batch normalisation counted its training batches with `self.num_batches_tracked = ...`.
 _COUNTER = "num_batches_tracked"
 
-# `with torch.no_grad():` in a forward. The gradients' state is the caller's again when the representation is computed.
+# The class behind `with torch.no_grad():` in a forward. It restores the caller's gradient mode.
 _NO_GRAD = "__torch__.torch.autograd.grad_mode.no_grad"
 _NO_GRAD_CODE = """
 class no_grad:
@@ -77,11 +77,11 @@ _NO_GRAD_TREE = ast.dump(ast.parse(_NO_GRAD_CODE).body[0])
 
 
 class Refused(ValueError):
-    """Says what code that is not run does, such as "calls torch.save"."""
+    """Code is refused; the message says what it does, such as "calls torch.save"."""
 
 
 def check_code(sources: Mapping[str, bytes]) -> None:
-    """Raises Refused for code that does more than compute with tensors.
+    """Raise Refused if the code does more than compute with tensors.
 
     Args:
         sources: all code of the archive, by its path below the folder code/, such as "__torch__/models.py".
@@ -90,7 +90,7 @@ def check_code(sources: Mapping[str, bytes]) -> None:
     definitions = {f"{module}.{node.name}" for module, nodes in modules.items() for node in nodes}
     for name in definitions:
         if f"{name}.".startswith(CUSTOM_CLASSES):
-            raise Refused(f"defines {name}, the name of a class of PyTorch's")
+            raise Refused(f"defines {name}, the name of one of PyTorch's classes")
     nodes = [node for nodes in modules.values() for node in nodes if not _is_no_grad(node)]
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
     setters = list(functions)
@@ -99,14 +99,14 @@ def check_code(sources: Mapping[str, bytes]) -> None:
         if isinstance(node, ast.ClassDef):
             methods = _methods(node)
             functions += methods
-            # An object that is not a module is made in a call, by its __init__.
+            # Only calls create objects that are not modules, so their __init__ may set attributes.
             setters += [method for method in methods if node.bases or method.name != "__init__"]
             called |= _hooks(node)
     names = {function.name for function in functions} | {"__init__"}
     for function in functions:
         called |= _check_function(function, definitions, names)
     for function in setters:
-        # A method that resets a state may do so as long as nothing calls it.
+        # A method that sets attributes is accepted as long as nothing calls it.
         is_called = function.name in called or _CALLED_BY_ITSELF.fullmatch(function.name)
         for attribute in _attributes_set(function) if is_called else ():
             if attribute != _COUNTER:
@@ -116,12 +116,12 @@ def check_code(sources: Mapping[str, bytes]) -> None:
 
 
 def check_graphs(functions: Iterable[Any]) -> None:
-    """Raises Refused for an operator in what PyTorch compiled from code that `check_code` has accepted.
+    """Raise Refused if the graphs that PyTorch compiled contain an operator that is not allowed.
 
-    A second look before anything runs, which does not depend on how the code is written.
+    This second check before anything runs does not depend on the text of the code, which `check_code` has accepted.
 
     Args:
-        functions: all that the archive's compilation unit holds.
+        functions: all functions of the archive's compilation unit.
     """
     for function in functions:
         allowed = {"aten::set_grad_enabled"} if function.qualified_name.startswith(f"{_NO_GRAD}.") else set()
@@ -132,7 +132,7 @@ def check_graphs(functions: Iterable[Any]) -> None:
 
 
 def graph_nodes(block: Any) -> Iterator[Any]:
-    """The nodes of a graph, or of a block of one, with those inside of its branches and loops."""
+    """Yield the nodes of a graph or of one of its blocks, including those inside its branches and loops."""
     for node in block.nodes():
         yield node
         for inner in node.blocks():
@@ -140,17 +140,17 @@ def graph_nodes(block: Any) -> Iterator[Any]:
 
 
 def _parsed(path: str, content: bytes) -> list[ast.ClassDef | ast.FunctionDef]:
-    """The functions and classes of one file."""
+    """Return the functions and classes of one file."""
     source = content.decode("latin-1")
     bare = _TEXT.sub('""', source)
-    # A pair of quotes is left of each text. A third one is another text that touches it, or one that never ends.
+    # Each string leaves a pair of quotes. A third quote is an adjacent string, or one that never ends.
     is_plain = _CHARACTERS.fullmatch(source) and not _ODD.search(bare) and '"' not in bare.replace('""', " ")
     if not is_plain or '"""' in bare or not all(map(_PLAIN_NUMBER.fullmatch, _NUMBER.findall(bare))):
-        raise Refused(f"has code in {path} that is not as PyTorch's exporter writes it")
+        raise Refused(f"has code in {path} that PyTorch's exporter does not write")
     try:
         module = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise Refused(f"has code in {path} that cannot be read") from error
+        raise Refused(f"has code in {path} that cannot be parsed") from error
     nodes = [node for node in module.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     if len(nodes) != len(module.body):
         raise Refused(f"has a statement in {path} outside of functions and classes")
@@ -162,7 +162,7 @@ def _is_no_grad(node: ast.ClassDef | ast.FunctionDef) -> bool:
 
 
 def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
-    """The methods of a class, whose other statements are checked: attributes, constants, lists of names."""
+    """Return the methods of a class, after checking its other statements: attributes, constants, lists of names."""
     methods = []
     if node.decorator_list or node.keywords:
         raise Refused(f"has a decorator or a keyword in the class {node.name}")
@@ -183,7 +183,7 @@ def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
 
 
 def _hooks(node: ast.ClassDef) -> set[str]:
-    """The methods that are called before or after others."""
+    """Return the methods that are called before or after others."""
     lists = [statement.value for statement in node.body if isinstance(statement, ast.Assign)]
     return {str(part.value) for value in lists for part in ast.walk(value) if isinstance(part, ast.Constant)}
 
@@ -191,11 +191,11 @@ def _hooks(node: ast.ClassDef) -> set[str]:
 def _check_type(node: ast.expr) -> None:
     for part in ast.walk(node):
         if not isinstance(part, _TYPES):
-            raise Refused(f"has {ast.unparse(node)!r:.100} for a type")
+            raise Refused(f"has {ast.unparse(node)!r:.100} as a type")
 
 
 def _check_literal(node: ast.expr) -> None:
-    """PyTorch computes defaults and constants of classes while it loads the file."""
+    """Raise Refused if the expression is not a literal; PyTorch evaluates defaults and constants while loading."""
     for part in ast.walk(node):
         is_named = isinstance(part, ast.Attribute | ast.Name) and _LITERAL_NAME.fullmatch(_name(part))
         if not isinstance(part, _LITERALS) and not is_named:
@@ -203,7 +203,7 @@ def _check_literal(node: ast.expr) -> None:
 
 
 def _check_function(function: ast.FunctionDef, definitions: set[str], methods: set[str]) -> set[str]:
-    """The names of the methods that are called, after all that is in the function was checked."""
+    """Check everything in a function, and return the names of the methods that it calls."""
     arguments = function.args
     parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     if function.decorator_list or arguments.vararg or arguments.kwarg:
@@ -220,7 +220,7 @@ def _check_function(function: ast.FunctionDef, definitions: set[str], methods: s
     bindings.update(node.id for node in body if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
     for name in bindings:
         if name in _ROOTS | _FORMS:
-            raise Refused(f"gives {name} another meaning in {function.name}")
+            raise Refused(f"redefines {name} in {function.name}")
     aliases: Counter[str] = Counter()  # `_0 = __torch__.torch.nn.functional.softmax`
     called: set[str] = set()
     for node in body:
@@ -237,7 +237,7 @@ def _check_function(function: ast.FunctionDef, definitions: set[str], methods: s
             called |= _called_method(node.func, functions, definitions, methods)
             inner.add(node.func)
     for node in body:
-        # An operator or a namespace of them that is not called here would be by another name.
+        # An operator or a namespace that is not called here could be called by another name later.
         if isinstance(node, ast.Attribute | ast.Name) and node not in inner:
             name = _name(node)
             if name.partition(".")[0] in _ROOTS and name not in definitions and not _CONSTANT.fullmatch(name):
@@ -246,7 +246,7 @@ def _check_function(function: ast.FunctionDef, definitions: set[str], methods: s
 
 
 def _called_method(function: ast.expr, functions: set[str], definitions: set[str], methods: set[str]) -> set[str]:
-    """The name of the method, if it is one, that is called; what is neither allowed nor the archive's is refused."""
+    """Return the called method's name, if it is a method; raise Refused for anything not allowed or defined here."""
     name = _name(function)
     root, _, rest = name.partition(".")
     if root in _ROOTS:
@@ -260,7 +260,7 @@ def _called_method(function: ast.expr, functions: set[str], definitions: set[str
         return set()
     if not isinstance(function, ast.Attribute):
         raise Refused(f"calls {ast.unparse(function)!r:.100}")
-    # On a tensor, x.save(...) is torch.save(x, ...), whatever methods the archive has.
+    # On a tensor, x.save(...) is torch.save(x, ...), even if the archive has a method of this name.
     method = function.attr
     if method not in methods or (not is_allowed(f"aten::{method}") and _is_operator(f"aten::{method}")):
         raise Refused(f"calls {method}")
@@ -278,7 +278,7 @@ def _attributes_set(function: ast.FunctionDef) -> Iterator[str]:
 
 
 def _name(node: ast.expr) -> str:
-    """The text of `a.b.c`; empty for an attribute of anything but a name."""
+    """Return the text of `a.b.c`; "" if it is not an attribute of a name."""
     names = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)

@@ -1,7 +1,7 @@
-"""Reads the two pickles of a TorchScript archive, its constants and its module, before PyTorch's C++ unpickler does.
+"""Check the two pickles of a TorchScript archive, constants and module, before PyTorch's C++ unpickler reads them.
 
-That unpickler runs no code by itself, but it makes PyTorch's C++ classes by name, and it believes what a pickle says of
-a tensor's place in memory: of a file that is shorter than it says, the model would get what else the process holds.
+That unpickler runs no code by itself. But it creates PyTorch's C++ classes by name, and does not check a tensor's
+extent: if the file is shorter than the pickle says, the model could read other memory of the process.
 """
 
 import pickletools
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from disentanglement_challenge.export.torchscript_code import CUSTOM_CLASSES, Refused
 
-# By the names that the format has for them.
+# Item sizes by the format's names of storages.
 _ITEM_BYTES = {
     "torch BFloat16Storage": 2, "torch BoolStorage": 1, "torch ByteStorage": 1, "torch CharStorage": 1,
     "torch ComplexDoubleStorage": 16, "torch ComplexFloatStorage": 8, "torch DoubleStorage": 8,
@@ -34,21 +34,21 @@ class _Storage(NamedTuple):
 
 
 def check_pickle(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
-    """Raises Refused for a pickle of more than plain values, tensors within their files, and the archive's classes.
+    """Raise Refused if a pickle has more than plain values, tensors within their files, and the archive's classes.
 
-    Nothing is unpickled: values are followed as far as is needed to know what tensors are made of.
+    Nothing is unpickled; values are only tracked as far as needed to check tensors.
 
     Args:
-        content: of the pickle.
-        folder: "data" or "constants", where its tensors are.
+        content: the pickle.
+        folder: the folder of its tensors, "data" or "constants".
         num_bytes: the length of each of the archive's entries.
     """
     try:
         _follow(content, folder, num_bytes)
     except Refused:
         raise
-    except Exception as error:  # pickletools has half a dozen types of error, and the stack may run empty
-        raise Refused(f"has no pickle of PyTorch's in {folder}.pkl") from error
+    except Exception as error:  # pickletools has many types of error, and the stack may be empty
+        raise Refused(f"has no pickle of PyTorch in {folder}.pkl") from error
 
 
 def _follow(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
@@ -64,7 +64,7 @@ def _follow(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
         del stack[len(stack) - count :]
         return taken
 
-    # What PyTorch's pickler writes (torch/csrc/jit/serialization/pickler.cpp).
+    # The opcodes that PyTorch's pickler writes (torch/csrc/jit/serialization/pickler.cpp).
     for opcode, argument, _ in pickletools.genops(content):
         match opcode.name:
             case "PROTO" | "STOP":
@@ -99,7 +99,7 @@ def _follow(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
                 stack.append(_storage(pop(1)[0], folder, num_bytes))
             case "BUILD" | "REDUCE":
                 function, value = pop(2)
-                # PyTorch's stack has a number in place of a name, which a pickle could write as such.
+                # PyTorch's stack holds a number for a name, which a pickle could also write directly.
                 if not isinstance(function, _Global):
                     raise Refused(f"calls a number in {folder}.pkl")
                 if function.name == _TENSOR:
@@ -112,7 +112,7 @@ def _follow(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
 def _global(name: str, folder: str) -> _Global:
     if name not in _GLOBALS:
         qualified = name.replace(" ", ".")
-        # Constants are tensors and texts; an object among them would be made before all else.
+        # Constants are tensors and strings; an object among them would be created first.
         is_object = folder == "data" and qualified.startswith("__torch__.")
         if not is_object or qualified.startswith(CUSTOM_CLASSES):
             raise Refused(f"names {qualified:.100} in {folder}.pkl")
@@ -130,7 +130,7 @@ def _storage(identifier: Any, folder: str, num_bytes: Mapping[str, int]) -> _Sto
 def _check_tensor(arguments: Any, folder: str) -> None:
     storage, offset, sizes, strides = arguments[:4]
     if not isinstance(storage, _Storage) or len(sizes) != len(strides):
-        raise Refused(f"has a tensor of something else in {folder}.pkl")
+        raise Refused(f"has a tensor without a storage in {folder}.pkl")
     last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     if min((offset, *sizes, *strides)) < 0 or (0 not in sizes and last >= storage.num_items):
-        raise Refused(f"has a tensor that reaches out of its memory in {folder}.pkl")
+        raise Refused(f"has a tensor that exceeds its storage in {folder}.pkl")

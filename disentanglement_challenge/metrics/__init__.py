@@ -1,8 +1,8 @@
 """The metrics, one file each, and the table of their records.
 
-Each file ends in its record, `METRIC`; whatever is in this folder and has one is in `RECORDS`. A metric that is a
-function of points can be called on arrays: `mig(codes, factors)`. Such a call samples nothing; `score` samples as
-the challenge does.
+Each file ends with its record, `METRIC`; `RECORDS` collects those of all files in this folder. A metric that is a
+function of points can be called on arrays: `mig(codes, factors)`. Such a call does not sample; `score` samples as the
+challenge does.
 """
 
 import importlib
@@ -17,12 +17,12 @@ _FOUND = [module.METRIC for module in _MODULES if isinstance(getattr(module, "ME
 RECORDS: dict[str, Metric] = {
     record.name: record for record in sorted(_FOUND, key=lambda record: (not record.column, record.column, record.name))
 }
-"""Every metric by name, the challenge's five first."""
+"""All metrics by name, the challenge's five first."""
 
 METRICS: dict[str, Metric] = {name: record for name, record in RECORDS.items() if record.column}
 """The challenge's five, in the order of the report's tables."""
 
-from disentanglement_challenge.metrics.dci import dci  # noqa: E402 (a name is its function's, not its file's)
+from disentanglement_challenge.metrics.dci import dci  # noqa: E402 (the name is the function, not the module)
 from disentanglement_challenge.metrics.explicitness import explicitness  # noqa: E402
 from disentanglement_challenge.metrics.infoc import infoc  # noqa: E402
 from disentanglement_challenge.metrics.infoe import infoe  # noqa: E402

@@ -1,4 +1,4 @@
-"""How many latents vary with the image at all (Burda et al., "Importance Weighted Autoencoders", section 5.3).
+"""Active latents: those that vary with the image (Burda et al., "Importance Weighted Autoencoders", section 5.3).
 
 https://arxiv.org/abs/1509.00519
 """
@@ -19,7 +19,7 @@ METRIC = Metric(
     name="activity",
     key="num_active",
     label="active latents",
-    explanation="How many latents have a mean whose variance over images exceeds a threshold.",
+    explanation="The number of latents whose mean has a variance over images above a threshold.",
     compute=_compute,
     settings={
         "activity.num_train": count(10000),

@@ -16,9 +16,9 @@ from disentanglement_challenge.data.sampling import Sampler
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.metrics.metric import Metric, Result, count
 
-# Differences of codes that overflow are computed of codes as many powers of two smaller.
+# Codes whose differences would overflow are first scaled by a power of two.
 _SHIFT = 64
-# Features beyond this, of which the classifier's own sums overflow, are brought down to where it converges.
+# Larger features would overflow the classifier's own sums; they are scaled down to a size at which it converges.
 _LARGEST, _IN_REACH = 2.0**200, 2.0**10
 
 
@@ -29,12 +29,12 @@ def _compute(sampler: Sampler, random_state: RandomState, batch_size: int, num_t
         features, labels = _features(sampler, random_state, batch_size, num_train, progress)
         features_eval, labels_eval = _features(sampler, random_state, batch_size, num_eval, progress)
     if (labels == labels[0]).all():
-        raise DataError(f"one factor alone was fixed in {num_train} draws, so there is nothing to tell apart")
+        raise DataError(f"only one factor was fixed in {num_train} draws; a classifier needs at least two")
     largest = max(features.max(), features_eval.max())
     if largest > _LARGEST:
         exponent = int(np.frexp(_IN_REACH)[1] - np.frexp(largest)[1])
         features, features_eval = np.ldexp(features, exponent), np.ldexp(features_eval, exponent)
-    # As in the library, whether or not it has converged after 100 steps.
+    # As in the library, even if it has not converged after 100 steps.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         model = LogisticRegression().fit(features, labels)
@@ -48,7 +48,7 @@ def _compute(sampler: Sampler, random_state: RandomState, batch_size: int, num_t
 def _features(
     sampler: Sampler, random_state: RandomState, batch_size: int, num: int, progress: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return mean absolute differences of pairs [num, num_latent], and which factor each pair shares [num]."""
+    """Return mean absolute differences of pairs [num, num_latent], and the factor that each pair shares [num]."""
     labels = np.empty(num, dtype=np.int64)
     rows, shifted = [], []
     for point in range(num):
@@ -81,8 +81,8 @@ METRIC = Metric(
     name="beta_vae_sklearn",
     key="eval_accuracy",
     label="beta-VAE",
-    explanation="How accurately a linear classifier tells which factor pairs of images share, from the mean absolute "
-    "difference of their latents. Latents that say nothing score the share of the factor drawn most often.",
+    explanation="The accuracy of a linear classifier that predicts which factor pairs of images share, from the mean "
+    "absolute difference of their latents. Uninformative latents score the share of the most frequent factor.",
     compute=_compute,
     settings={
         "beta_vae_sklearn.batch_size": count(64),

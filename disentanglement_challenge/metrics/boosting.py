@@ -1,23 +1,23 @@
-"""Gradient boosting that gives what scikit-learn's GradientBoostingClassifier() gives, without its repeated work.
+"""Gradient boosting with the same result as scikit-learn's GradientBoostingClassifier(), without its repeated work.
 
 The model is scikit-learn's with its defaults: log loss, squared-error (Friedman) splits, depth 3, 100 stages,
-learning rate 0.1, exact splits, one tree per class and stage (one tree a stage for two classes). scikit-learn sorts
-every feature again in every node of every tree; DCI fits one such model per factor on the same representation. Here
+learning rate 0.1, exact splits, one tree per class and stage (one per stage for two classes). scikit-learn sorts every
+feature again in every node of every tree; DCI fits one such model per factor on the same representation. Here
 
-* each feature is sorted once (`SortedFeatures`), constant features are left out and equal ones are looked at once;
+* each feature is sorted once (`SortedFeatures`), constant features are left out and equal ones are examined once;
 * the trees of all classes of all factors grow together, level by level (a tree of limited depth does not depend on the
   order in which its nodes are split), so that one walk along a sorted feature serves 16 trees at a time;
-* the walk is a *screen*: in float32 it finds, for every (tree, node, feature), the largest impurity decrease that any
-  cut could give. The features that come within float32's error of the best are then walked again in float64 with
-  scikit-learn's own arithmetic, and that exact walk alone decides.
+* the walk is a *screen*: in float32 it finds, for every (tree, node, feature), the largest impurity decrease of any
+  cut. The features within float32's error of the best are then walked again in float64 with scikit-learn's own
+  arithmetic, and only that exact walk decides.
 
-What remains different from scikit-learn: features whose best cuts have the same float64 score. scikit-learn takes the
-first in an order that it draws at random for each node, so two of its own fits differ as well. Here the lowest column
-is split, and the importance is shared equally among the tied columns: the mean over scikit-learn's draws. Cuts that
-separate the same points are equally good up to the last bits of their sums. Summing in scikit-learn's order decides
-mostly as it does, but its order below the root depends on its draws too. Such cuts are common in nodes of a few points,
-where any feature will do; one that falls differently in an early stage changes the trees after it, by as much as
-another random state changes scikit-learn's.
+One difference from scikit-learn remains: features whose best cuts have the same float64 score. scikit-learn takes the
+first in a random order for each node, so two of its own fits differ as well. Here the lowest column is split, and the
+importance is shared equally among the tied columns: the mean over scikit-learn's draws. Cuts that separate the same
+points are equally good up to the last bits of their sums. Summing in scikit-learn's order mostly decides as it does,
+but its order below the root depends on its draws too. Such cuts are common in nodes of a few points, which many
+features separate. A different choice in an early stage changes the later trees as much as another random state changes
+scikit-learn's.
 """
 
 from collections.abc import Callable
@@ -44,13 +44,13 @@ from disentanglement_challenge.metrics.boosting_kernels import (
 from disentanglement_challenge.metrics.boosting_screen import EMPTY_SIDE, LANES, run_in_pieces, screen
 
 N_STAGES = 100
-# Tasks of about a millisecond at 10,000 points, as FEATURES_PER_TASK.
+# Tasks of about a millisecond at 10,000 points, like FEATURES_PER_TASK.
 TREES_PER_TASK = 4
 POINTS_PER_TASK = 1024
 
 
 class SortedFeatures:
-    """The columns of one representation that can be split at all, each with its sorted order; shared by all factors.
+    """The columns of a representation that can be split, each with its sorted order; shared by all factors.
 
     Attributes:
         values: float32 [D, n], the distinct non-constant columns, each as one row.
@@ -61,10 +61,10 @@ class SortedFeatures:
     """
 
     def __init__(self, x: np.ndarray) -> None:
-        """Sorts the columns of x, floats of shape [n, num_codes]; scikit-learn's trees too see them as float32.
+        """Sort the columns of x, floats [n, num_codes], as float32, like scikit-learn's trees.
 
         Raises:
-            RepresentationError: x is not a matrix, is empty, or holds values that float32 cannot hold.
+            RepresentationError: x is not a matrix, is empty, or has values that float32 cannot hold.
         """
         columns = np.ascontiguousarray(as_features(x).T)
         self.num_codes = len(columns)
@@ -92,7 +92,7 @@ class Boosting:
     Attributes:
         classes: the K labels in ascending order.
         importances: float64 [num_codes], sums to one (zeros if nothing could be split): `feature_importances_`.
-        tied: share of the importance that came from splits where several columns were equally good, in [0, 1].
+        tied: the share of the importance from splits where several columns were equally good, in [0, 1].
         train_labels: [n], the model's predictions for the points it was fitted on.
         prior: float64 [C], C = 1 for two classes and K above: the raw prediction before the first tree.
         split_columns: int32 [stages, C, 7].
@@ -110,7 +110,7 @@ class Boosting:
     leaf_values: np.ndarray
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Labels [m] for points x, floats [m, num_codes].
+        """Return labels [m] for points x, floats [m, num_codes].
 
         Raises:
             RepresentationError: x has another number of columns, or values that float32 cannot hold.
@@ -118,18 +118,18 @@ class Boosting:
         x = as_features(x)
         if x.shape[1] != len(self.importances):
             raise RepresentationError(
-                f"the model was fitted on {len(self.importances)} latents and cannot predict from {x.shape[1]}."
+                f"the points have {x.shape[1]} latents; the model was fitted on {len(self.importances)}"
             )
         raw = raw_predictions(x, self.prior, self.split_columns, self.thresholds, self.leaf_values)
         return _labels(self.classes, raw)
 
 
 def as_features(x: np.ndarray) -> np.ndarray:
-    """x as C-ordered float32 [n, num_codes] with no negative zeros, or RepresentationError."""
+    """Return x as C-ordered float32 [n, num_codes] without negative zeros; raise RepresentationError if invalid."""
     x = np.asarray(x)
     if x.ndim != 2 or 0 in x.shape:
         raise RepresentationError(
-            f"a representation must be a filled matrix [points, latents], not of shape {x.shape}."
+            f"the representation has shape {x.shape}; expected a matrix [points, latents] with at least one entry"
         )
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(x, dtype=np.float32) + np.float32(0)
@@ -137,8 +137,8 @@ def as_features(x: np.ndarray) -> np.ndarray:
     if not finite.all():
         latent = int(np.argmin(finite))
         raise RepresentationError(
-            f"latent {latent} of the representation holds NaN, infinite or over-large values ({(~finite).sum()} of "
-            f"{x.shape[1]} latents do); every value must be a finite float32."
+            f"latent {latent} of the representation has values that are NaN, infinite or too large ({(~finite).sum()} "
+            f"of {x.shape[1]} latents have); every value must be a finite float32"
         )
     return x
 
@@ -149,7 +149,7 @@ def fit_boosting(
     progress: Callable[[], object] | None = None,
     n_stages: int = N_STAGES,
 ) -> list[Boosting]:
-    """Fits one classifier per factor, all together: sklearn.ensemble.GradientBoostingClassifier(), sklearn 1.9.
+    """Fit one classifier per factor, all together, as sklearn.ensemble.GradientBoostingClassifier() (sklearn 1.9).
 
     Args:
         features: the sorted representation of n points.
@@ -158,19 +158,19 @@ def fit_boosting(
         n_stages: `n_estimators`.
 
     Raises:
-        DataError: labels of another shape, or a factor with a single value (scikit-learn refuses it as well).
+        DataError: labels have another shape, or a factor has a single value (scikit-learn refuses it as well).
     """
     labels = np.asarray(labels)
     num_points = features.values.shape[1]
     if labels.ndim != 2 or labels.shape[1] != num_points:
-        raise DataError(f"labels must have the shape [num_factors, {num_points}], not {labels.shape}.")
+        raise DataError(f"labels have shape {labels.shape}; expected [num_factors, {num_points}]")
     classes, codes, priors, first_tree = [], [], [], [0]
     for factor, row in enumerate(labels):
         present, code, counts = np.unique(row, return_inverse=True, return_counts=True)
         if len(present) < 2:
             raise DataError(
                 f"factor {factor} has the single value {row[0]} in all {num_points} training points; "
-                "a classifier needs at least two values."
+                "a classifier needs at least two"
             )
         classes.append(present)
         codes.append(code)
@@ -222,7 +222,7 @@ def fit_boosting(
 
 
 def _prior(counts: np.ndarray) -> np.ndarray:
-    """Raw predictions of the class frequencies: logit for two classes, else log relative to the geometric mean."""
+    """Return raw predictions of the class frequencies: logit for two classes, else log over the geometric mean."""
     prior = np.clip(counts / counts.sum(), EPSILON, 1 - EPSILON)
     if len(prior) == 2:
         return np.log(prior[1:] / (1 - prior[1:]))
@@ -230,7 +230,7 @@ def _prior(counts: np.ndarray) -> np.ndarray:
 
 
 def _labels(classes: np.ndarray, raw: np.ndarray) -> np.ndarray:
-    """Labels [n] from raw predictions [C, n]."""
+    """Return labels [n] from raw predictions [C, n]."""
     return classes[(raw[0] >= 0).astype(np.int64) if len(raw) == 1 else raw.argmax(axis=0)]
 
 
@@ -245,7 +245,7 @@ class _Grower:
         self.decrease = np.zeros((num_trees, num_features))
         self.tied = np.zeros(num_trees)
         num_tiles = -(-num_trees // LANES)
-        # Rows that start on a cache line are read with one access instead of two.
+        # Rows that start at a cache line are read with one access instead of two.
         buffer = np.zeros((num_tiles * num_points + 1) * LANES, np.float32)
         start = -(buffer.ctypes.data // buffer.itemsize) % LANES
         self.residual_tiles = buffer[start : start + num_tiles * num_points * LANES].reshape(
@@ -260,7 +260,7 @@ class _Grower:
         shrink: np.ndarray,
         raw: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One tree per row of residuals [trees, n]; adds their predictions to raw; returns splits and leaf values."""
+        """Grow one tree per row of residuals [trees, n], add the predictions to raw, return splits and leaf values."""
         num_trees, num_points = residuals.shape
         split_columns = np.zeros((num_trees, NUM_SPLITS), np.int32)
         thresholds = np.full((num_trees, NUM_SPLITS), np.inf)

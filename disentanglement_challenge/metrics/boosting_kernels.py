@@ -1,6 +1,6 @@
 """The compiled parts of boosting.py, in scikit-learn's float64 arithmetic: residuals, splits, leaves, predictions.
 
-Each works on a range of trees or points, so that threads can share the whole.
+Each works on a range of trees or points, so that threads can share the work.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ NUM_SPLITS = 2**MAX_DEPTH - 1
 NUM_LEAVES = 2**MAX_DEPTH
 
 FEATURE_THRESHOLD = np.float32(1e-7)  # sklearn/tree/_partitioner.pxd: closer values are never separated
-# sklearn/tree/_tree.pyx: a node of smaller impurity is a leaf; _gb.py: the clip of the prior.
+# sklearn/tree/_tree.pyx: a node of smaller impurity is a leaf; _gb.py: the clipping of the prior.
 EPSILON = np.finfo(np.float64).eps
 ROUNDING = 1e-12  # relative, well above the error of a float64 sum of 10,000 residuals (about 1e-14)
 SCREEN_SLACK = 0.02  # relative, added to float32's own error: twice what EMPTY_SIDE takes from a one-point side
-SMALL_NODE = 64  # up to here sorting a node's own points is quicker than looking for them among all
+SMALL_NODE = 64  # up to this size, sorting the node's points is faster than finding them among all points
 
 
 @compiled(nogil=True)
@@ -32,7 +32,7 @@ def pack_trees(
     node_tiles: np.ndarray,
     sizes: np.ndarray,
 ) -> None:
-    """Fills stats and the trees' lanes of the tiles and sizes; lanes beyond the last tree stay as they are.
+    """Fill stats, and the trees' lanes of the tiles and sizes; do not change lanes beyond the last tree.
 
     stats [trees, num_nodes, 3] are the size, the sum and the variance (scikit-learn's impurity) of a node's residuals.
     """
@@ -62,13 +62,13 @@ def pack_trees(
 def negative_gradients(
     start: int, stop: int, raw: np.ndarray, targets: np.ndarray, first_tree: np.ndarray, out: np.ndarray
 ) -> None:
-    """Negative gradients [trees, n] of the half binomial and half multinomial losses (sklearn/_loss/_loss.pyx.tp)."""
+    """Compute negative gradients [trees, n] of the half binomial or multinomial loss (sklearn/_loss/_loss.pyx.tp)."""
     for i in range(start, stop):
         for factor in range(len(first_tree) - 1):
             first, end = first_tree[factor], first_tree[factor + 1]
             if end - first == 1:
                 y, value = targets[first, i], raw[first, i]
-                if value > -37.0:  # below, 1 + exp(-value) would lose the one
+                if value > -37.0:  # below, the 1 in 1 + exp(-value) would be lost to rounding
                     odds = np.exp(-value)
                     out[first, i] = (y * odds - (1.0 - y)) / (1.0 + odds)
                 else:
@@ -89,7 +89,7 @@ def negative_gradients(
 def _sort_points(
     values: np.ndarray, order: np.ndarray, nodes: np.ndarray, node: int, points: np.ndarray, size: int
 ) -> None:
-    """Puts points[:size], those of one node of a tree (nodes [n]), into ascending order of one feature."""
+    """Sort points[:size], those of one node of a tree (nodes [n]), by one feature, ascending."""
     if size <= SMALL_NODE:
         for i in range(1, size):
             point, at = points[i], i
@@ -100,7 +100,7 @@ def _sort_points(
         return
     found = 0
     for point in order:
-        # Written whether it belongs or not, the next one over it: a branch would be mispredicted every other time.
+        # Write every point and overwrite those of other nodes: a branch would be mispredicted half of the time.
         points[found] = point
         found += nodes[point] == node
 
@@ -109,10 +109,10 @@ def _sort_points(
 def _best_cut(
     values: np.ndarray, points: np.ndarray, residuals: np.ndarray, size: float, total: float
 ) -> tuple[float, float]:
-    """The best score of one feature in one node, and its threshold; scikit-learn's float64 sums, cuts and midpoints.
+    """Return the best score and threshold of one feature in one node, with scikit-learn's float64 sums and midpoints.
 
     values [n] of the feature; points of the node in ascending order of value; residuals [n] of the tree; size and
-    total of the node's residuals. The score is sum_left^2 / n_left + sum_right^2 / n_right, -inf if the feature is
+    total of the node's residuals. The score is sum_left^2 / n_left + sum_right^2 / n_right, or -inf if the feature is
     constant in the node. The first of equal scores wins.
     """
     best, threshold = -np.inf, np.inf
@@ -147,7 +147,7 @@ def split_nodes(
     decrease: np.ndarray,
     tied: np.ndarray,
 ) -> None:
-    """Splits every node of a level where scikit-learn would, and moves its points to the next level's (in place)."""
+    """Split the nodes of a level that scikit-learn would split; move their points to the next level (in place)."""
     num_nodes = stats.shape[1]
     num_features, num_points = values.shape
     # A float32 prefix sum of n residuals is off by at most n 2^-24 times its largest value, and a cut that can win
@@ -215,7 +215,7 @@ def update_leaves(
     leaf_values: np.ndarray,
     raw: np.ndarray,
 ) -> None:
-    """One Newton step per leaf (sklearn/ensemble/_gb.py, _update_terminal_regions), added to raw [trees, n]."""
+    """Add one Newton step per leaf to raw [trees, n] (sklearn/ensemble/_gb.py, _update_terminal_regions)."""
     num_points = residuals.shape[1]
     for tree in range(start, stop):
         gradient, hessian, count = np.zeros(NUM_LEAVES), np.zeros(NUM_LEAVES), np.zeros(NUM_LEAVES)
@@ -237,7 +237,7 @@ def update_leaves(
 def raw_predictions(
     x: np.ndarray, prior: np.ndarray, split_columns: np.ndarray, thresholds: np.ndarray, leaf_values: np.ndarray
 ) -> np.ndarray:
-    """Raw predictions [C, m] of points x [m, num_codes]."""
+    """Compute raw predictions [C, m] of points x [m, num_codes]."""
     num_stages, num_trees, num_splits = split_columns.shape
     raw = np.empty((num_trees, len(x)))
     for i in range(len(x)):

@@ -1,6 +1,6 @@
-"""The float32 screen of boosting.py on the CPU, and the threads that all of the fit runs on.
+"""The float32 screen of boosting.py on the CPU, and the threads of the fit.
 
-The screen is nearly all of the work on a wide representation. It is written for numba as vector instructions, 16 trees
+The screen is nearly all of the work on a wide representation. It is written as vector instructions for numba, 16 trees
 side by side.
 """
 
@@ -16,17 +16,17 @@ from numba.extending import intrinsic
 
 from disentanglement_challenge.compiled import compiled
 
-LANES = 16  # trees a screen walks side by side: one AVX-512 register of float32, and a residual row is one cache line
-EMPTY_SIDE = np.float32(0.01)  # added to node sizes: a cut with an empty side divides by this, not by zero
-# A task of about a millisecond at 10,000 points: many times what handing it to a thread costs, and enough to share out.
+LANES = 16  # trees side by side in a screen: one AVX-512 register of float32, so a residual row is one cache line
+EMPTY_SIDE = np.float32(0.01)  # added to node sizes, so that a cut with an empty side does not divide by zero
+# A task of about a millisecond at 10,000 points: far longer than handing it to a thread, and there are many tasks.
 FEATURES_PER_TASK = 32
 
 
 def run_in_pieces(pool: Executor, count: int, grain: int, kernel: Callable[..., None], *arrays: np.ndarray) -> None:
-    """Runs kernel(start, stop, *arrays) over range(count) in pieces of grain.
+    """Run kernel(start, stop, *arrays) over range(count) in pieces of size `grain`, on a pool of threads.
 
-    On a pool, whose idle threads sleep. OpenMP's (numba's parallel=True) spin at each of a fit's thousand barriers,
-    which made small fits ten times slower, measured, when other processes wanted the cores.
+    Idle threads of a pool sleep. OpenMP's (numba's parallel=True) spin at each of a fit's thousand barriers; with other
+    processes on the cores, this made small fits ten times slower (measured).
     """
     futures = [pool.submit(kernel, start, min(start + grain, count), *arrays) for start in range(0, count, grain)]
     for future in futures:
@@ -45,13 +45,13 @@ def _lanes(value: float) -> Any:
 def _type_walk(
     typing_context: Any, num_nodes: Any, order: Any, residuals: Any, nodes: Any, sizes: Any, bounds: Any
 ) -> Any:
-    """Walks one sorted feature for 16 trees with num_nodes (a literal) nodes each.
+    """Walk one sorted feature for 16 trees with num_nodes (a literal) nodes each.
 
     For residuals centred in their node, the decrease of a cut after c of N points with the prefix sum S is
     N S^2 / (c (N - c)); bounds[j] becomes the largest S^2 / (c (N - c)) of node j, over all cuts including those
-    between equal values. The running maximum is kept as a numerator and a denominator, so that the walk divides once,
-    at its end. Written as vector instructions because numba's own vectoriser leaves the loop scalar (100 times
-    slower, measured).
+    between equal values. The running maximum is kept as a numerator and a denominator, so that there is only one
+    division, at the end. It is written as vector instructions, as numba's own vectoriser leaves the loop scalar (100
+    times slower, measured).
     """
     if not isinstance(num_nodes, types.IntegerLiteral):
         return None
@@ -125,7 +125,7 @@ def screen(
     """Find the best cut of every feature in every node of every tree, in float32.
 
     Args:
-        pool: whose threads to run on.
+        pool: the threads to run on.
         order: uint16 or uint32 [D, n], the points in ascending order of each feature.
         residual_tiles: float32 [T, n, 16], residuals centred and scaled to unit variance within their node.
         node_tiles: uint8 [T, n, 16], the node of each point in each tree.
@@ -135,7 +135,7 @@ def screen(
         The largest S^2 / (c (N - c)) over the cuts of a feature (see `_type_walk`), float32 [T, D, J, 16].
     """
     bounds = np.empty((len(sizes), len(order), sizes.shape[1], LANES), np.float32)
-    # Tile by tile: the 0.8 MB of one tile at 10,000 points stay in a core's second-level cache for all features.
+    # Tile by tile: one tile at 10,000 points has 0.8 MB, which stay in a core's L2 cache for all features.
     for tile in zip(residual_tiles, node_tiles, sizes, bounds, strict=True):
         run_in_pieces(pool, len(order), FEATURES_PER_TASK, _screen_tile, order, *tile)
     return bounds

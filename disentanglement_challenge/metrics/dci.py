@@ -3,9 +3,8 @@
 Eastwood and Williams, "A Framework for the Quantitative Evaluation of Disentangled Representations" (2018),
 https://openreview.net/forum?id=By-7dz-AZ
 
-disentanglement_lib fits one scikit-learn GradientBoostingClassifier per factor and takes the scores from the
-importances of the latents. Here boosting.py fits the same models, all together; what can differ, and why, is said
-there.
+disentanglement_lib fits one scikit-learn GradientBoostingClassifier per factor and computes the scores from the
+latents' importances. Here boosting.py fits the same models, all together; it describes what can differ, and why.
 """
 
 from typing import Any
@@ -22,7 +21,7 @@ from disentanglement_challenge.metrics.metric import Metric, Result, count, usab
 
 def _compute(train: Points, test: Points) -> Result:
     left, (codes, codes_test) = usable(train.codes, test.codes)
-    if not left.any():  # no tree has a cut
+    if not left.any():  # without a varying latent no tree can split
         codes, codes_test = (np.zeros((len(points.codes), 1)) for points in (train, test))
     fitted, train_accuracy, test_accuracy = compute_importance(codes, train.factors, codes_test, test.factors)
     importances = np.zeros((len(left), train.factors.shape[1]))
@@ -48,8 +47,8 @@ def compute_importance(
         factors_test: [num_test, num_factors].
 
     Returns:
-        Importances, float64 [num_latent, num_factors], each column of sum one (zero where nothing could be split), and
-        the accuracies on the training and on the test points, means over factors.
+        Importances, float64 [num_latent, num_factors], whose columns sum to one (or zero if nothing could be split),
+        and the mean accuracies over factors on the training and on the test points.
     """
     codes, codes_test = _in_float32(codes, codes_test)
     features = SortedFeatures(codes)
@@ -62,7 +61,7 @@ def compute_importance(
 
 
 def _in_float32(codes: NDArray[Any], codes_test: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Scale the latents that float32, in which scikit-learn's trees compare, cannot hold; no cut depends on it."""
+    """Scale latents that exceed float32, in which scikit-learn's trees compare; this changes no cut."""
     largest = np.maximum(np.abs(codes).max(axis=0), np.abs(codes_test).max(axis=0))
     over = largest > np.finfo(np.float32).max
     if not over.any():
@@ -72,14 +71,14 @@ def _in_float32(codes: NDArray[Any], codes_test: NDArray[Any]) -> tuple[NDArray[
 
 
 def disentanglement(importances: NDArray[np.float64]) -> float:
-    """Compute the disentanglement from importances [num_latent, num_factors]; of the transpose, the completeness.
+    """Compute the disentanglement from importances [num_latent, num_factors]; from their transpose, the completeness.
 
-    One minus the entropy of a latent's importances over factors, averaged by the latent's importance.
+    It is one minus the entropy of a latent's importances over factors, averaged with the latents' importances.
     """
     num_factors, total = importances.shape[1], importances.sum()
-    if num_factors == 1:  # there is no other factor that a latent could be important for
+    if num_factors == 1:  # a latent can matter to no other factor
         return float(total > 0)
-    # disentanglement_lib adds the 1e-11, so that a latent without importance has a distribution too.
+    # disentanglement_lib adds 1e-11, so that a latent without importance has a distribution too.
     shares = importances.T + 1e-11
     entropies = np.sum(entr(shares / shares.sum(axis=0, keepdims=True)), axis=0)
     per_latent = 1.0 - entropies / np.log(num_factors)
@@ -91,8 +90,8 @@ METRIC = Metric(
     name="dci",
     key="disentanglement",
     label="DCI",
-    explanation="How much gradient boosted trees that predict a factor rely on a latent. Disentanglement is high where "
-    "each latent matters to one factor alone.",
+    explanation="The importance of a latent to the gradient boosted trees that predict a factor. Disentanglement is "
+    "high if each latent matters to only one factor.",
     compute=_compute,
     settings={"dci.num_train": count(10000), "dci.num_test": count(5000), "dci.batch_size": count(16)},
     draws=("dci.num_train", "dci.num_test"),
@@ -101,7 +100,7 @@ METRIC = Metric(
     library="dci.compute_dci",
     gin_name="dci",
     aliases=("dci_disentanglement",),
-    every_latent=True,  # the completeness counts those that do not vary
+    every_latent=True,  # the completeness also counts constant latents
     missing=0.0,
     matrix_label="DCI importance",
     beside={
@@ -115,11 +114,11 @@ METRIC = Metric(
 def dci(
     codes: ArrayLike, factors: ArrayLike, codes_test: ArrayLike | None = None, factors_test: ArrayLike | None = None
 ) -> dict[str, float]:
-    """Compute the DCI scores of these points. Nothing is sampled: `score` samples as the challenge does.
+    """Compute the DCI scores of these points, without sampling; `score` samples as the challenge does.
 
     Args:
-        codes, factors: to fit on, [N, num_latent] and [N, num_factors].
-        codes_test, factors_test: for the accuracy on points that were not fitted; by default the same.
+        codes, factors: the training points, [N, num_latent] and [N, num_factors].
+        codes_test, factors_test: the test points; by default the training points.
 
     Returns:
         disentanglement, completeness, informativeness_train and informativeness_test, all in [0, 1].

@@ -1,11 +1,11 @@
-"""How well a classifier predicts the factors from the whole code (Locatello et al., "Challenging Common Assumptions in
-the Unsupervised Learning of Disentangled Representations").
+"""The downstream task: a classifier predicts the factors from the whole code (Locatello et al., "Challenging Common
+Assumptions in the Unsupervised Learning of Disentangled Representations").
 
 https://arxiv.org/abs/1811.12359
 
-The study fits boosted trees and logistic regression. Boosted trees are the default: they are DCI's models, which need
-not be linear in the code. The score is the mean accuracy over factors with 10,000 training points; it is absent where
-`downstream_task.num_train` does not hold 10000.
+The study fits boosted trees and logistic regression. The default is boosted trees, which are also DCI's models and not
+limited to linear functions of the code. The score is the mean accuracy over factors with 10,000 training points; it is
+absent if `downstream_task.num_train` does not contain 10000.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def _compute(
 def _check(train: Points, factor_names: Sequence[str]) -> None:
     for name, column in zip(factor_names, train.factors.T, strict=True):
         if (column == column[0]).all():
-            raise DataError(f"factor {name!r} has one value in all points drawn, so there is nothing to tell apart")
+            raise DataError(f"factor {name!r} has one value in all sampled points; a classifier needs at least two")
 
 
 def _draw(
@@ -69,8 +69,8 @@ METRIC = Metric(
     name="downstream_task",
     key="10000:mean_test_accuracy",
     label="Downstream",
-    explanation="How accurately boosted trees on the whole code predict a factor: the mean over factors, with 10,000 "
-    "training points. Latents that say nothing score the share of a factor's most frequent value.",
+    explanation="The accuracy of boosted trees that predict a factor from the whole code: the mean over factors, with "
+    "10,000 training points. Uninformative latents score the share of a factor's most frequent value.",
     compute=_compute,
     settings={
         "downstream_task.num_train": Setting([10, 100, 1000, 10000], least=1, most=2**32 - 1),

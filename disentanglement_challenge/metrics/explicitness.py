@@ -2,9 +2,9 @@
 
 https://arxiv.org/abs/1802.05312
 
-disentanglement_lib computes it in one function with the modularity, from the same points. It raises where a latent does
-not vary and where the test points lack a value of a factor. Here latents that do not vary are left out, and the
-values that both training and test points have count.
+disentanglement_lib computes it in one function with the modularity, from the same points. That function raises if a
+latent does not vary or the test points lack a value of a factor. Here constant latents are left out, and only values
+that occur in both the training and the test points count.
 """
 
 import warnings
@@ -33,7 +33,7 @@ def _compute(train: Points, test: Points) -> Result:
 
 def _standardised(codes: NDArray[Any], codes_test: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     if codes.dtype == np.float64:
-        # Where a variance underflows; a power of two changes no digit.
+        # Scale if a variance underflows; a power of two changes no digit.
         exponents = -np.frexp(np.abs(codes).max(axis=0))[1]
         codes, codes_test = np.ldexp(codes, exponents), np.ldexp(codes_test, exponents)
     means, deviations = np.mean(codes, axis=0), np.std(codes, axis=0)
@@ -53,10 +53,10 @@ def _areas(
 
     tested = np.intersect1d(values, values_test)
     if (values_test == values_test[0]).all():
-        raise DataError(f"factor {factor} has one value in all test points, so there is nothing to tell apart")
+        raise DataError(f"factor {factor} has one value in all test points; a classifier needs at least two")
     if not len(tested):
         raise DataError(f"no value of factor {factor} is in both the training and the test points; draw more")
-    # As in the library, whether or not it has converged after 100 steps.
+    # As in the library, even if it has not converged after 100 steps.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         model = LogisticRegression().fit(codes, values)
@@ -72,8 +72,8 @@ METRIC = Metric(
     name="explicitness",
     key="explicitness_score_test",
     label="Explicitness",
-    explanation="How well a linear classifier on all latents ranks the points of each factor's values: the mean area "
-    "under its ROC curves. 0.5 is chance.",
+    explanation="How well a linear classifier on all latents separates the values of a factor: the mean area under its "
+    "ROC curves. 0.5 is chance.",
     compute=_compute,
     settings={name: setting for name, setting in MODULARITY.settings.items() if not name.startswith("discretizer")},
     draws=MODULARITY.draws,
@@ -88,11 +88,11 @@ METRIC = Metric(
 def explicitness(
     codes: ArrayLike, factors: ArrayLike, codes_test: ArrayLike | None = None, factors_test: ArrayLike | None = None
 ) -> float:
-    """Compute the explicitness of these points. Nothing is sampled: `score` samples.
+    """Compute the explicitness of these points, without sampling; `score` samples.
 
     Args:
-        codes, factors: to fit on, [N, num_latent] and [N, num_factors].
-        codes_test, factors_test: to test on; by default the same, which overestimates.
+        codes, factors: the training points, [N, num_latent] and [N, num_factors].
+        codes_test, factors_test: the test points; by default the training points, which overestimates.
     """
     test = (codes, factors) if codes_test is None or factors_test is None else (codes_test, factors_test)
     return float(METRIC.of_arrays(codes, factors, *test).values[METRIC.key])

@@ -37,7 +37,7 @@ def _compute(
     exponents = None
     standard_deviations = np.sqrt(variances)
     if dtype == np.float64 and not (np.isfinite(variances) & (variances > np.finfo(np.float64).tiny)).all():
-        # Latents near the ends of float64's range are brought to its middle; a power of two changes no digit.
+        # Scale latents near the limits of float64; a power of two changes no digit.
         _, exponents = np.frexp(np.abs(codes).max(axis=0))
         variances = _variances(np.ldexp(codes, -exponents))
         with np.errstate(over="ignore"):
@@ -66,7 +66,7 @@ def _compute(
     values = {
         "train_accuracy": float(train_votes[factor_of_latent, latents].sum() / num_train),
         "eval_accuracy": float(eval_votes[factor_of_latent, latents].sum() / num_eval),
-        "num_active_dims": num_latent,  # so in the library, unless all are pruned
+        "num_active_dims": num_latent,  # the library gives all latents, unless all are pruned
     }
     return Result(values, matrix)
 
@@ -80,8 +80,8 @@ METRIC = Metric(
     name="factor_vae_metric",
     key="eval_accuracy",
     label="FactorVAE",
-    explanation="How often a latent varied least while a factor was held. A latent predicts the factor that it "
-    "has most votes for; the score is how often that is right.",
+    explanation="How often a latent varied least while a factor was fixed. A latent predicts the factor with most of "
+    "its votes; the score is the accuracy of these predictions.",
     compute=_compute,
     settings={
         "factor_vae_score.num_variance_estimate": count(10000, least=2),

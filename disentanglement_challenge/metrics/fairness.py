@@ -2,9 +2,9 @@
 
 https://arxiv.org/abs/1905.13662
 
-A classifier predicts a target factor from the code. Images are drawn, and a sensitive factor is put to each of its
-values in turn. The unfairness is how far the predictions' distribution at a value lies from that over all values, in
-total variation, averaged over the values. Such images are made, so it needs a full grid of factors.
+A classifier predicts a target factor from the code. Images are drawn, and a sensitive factor is set to each of its
+values in turn. The unfairness is the total variation distance between the distribution of predictions at one value and
+that over all values, averaged over the values. Setting a factor needs a full grid of factors.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def _compute(
 ) -> Result:
     sizes = sampler.factor_sizes
     if len(sizes) == 1:
-        raise DataError("fairness needs a target and a sensitive factor; there is one factor")
+        raise DataError("there is one factor; fairness needs a target and a sensitive factor")
     train = sampler.points(num_train, batch_size, random_state)
     predictors: list[Predictor] = []
     if fit:
@@ -57,10 +57,10 @@ def _compute(
 
 
 def _total_variation(counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the mean and the largest distance of a value's predictions from all values'.
+    """Return the mean and the largest distance between one value's predictions and those of all values.
 
     Args:
-        counts: of predictions, [size of target, size of sensitive factor]; each column has the same sum.
+        counts: counts of predictions, [size of target, size of sensitive factor]; all columns have the same sum.
     """
     of_value = counts / counts.sum(axis=0)
     distances = np.abs(of_value - of_value.mean(axis=1, keepdims=True)).sum(axis=0) / 2
@@ -68,9 +68,9 @@ def _total_variation(counts: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def _aggregate(matrix: NDArray[np.float64], prefix: str) -> dict[str, float]:
-    """Return the values, means and maxima of [target, sensitive], under the library's names.
+    """Return the values, means and maxima of a matrix [target, sensitive], under the library's names.
 
-    "mean_pred:max_sens" is the mean over targets of the maximum over sensitive factors; the diagonal, nan, is left out.
+    "mean_pred:max_sens" is the mean over targets of the maximum over sensitive factors; the diagonal (nan) is left out.
     """
     values = {
         f"{prefix}:pred{target}:sens{sensitive}": float(matrix[target, sensitive])
@@ -91,8 +91,8 @@ METRIC = Metric(
     name="fairness",
     key="mean_fairness:mean_pred:mean_sens",
     label="Unfairness",
-    explanation="How far a factor's predictions from the code shift when another factor is changed: the total "
-    "variation distance, averaged over targets, sensitive factors and their values. 0 is fair.",
+    explanation="How much the predictions of a factor from the code change with another factor: the total variation "
+    "distance, averaged over targets, sensitive factors and their values. 0 is fair.",
     compute=_compute,
     settings={
         "fairness.num_train": count(10000),

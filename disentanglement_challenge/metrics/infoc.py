@@ -17,7 +17,9 @@ from disentanglement_challenge.metrics.metric import Metric, Result
 def _compute(points: Points, discrete_latents: bool, n_neighbors: int) -> Result:
     active = infomec.active_latents(points.codes)
     if np.count_nonzero(active) == 1:
-        raise RepresentationError("InfoC compares latents; of these, one has a range above a twentieth of the largest")
+        raise RepresentationError(
+            "only one latent has a range above a twentieth of the largest; InfoC compares at least two"
+        )
     information = infomec.normalised_information(points.codes, points.factors, discrete_latents, n_neighbors)
     values = {"InfoC": infomec.mean_largest_share(information[active].T), "num_active": int(np.count_nonzero(active))}
     return Result(values, information)
@@ -27,8 +29,8 @@ METRIC = Metric(
     name="infoc",
     key="InfoC",
     label="InfoC",
-    explanation="Mutual information between latent and factor as a share of the factor's entropy. The score says how "
-    "far each factor is known by one active latent alone; 0 is chance.",
+    explanation="Mutual information between latent and factor as a share of the factor's entropy. The score is high if "
+    "only one active latent has information about each factor; 0 is chance.",
     compute=_compute,
     settings={**infomec.settings("infoc"), **infomec.neighbors("infoc")},
     draws=("infoc.num_train",),
@@ -38,11 +40,11 @@ METRIC = Metric(
 
 
 def infoc(codes: ArrayLike, factors: ArrayLike, **settings: Any) -> float:
-    """Compute InfoC of these points. Nothing is sampled: `score` samples.
+    """Compute InfoC of these points, without sampling; `score` samples.
 
     Args:
         codes: [N, num_latent], numbers.
-        factors: [N, num_factors], values of any kind that sorts.
-        **settings: discrete_latents (for codes that are quantised) and n_neighbors.
+        factors: [N, num_factors], values of any sortable kind.
+        **settings: discrete_latents (for quantised codes) and n_neighbors.
     """
     return float(METRIC.of_arrays(codes, factors, **settings).values[METRIC.key])

@@ -2,9 +2,9 @@
 
 https://arxiv.org/abs/2305.18378
 
-How many of a factor's nats a multinomial logistic regression on all latents, without regularisation, gains over the
-factor's entropy, as a share of it; the mean over factors. Here the paper's formula stands: its code weighs a factor's
-values so that each counts alike, which is the same where they are equally frequent.
+The share of a factor's entropy that an unregularised multinomial logistic regression on all latents removes; the mean
+over factors. This is the paper's formula. The paper's code weights the values of a factor equally, which is the same if
+they are equally frequent.
 """
 
 import warnings
@@ -25,23 +25,23 @@ def _compute(points: Points, discrete_latents: bool) -> Result:
 
         features = OneHotEncoder().fit_transform(points.codes)
     else:
-        # In units in which no variance underflows; a power of two changes no digit.
+        # Scale so that no variance underflows; a power of two changes no digit.
         codes = points.codes.astype(np.float64)
         codes = np.ldexp(codes, -np.frexp(np.abs(codes).max(axis=0))[1])
         features = (codes - codes.mean(axis=0)) / codes.std(axis=0)
     entropies = discrete_entropy(points.factors)
     factors = tqdm(points.factors.T, desc="infoe", unit="factor", delay=2, leave=False)
     gains = 1 - np.array([_log_loss(features, values) for values in factors]) / entropies
-    # Where latents say nothing, the solver may stop some digits above the entropy.
+    # With uninformative latents the solver may stop slightly above the entropy.
     gains = np.clip(gains, 0, 1)
     return Result({"InfoE": float(gains.mean()), **{f"InfoE:factor_{j}": float(gain) for j, gain in enumerate(gains)}})
 
 
 def _log_loss(features: NDArray[np.float64], values: NDArray[np.int64]) -> float:
-    """Return the mean negative log likelihood of values [N] under the logistic regression fitted to them."""
+    """Compute the mean negative log likelihood of values [N] under a logistic regression fitted to them."""
     from sklearn.linear_model import LogisticRegression
 
-    # The paper's 100 steps: on values that a hyperplane tells apart there is no optimum to converge to.
+    # The paper's 100 steps: if a hyperplane separates the values, there is no optimum to converge to.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         model = LogisticRegression(C=np.inf, max_iter=100).fit(features, values)
@@ -54,8 +54,8 @@ METRIC = Metric(
     name="infoe",
     key="InfoE",
     label="InfoE",
-    explanation="The share of a factor's entropy that a linear classifier on all latents takes away: 1 where it "
-    "predicts each value for certain. The mean over factors.",
+    explanation="The share of a factor's entropy that a linear classifier on all latents removes: 1 if it predicts "
+    "each value with certainty. The mean over factors.",
     compute=_compute,
     settings=infomec.settings("infoe"),
     draws=("infoe.num_train",),
@@ -64,11 +64,11 @@ METRIC = Metric(
 
 
 def infoe(codes: ArrayLike, factors: ArrayLike, discrete_latents: bool = False) -> float:
-    """Compute InfoE of these points. Nothing is sampled: `score` samples.
+    """Compute InfoE of these points, without sampling; `score` samples.
 
     Args:
         codes: [N, num_latent], numbers.
-        factors: [N, num_factors], values of any kind that sorts.
-        discrete_latents: take each value of a latent for a class; for codes that are quantised.
+        factors: [N, num_factors], values of any sortable kind.
+        discrete_latents: treat each value of a latent as a class; for quantised codes.
     """
     return float(METRIC.of_arrays(codes, factors, discrete_latents=discrete_latents).values[METRIC.key])

@@ -1,4 +1,4 @@
-"""The share of a factor's entropy that each latent knows: where InfoM, InfoC and InfoE begin (Hsu et al.,
+"""Normalised mutual information of latents and factors, the basis of InfoM, InfoC and InfoE (Hsu et al.,
 "Disentanglement via Latent Quantization", section 4).
 
 https://arxiv.org/abs/2305.18378
@@ -6,9 +6,9 @@ https://arxiv.org/abs/2305.18378
 The mutual information of a number and a class is estimated from the number's nearest neighbours in its class (Ross,
 "Mutual Information between Discrete and Continuous Data Sets", 2014, https://doi.org/10.1371/journal.pone.0087357), as
 the paper does for latents that are not quantised. Ross counts a point's neighbours up to the 10th in its class, and
-supposes no two distances equal. Where some are equal, as on codes of few values, all points as near as the 10th count,
-those of its class in place of 10 and those of all classes (as Gao et al., "Estimating Mutual Information for
-Discrete-Continuous Mixtures", 2017, https://arxiv.org/abs/1709.06212): scikit-learn adds random noise instead.
+assumes that no two distances are equal. With equal distances, as on codes of few values, all points as near as the 10th
+count, both in the class and in all classes (like Gao et al., "Estimating Mutual Information for Discrete-Continuous
+Mixtures", 2017, https://arxiv.org/abs/1709.06212). scikit-learn adds random noise instead.
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ from tqdm import tqdm
 from disentanglement_challenge.metrics.metric import Setting, count
 from disentanglement_challenge.metrics.mutual_information import discrete_entropy, discrete_mutual_information
 
-# A latent whose range is below this share of the largest does not take part (the paper's).
+# A latent whose range is below this share of the largest is inactive (the paper's value).
 _ACTIVE = 1 / 20
 
 
 def settings(name: str) -> dict[str, Setting]:
-    """Return the settings of one of the metrics. Latents that are quantised are told by the user, as in the paper."""
+    """Return the settings of one of the metrics; the user says whether latents are quantised, as in the paper."""
     return {
         f"{name}.num_train": count(10000, least=2),
         f"{name}.batch_size": count(16),
@@ -34,12 +34,12 @@ def settings(name: str) -> dict[str, Setting]:
 
 
 def neighbors(name: str) -> dict[str, Setting]:
-    """Return the setting of those that estimate from neighbours."""
+    """Return the setting of the metrics that estimate from neighbours."""
     return {f"{name}.n_neighbors": count(10)}
 
 
 def active_latents(codes: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which latents of codes [N, num_latent] take part, bool [num_latent]."""
+    """Return which latents of codes [N, num_latent] are active, bool [num_latent]."""
     ranges = np.ptp(codes.astype(np.float64), axis=0)
     return ranges > _ACTIVE * ranges.max()
 
@@ -47,13 +47,13 @@ def active_latents(codes: NDArray[Any]) -> NDArray[np.bool_]:
 def normalised_information(
     codes: NDArray[Any], factors: NDArray[np.int64], discrete_latents: bool, n_neighbors: int
 ) -> NDArray[np.float64]:
-    """Return the mutual information of latent and factor over the factor's entropy, float64 [num_latent, num_factors].
+    """Compute the mutual information of latent and factor over the factor's entropy, float64 [num_latent, num_factors].
 
     Args:
         codes: [N, num_latent].
         factors: [N, num_factors].
-        discrete_latents: take each value of a latent for a class; else for a number.
-        n_neighbors: the neighbours in a class that the estimate for numbers looks at.
+        discrete_latents: treat each value of a latent as a class; otherwise as a number.
+        n_neighbors: the number of neighbours in a class for the estimate with numbers.
     """
     if discrete_latents:
         indices = [np.unique(latent, return_inverse=True)[1] for latent in codes.T]
@@ -69,7 +69,7 @@ def normalised_information(
 
 
 def _of_neighbors(numbers: NDArray[np.float64], classes: NDArray[np.int64], n_neighbors: int) -> float:
-    """Estimate the mutual information of numbers [N] and classes [N] in nats; classes of one point take no part."""
+    """Estimate the mutual information of numbers [N] and classes [N] in nats; classes of one point are left out."""
     from scipy.special import digamma
 
     sizes = np.bincount(classes)
@@ -83,7 +83,7 @@ def _of_neighbors(numbers: NDArray[np.float64], classes: NDArray[np.int64], n_ne
         mine = np.flatnonzero(classes == value)
         own = numbers[mine]
         k = min(n_neighbors, len(own) - 1)
-        # Of the windows of k + 1 sorted numbers that a point is in, the one that reaches least far from it.
+        # The distance to a point's k-th neighbour is the smallest reach of all windows of k + 1 numbers around it.
         radius = np.full(len(own), np.inf)
         for start in range(-k, 1):
             first = np.arange(len(own)) + start
@@ -97,10 +97,10 @@ def _of_neighbors(numbers: NDArray[np.float64], classes: NDArray[np.int64], n_ne
 
 
 def _within(ordered: NDArray[np.float64], points: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[Any]:
-    """Count the numbers that lie no further from each point than its radius, the point itself among them."""
+    """Count the numbers within each point's radius, including the point itself."""
     first = np.searchsorted(ordered, points - radius, side="left")
     stop = np.searchsorted(ordered, points + radius, side="right")
-    # A sum may have been rounded to the wrong side of a number whose difference is the radius itself.
+    # Rounding of the sum may miss a number whose distance equals the radius.
     last = len(ordered) - 1
     while True:
         more = (first > 0) & (points - ordered[np.maximum(first - 1, 0)] <= radius)
@@ -118,9 +118,9 @@ def _within(ordered: NDArray[np.float64], points: NDArray[np.float64], radius: N
 
 
 def mean_largest_share(information: NDArray[np.float64]) -> float:
-    """Return the mean over rows of the largest entry's share of the row's sum, 0 where it is chance and 1 at most.
+    """Return the mean over rows of the largest entry's share of the row's sum, rescaled so that chance is 0, best is 1.
 
-    A row without any information has a share that is chance.
+    A row without information counts as chance.
     """
     chance = 1 / information.shape[1]
     sums = information.sum(axis=1)

@@ -14,19 +14,19 @@ from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, Setting, count, usable
 from disentanglement_challenge.metrics.mutual_information import histogram_bins
 
-_LATENTS_AT_A_TIME = 128  # between two updates of the progress bar
+_LATENTS_AT_A_TIME = 128  # per update of the progress bar
 
 
 def _compute(points: Points, diff_quantile: float, num_bins: int) -> Result:
-    left, (codes,) = usable(points.codes, together=True)  # as the latents are weighed by how far each moves
+    left, (codes,) = usable(points.codes, together=True)  # the score weights latents by their deviations
     whole = np.full((len(left), points.factors.shape[1]), np.nan)
     if not left.any():
         return Result({"IRS": 0.0, "num_active_dims": 0.0}, whole)
     groups = [_groups(histogram_bins(column, num_bins), points.rows) for column in points.factors.T]
     if not any(groups):
-        raise DataError("every value of every factor has one row, so that there is no group for IRS to look at")
+        raise DataError("every value of every factor has only one row; IRS needs a value with at least two rows")
     latents = codes.shape[1]
-    # A latent's row is a matter of that latent alone, so some can be looked at at a time.
+    # A latent's row of the matrix depends on that latent alone, so latents can be processed in blocks.
     starts = tqdm(range(0, latents, _LATENTS_AT_A_TIME), desc="irs", unit="block", delay=2, leave=False)
     blocks = [_robustness(codes[:, start : start + _LATENTS_AT_A_TIME], groups, diff_quantile) for start in starts]
     matrix, max_deviations = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
@@ -39,9 +39,9 @@ def _compute(points: Points, diff_quantile: float, num_bins: int) -> Result:
 
 
 def _groups(bins: NDArray[np.int64], rows: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
-    """Return the points of each bin; of rows that are no full grid, without the bins of one row.
+    """Return the points of each bin; without a full grid, leave out bins of one row.
 
-    The points of such a bin are all alike, and would count as perfectly robust.
+    All points of such a bin are equal and would count as perfectly robust.
     """
     groups = [np.flatnonzero(bins == value) for value in np.unique(bins)]
     return [group for group in groups if rows is None or len(np.unique(rows[group])) > 1]
@@ -50,7 +50,7 @@ def _groups(bins: NDArray[np.int64], rows: NDArray[np.int64] | None) -> list[NDA
 def _robustness(
     codes: NDArray[Any], groups: list[list[NDArray[np.int64]]], diff_quantile: float
 ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Return one minus the normalised deviation [num_latent, num_factors], and what normalises it [num_latent]."""
+    """Compute one minus the normalised deviation [num_latent, num_factors], and its normalisation [num_latent]."""
     max_deviations = np.max(np.abs(codes - codes.mean(axis=0)), axis=0)
     deviations = np.full((codes.shape[1], len(groups)), np.nan)
     for factor, of_value in enumerate(groups):
@@ -67,8 +67,8 @@ METRIC = Metric(
     name="irs",
     key="IRS",
     label="IRS",
-    explanation="One where a latent stays put as all other factors change while this one is held. IRS weighs each "
-    "latent's best factor by how far the latent moves at all.",
+    explanation="One if a latent does not change while this factor is fixed and all others change. IRS weights each "
+    "latent's best factor by the latent's largest deviation.",
     compute=_compute,
     settings={
         "irs.num_train": count(10000),
@@ -78,7 +78,7 @@ METRIC = Metric(
     },
     draws=("irs.num_train",),
     column=4,
-    bounds=(-1.0, 1.0),  # a group's deviation may exceed that of all points, twice at the most
+    bounds=(-1.0, 1.0),  # a group's deviation may be up to twice that of all points
     tolerance=1e-6,
     library="irs.compute_irs",
     gin_name="irs",
@@ -88,15 +88,15 @@ METRIC = Metric(
 
 
 def irs(codes: ArrayLike, factors: ArrayLike, diff_quantile: float = 0.99, num_bins: int = 20) -> float:
-    """Compute the interventional robustness score of these points. Nothing is sampled: `score` samples.
+    """Compute the interventional robustness score of these points, without sampling; `score` samples.
 
-    Values that a single point has are left out. On rows that are no full grid this is association, not intervention.
+    Values of a single point are left out. Without a full grid this measures association, not intervention.
 
     Args:
         codes: [N, num_latent], numbers.
-        factors: [N, num_factors], values of any kind that sorts.
-        diff_quantile: the quantile of a latent's deviations that stands for the largest.
-        num_bins: the bins of a factor's histogram.
+        factors: [N, num_factors], values of any sortable kind.
+        diff_quantile: the quantile of a latent's deviations that is used as their maximum.
+        num_bins: the number of bins of a factor's histogram.
 
     Example:
         >>> irs([[0, 1], [1, 1], [0, 0], [1, 0]], [["a", 5], ["b", 5], ["a", 7], ["b", 7]])

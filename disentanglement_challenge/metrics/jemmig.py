@@ -3,12 +3,13 @@ Disentangled Representations", section 4.3).
 
 https://arxiv.org/abs/1908.09961
 
-For a factor y with the latents z that know most and second most of it, H(z, y) - I(z, y) + I(second, y), over its upper
-bound H(y) + log(number of bins); the mean over factors. Unlike MIG it also rises with what z knows beside y. Less is
-better: 0 where one latent is the factor and no other knows of it. Reviews of metrics print one minus this.
+For a factor y, let z and z2 be the latents with the most and second most information about it. The score is the mean
+over factors of H(z, y) - I(z, y) + I(z2, y), divided by its upper bound H(y) + log(number of bins). Unlike MIG it also
+rises with the information in z that is not about y. Lower is better: 0 if one latent equals the factor and no other has
+information about it. Reviews of metrics report one minus this.
 
-As with RMIG, the bins lie between a code's least and greatest value; the paper's are 100 between -4 and 4, of samples
-from the posterior.
+As with RMIG, the bins are between a code's least and greatest value; the paper has 100 bins between -4 and 4, for
+samples from the posterior.
 """
 
 import numpy as np
@@ -22,7 +23,7 @@ from disentanglement_challenge.metrics.mutual_information import (
     histogram_bins,
 )
 
-_EQUAL = 1e-10  # in nats: informations that rounding alone sets apart
+_EQUAL = 1e-10  # in nats: smaller differences of mutual information are rounding
 
 
 def _compute(points: Points, num_bins: int) -> Result:
@@ -32,9 +33,9 @@ def _compute(points: Points, num_bins: int) -> Result:
     joint = discrete_entropy(bins)[:, np.newaxis] + entropies - information
     gaps = np.empty(len(entropies))
     for factor, informations in enumerate(information.T):
-        # Against a latent that says nothing, where there is one latent alone.
+        # A single latent is compared with an uninformative one.
         second, most = np.sort([0.0, *informations])[-2:]
-        # Of latents that know equally much, the one that knows least beside the factor.
+        # Among equally informative latents, take the one with the lowest joint entropy.
         gaps[factor] = joint[informations >= most - _EQUAL, factor].min() - most + second
     gaps = np.maximum(gaps, 0)
     values = {
@@ -48,26 +49,26 @@ METRIC = Metric(
     name="jemmig",
     key="JEMMIG",
     label="JEMMIG",
-    explanation="Mutual information between latent and factor, in nats, with 100 bins. The score adds what a factor's "
-    "best latent knows beside it to what the second best knows of it, as a share of the most there can be: 0 is "
-    "best.",
+    explanation="Mutual information between latent and factor, in nats, with 100 bins. The score adds the best "
+    "latent's information that is not about the factor to the second best latent's information about it, as a share "
+    "of the maximum: 0 is best.",
     compute=_compute,
     settings={"jemmig.num_train": count(10000), "jemmig.batch_size": count(16), "jemmig.num_bins": count(100, least=2)},
     draws=("jemmig.num_train",),
     higher_is_better=False,
     gin_name="jemmig",
-    collapsed=1.0,  # the bound, which noise around a constant attains
+    collapsed=1.0,  # the upper bound, which noise around a constant reaches
     missing=0.0,
 )
 
 
 def jemmig(codes: ArrayLike, factors: ArrayLike, num_bins: int = 100) -> float:
-    """Compute JEMMIG of these points: 0 is best. Nothing is sampled: `score` samples.
+    """Compute JEMMIG of these points (0 is best), without sampling; `score` samples.
 
     Args:
         codes: [N, num_latent], numbers.
-        factors: [N, num_factors], values of any kind that sorts.
-        num_bins: the bins of a latent's histogram.
+        factors: [N, num_factors], values of any sortable kind.
+        num_bins: the number of bins of a latent's histogram.
 
     Example:
         >>> jemmig([[0, 1], [1, 1], [0, 0], [1, 0]], [["a", 5], ["b", 5], ["a", 7], ["b", 7]])

@@ -1,14 +1,14 @@
-"""What a metric is: one record, from which every other part reads all that it wants to know of it.
+"""The record of a metric, which holds all facts that other modules need.
 
-There are two kinds. Most metrics are functions of points: they say how many points they want (`Metric.draws`) and get
-them. The others, such as the FactorVAE score, draw for themselves from a `Sampler`.
+There are two kinds of metrics. Most are functions of points: they state the number of points (`Metric.draws`) and
+receive them. The others, such as the FactorVAE score, draw from a `Sampler` themselves.
 
-Which latents a metric sees, and in which precision, is decided here for all of them (`usable`):
+`usable` selects latents and precision for all metrics:
 
-* A latent of one value over the points is left out. It is recognised by its least and greatest value, never by its
-  variance, which numpy's float32 sums do not make 0 for a constant.
-* Where no latent is left, the score is `Metric.collapsed`.
-* float16 is computed as float64, and so is all else where a variance or a range over- or underflows in float32.
+* A latent with one value over the points is left out. The test compares its least and greatest value, never its
+  variance, as numpy's float32 variance of a constant need not be 0.
+* If no latent is left, the score is `Metric.collapsed`.
+* float16 is computed as float64, and so are other codes if a variance or a range over- or underflows in float32.
 """
 
 import math
@@ -33,16 +33,16 @@ from disentanglement_challenge.errors import (
     lines_of,
 )
 
-# Beyond this a float64's square, or its sum over points, may not be finite.
+# Above this, a float64's square or its sum over points may not be finite.
 _LARGEST = 2.0**200
 
 
 class Result(NamedTuple):
-    """What a metric computes.
+    """The results of a metric.
 
     Attributes:
-        values: its results under disentanglement_lib's names where the library has the metric.
-        matrix: latents by factors, float64 [num_latent, num_factors]; None where the metric has none.
+        values: results by name; disentanglement_lib's names if the library has the metric.
+        matrix: latents by factors, float64 [num_latent, num_factors]; None if the metric has none.
     """
 
     values: dict[str, Any]
@@ -54,12 +54,11 @@ class Setting:
     """A setting of a metric.
 
     Attributes:
-        official: the challenge's value, or disentanglement_lib's (unsupervised_study_v1) for metrics that the challenge
-            does not have.
-        parameter: the keyword of `Metric.compute` that takes it; by default the last part of its gin name.
-        least, most: the bounds of a number, if any. It must be an integer where `official` is one.
-        choices: the values that it may have, where it is no number; its items', where it is a list.
-        fast: those of them that the fast engine can compute with; all by default.
+        official: the challenge's value, or disentanglement_lib's (unsupervised_study_v1) for other metrics.
+        parameter: the keyword of `Metric.compute`; by default the last part of its gin name.
+        least, most: the bounds of a number, if any. It must be an integer if `official` is one.
+        choices: the allowed values if it is not a number; for a list, those of its items.
+        fast: the choices that the fast engine supports; all by default.
     """
 
     official: Any
@@ -70,7 +69,7 @@ class Setting:
     fast: Sequence[Any] | None = None
 
     def check(self, name: str, value: object) -> None:
-        """Raise ConfigError, with this name in it, for a value that it cannot have."""
+        """Raise ConfigError, with this name, if the value is not allowed."""
         if isinstance(self.official, list):
             if not isinstance(value, list | tuple) or not value:
                 raise ConfigError(f"{name} is {value!r}; it must be a list such as {self.official!r}")
@@ -90,11 +89,11 @@ class Setting:
 
 
 def count(official: int, least: int = 1, parameter: str | None = None) -> Setting:
-    """Make the setting of a number of points, bins or the like."""
+    """Make the setting for a number of points, bins or the like."""
     return Setting(official, parameter, least)
 
 
-# What disentanglement_lib's metrics take for the discretizer, by its gin names.
+# The discretizer of disentanglement_lib's metrics, by its gin names.
 HISTOGRAM = {
     "discretizer.discretizer_fn": Setting("@histogram_discretizer", choices=("@histogram_discretizer",), parameter=""),
     "discretizer.num_bins": count(20, least=2),
@@ -103,34 +102,34 @@ HISTOGRAM = {
 
 @dataclass(frozen=True)
 class Metric:
-    """All that is to be known of a metric.
+    """The record of a metric.
 
     Attributes:
-        name: in results, files and on the command line.
-        key: which of its results is the score.
-        label: what a table's heading says.
-        explanation: a sentence or two for a reader of the page: what the score, or its matrix, shows.
-        compute: (points, ...) or, without `draws`, (sampler, random_state), then settings as keywords, to `Result`. It
-            gets the latents that `usable` leaves, of which there is at least one, and gives a matrix of these.
-        settings: by the names that gin has for them, such as "mig.num_train".
-        draws: the settings that say how many points each argument of `compute` holds.
-        draw: for a metric without `draws` whose `compute` is slow: the same draws and nothing else.
-        column: its column in the report's tables, from 1; 0 for a metric that is none of the challenge's five.
-        bounds: the least and the greatest score there can be.
-        higher_is_better: whether the greatest is the best.
-        tolerance: how far the fast engine's score may lie from the library's at the official settings; None where the
-            library has no such metric.
-        library: name of disentanglement_lib's function, "module.function" below its evaluation.metrics.
-        gin_name: what gin calls that function.
-        aliases: other names that are understood.
-        collapsed: the score where no latent varies; None where there is none then.
-        every_latent: whether `compute` gets all latents, as they are, those that do not vary too.
-        codes_alone: whether it looks at codes, and at no factors.
-        beside: results that are shown beside the score, with their labels.
-        matrix_label: what the matrix's heading says.
-        missing: what the matrix holds for a latent that was left out.
+        name: its name in results, files and on the command line.
+        key: the name of the result that is the score.
+        label: its heading in tables.
+        explanation: one or two sentences for readers of the page: what the score, or its matrix, shows.
+        compute: takes (points, ...) or, without `draws`, (sampler, random_state), then the settings as keywords, and
+            returns a `Result`. It gets the latents that `usable` keeps, at least one, and its matrix has these rows.
+        settings: the settings by their gin names, such as "mig.num_train".
+        draws: the settings with the number of points in each argument of `compute`.
+        draw: makes the same draws as `compute` and nothing else, for a metric without `draws` and a slow `compute`.
+        column: its column in the report's tables, from 1; 0 if it is not one of the challenge's five.
+        bounds: the least and the greatest possible score.
+        higher_is_better: whether the greatest score is the best.
+        tolerance: the maximum difference between the fast engine's score and the library's at the official settings;
+            None if the library does not have the metric.
+        library: disentanglement_lib's function, as "module.function" below its evaluation.metrics.
+        gin_name: gin's name of that function.
+        aliases: other accepted names.
+        collapsed: the score if no latent varies; None if there is none then.
+        every_latent: whether `compute` gets all latents unchanged, including constant ones.
+        codes_alone: whether it uses only codes, no factors.
+        beside: further results shown beside the score, with their labels.
+        matrix_label: the heading of the matrix.
+        missing: the matrix's entry for a latent that was left out.
         is_count: whether the matrix holds counts.
-        on_rows: whether it is defined for rows that are no full grid.
+        on_rows: whether it is defined for rows that are not a full grid.
     """
 
     name: str
@@ -162,7 +161,7 @@ class Metric:
         return {name: setting.official for name, setting in self.settings.items()}
 
     def gin_names(self) -> dict[str, list[str]]:
-        """Return the names that gin has for the metric and its settings, with the parameters that are settings."""
+        """Return gin's names of the metric and its settings, with the parameters that are settings."""
         names: dict[str, list[str]] = {self.gin_name or self.name: []}
         for name in self.settings:
             configurable, _, parameter = name.rpartition(".")
@@ -170,7 +169,7 @@ class Metric:
         return names
 
     def check(self, settings: Mapping[str, Any], fast: bool = True) -> None:
-        """Raise ConfigError for a setting with a value that it cannot have, or that the fast engine cannot compute."""
+        """Raise ConfigError if a setting has a value that is not allowed, or that the fast engine does not support."""
         for name, setting in self.settings.items():
             setting.check(name, settings[name])
             if fast and setting.fast is not None and settings[name] not in setting.fast:
@@ -180,12 +179,12 @@ class Metric:
         """Compute the metric.
 
         Args:
-            sampler: what to draw from.
-            seed: of the random state that it draws with.
+            sampler: the source of points.
+            seed: the seed of the random state of the draws.
             settings: a value for each of `settings`, by gin name.
 
         Raises:
-            ScoreError: the points that were drawn cannot be scored.
+            ScoreError: the score is undefined on the points that were drawn.
         """
         random_state = RandomState(seed)
         keywords = self._keywords(settings)
@@ -206,7 +205,7 @@ class Metric:
 
         Args:
             *arrays: codes [N, num_latent] and factors [N, num_factors], once for each of `draws`.
-            **settings: those of `compute`; the official ones by default.
+            **settings: the keywords of `compute`; by default the official values.
         """
         keywords = {**self._without_draws(self._keywords(self.official())), **settings}
         samples = points_of(*arrays)
@@ -214,7 +213,7 @@ class Metric:
         return self._of_points(samples, names, keywords)
 
     def draw_only(self, sampler: Sampler, seed: int, settings: Mapping[str, Any]) -> None:
-        """Make the draws of `results`, so that whoever answers them learns what is asked for."""
+        """Make the same draws as `results` without computing, so that a sampler can record them."""
         random_state = RandomState(seed)
         if self.draws:
             self._draw(sampler, random_state, settings)
@@ -232,7 +231,7 @@ class Metric:
         for index, name in enumerate(() if self.codes_alone else factor_names):
             values = samples[0].factors[:, index]
             if (values == values[0]).all():
-                raise DataError(f"factor {name!r} has one value in all points drawn, so there is nothing to tell apart")
+                raise DataError(f"factor {name!r} has one value in all sampled points; the metric needs at least two")
         num_latent = samples[0].codes.shape[1]
         if self.every_latent:
             return self._checked(self.compute(*samples, **keywords), num_latent, len(factor_names))
@@ -245,10 +244,10 @@ class Metric:
         return spread(result, left, self.missing)
 
     def _checked(self, result: Result, num_latent: int, num_factors: int) -> Result:
-        """Return a result, if its matrix fits the latents and factors that it is of."""
+        """Return a result; raise DataError if its matrix does not have the shape of its latents and factors."""
         shape = (num_latent, num_factors)
         if result.matrix is not None and np.shape(result.matrix) != shape and not self.codes_alone:
-            raise DataError(f"{self.name} gives a matrix of shape {np.shape(result.matrix)}; it must be {shape}")
+            raise DataError(f"{self.name} returns a matrix of shape {np.shape(result.matrix)}; it must be {shape}")
         return result
 
     def _draw(self, sampler: Sampler, random_state: RandomState, settings: Mapping[str, Any]) -> list[Points]:
@@ -271,7 +270,7 @@ class Metric:
 def _global_state(seed: int) -> Iterator[None]:
     """Seed numpy's global generator for a block.
 
-    Some of scikit-learn's models draw from it, as the library leaves them unseeded, and so does one of its metrics.
+    The library leaves some of scikit-learn's models unseeded, which then draw from it; so does one of its metrics.
     """
     before = np.random.get_state()
     np.random.seed(seed)
@@ -287,15 +286,16 @@ def usable(
     """Leave out the latents of one value, and choose the precision to compute in.
 
     Args:
-        codes: [N, num_latent]; they decide.
+        codes: [N, num_latent], which determine latents and precision.
         *others: further codes of the same latents.
-        together: whether latents too large to square are scaled with all others, as where their sizes are compared.
+        together: whether latents too large to square are scaled together with all others, for metrics that compare
+            their sizes.
 
     Returns:
-        Which latents are left, bool [num_latent], and the arrays of these, in numpy's own memory order.
+        The mask of kept latents, bool [num_latent], and the arrays of these latents.
     """
     left = varying(codes)
-    # A mask as an index would give the other memory order, on which the last bit of a float32 sum depends.
+    # Indexing with a mask would change the memory order, and with it the last bit of float32 sums.
     arrays = [array if left.all() else np.compress(left, array, axis=1) for array in (codes, *others)]
     if not left.any():
         return left, arrays
@@ -307,7 +307,7 @@ def usable(
         exponents = np.full(len(largest), excess.max()) if together else np.where(over, excess, 0)
         with np.errstate(under="ignore"):
             arrays = [np.ldexp(array, -exponents) for array in arrays]  # a power of two changes no digit
-        kept = varying(arrays[0])  # what vanishes beside the largest
+        kept = varying(arrays[0])  # small latents may vanish when scaled with the largest
         left = left.copy()
         left[left] = kept
         arrays = [np.compress(kept, array, axis=1) for array in arrays]
@@ -320,9 +320,9 @@ def varying(codes: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def precision(codes: NDArray[Any]) -> np.dtype[Any]:
-    """Return the dtype to compute these latents in, of which none is constant: the codes' own, or float64.
+    """Return the dtype to compute these latents in, none of which is constant: the codes' own, or float64.
 
-    float64 where they are float16, or where a variance or a range is no normal number in their own dtype.
+    It is float64 if they are float16, or if a variance or a range is not a normal number in their own dtype.
     """
     if codes.dtype != np.float32:
         return np.dtype(np.float64)
@@ -333,7 +333,7 @@ def precision(codes: NDArray[Any]) -> np.dtype[Any]:
 
 
 def spread(result: Result, left: NDArray[np.bool_], missing: float) -> Result:
-    """Give the result's matrix a row for each latent, those that were left out filled with `missing`."""
+    """Give the result's matrix a row for each latent; rows of latents that were left out hold `missing`."""
     if result.matrix is None:
         return result
     matrix = np.full((len(left), result.matrix.shape[1]), missing, dtype=np.float64)
@@ -345,10 +345,10 @@ def as_codes(codes: ArrayLike, name: str = "codes") -> NDArray[Any]:
     """Return codes as a float array [N, num_latent].
 
     Raises:
-        RepresentationError: they have another shape, are no numbers, or are not finite.
+        RepresentationError: they have another shape, are not numbers, or are not finite.
     """
     if np.ma.is_masked(codes):
-        raise RepresentationError(f"{name} are a masked array with values missing; each needs a value")
+        raise RepresentationError(f"{name} are an array with masked values; each entry needs a value")
     try:
         array = np.asarray(_off_device(codes))
     except ValueError as error:
@@ -356,7 +356,9 @@ def as_codes(codes: ArrayLike, name: str = "codes") -> NDArray[Any]:
             f"{name} are rows of unequal length; they must be an array (N, num_latent)"
         ) from error
     except (TypeError, RuntimeError, NotImplementedError) as error:
-        raise RepresentationError(f"{name} are no array: {lines_of(error)[0]:.200}") from error
+        raise RepresentationError(
+            f"{name} cannot be converted to an array (N, num_latent): {lines_of(error)[0]:.200}"
+        ) from error
     if array.ndim != 2 or 0 in array.shape:
         raise RepresentationError(f"{name} have shape {array.shape}; they must be an array (N, num_latent)")
     if array.dtype.kind not in "fiub":
@@ -364,7 +366,7 @@ def as_codes(codes: ArrayLike, name: str = "codes") -> NDArray[Any]:
     if array.dtype.kind != "f":
         if array.dtype.kind in "iu" and np.abs(array.astype(np.float64)).max() > 2.0**53:
             raise RepresentationError(
-                f"{name} hold integers above 2**53, which float64 cannot tell apart; subtract some"
+                f"{name} hold integers above 2**53, which float64 cannot distinguish; subtract an offset"
             )
         array = array.astype(np.float64)
     elif array.dtype.itemsize > 8 or not array.dtype.isnative:
@@ -379,7 +381,7 @@ def as_codes(codes: ArrayLike, name: str = "codes") -> NDArray[Any]:
 
 
 def _off_device(codes: Any) -> Any:
-    """Return a tensor as numpy can take it: without gradients, dense, on the CPU, and of a type that numpy has."""
+    """Convert a tensor to one that numpy accepts: without gradients, dense, on the CPU, and of a dtype of numpy's."""
     if not hasattr(codes, "detach"):
         return codes
     tensor = codes.detach()
@@ -390,19 +392,19 @@ def _off_device(codes: Any) -> Any:
 
 
 def points_of(*arrays: ArrayLike) -> list[Points]:
-    """Return codes [N, num_latent] and factors [N, num_factors], given in turn, as points.
+    """Return points from alternating codes [N, num_latent] and factors [N, num_factors].
 
-    Each factor's values become indices into its sorted values, those of all arrays together.
+    Each factor's values become indices into its sorted values over all arrays.
 
     Raises:
-        RepresentationError, DataError: an array has another shape or length, or holds what it cannot.
+        RepresentationError, DataError: an array has another shape or length, or invalid values.
     """
     codes = [as_codes(array) for array in arrays[::2]]
     factors = [list(columns_of(array).values()) for array in arrays[1::2]]
     for one, columns in zip(codes, factors, strict=True):
         shape = (len(columns[0]), len(columns))
         if shape != (len(one), len(factors[0])):
-            raise DataError(f"factors have shape {shape}; they must be ({len(one)}, num_factors) to go with codes")
+            raise DataError(f"factors have shape {shape}; with these codes it must be ({len(one)}, num_factors)")
     ends = np.cumsum([len(one) for one in codes])[:-1]
     together = [np.concatenate(parts) for parts in zip(*factors, strict=True)]
     indices = np.stack([np.unique(column, return_inverse=True)[1] for column in together], axis=1).astype(np.int64)
@@ -410,7 +412,7 @@ def points_of(*arrays: ArrayLike) -> list[Points]:
 
 
 def share_seen(train: Points, test: Points) -> float:
-    """Return which share of the test points are training points too: the same rows, or the same factors on a grid."""
+    """Return the share of test points that are also training points: the same rows, or the same factors on a grid."""
     if train.rows is not None and test.rows is not None:
         return float(np.isin(test.rows, train.rows).mean())
     sizes = tuple(int(size) for size in np.maximum(train.factors.max(axis=0), test.factors.max(axis=0)) + 1)
@@ -419,9 +421,9 @@ def share_seen(train: Points, test: Points) -> float:
 
 
 def find(name: object, records: Mapping[str, Metric]) -> Metric:
-    """Return the record of a name or an alias; raise ConfigError, with the nearest name, where there is none."""
+    """Return the record of a name or an alias; raise ConfigError, with the nearest name, if there is none."""
     for record in records.values():
         if name == record.name or name in record.aliases:
             return record
     known = [word for record in records.values() for word in (record.name, *record.aliases)]
-    raise ConfigError(f"there is no metric {name!r}{did_you_mean(name, known)}; known are {', '.join(records)}")
+    raise ConfigError(f"there is no metric {name!r}{did_you_mean(name, known)}; known: {', '.join(records)}")

@@ -13,7 +13,7 @@ from disentanglement_challenge.metrics.mutual_information import discrete_entrop
 
 def _compute(points: Points, num_bins: int) -> Result:
     mutual_information = discrete_mutual_information(points.codes, points.factors, num_bins)
-    # Against a latent that says nothing, where there is one latent alone.
+    # A single latent is compared with an uninformative one.
     ranked = np.sort(np.vstack([np.zeros(mutual_information.shape[1]), mutual_information]), axis=0)
     gaps = (ranked[-1] - ranked[-2]) / discrete_entropy(points.factors)
     return Result({"discrete_mig": float(np.mean(gaps))}, mutual_information)
@@ -23,8 +23,8 @@ METRIC = Metric(
     name="mig",
     key="discrete_mig",
     label="MIG",
-    explanation="In nats, between a latent's histogram and a factor. MIG is the gap between a factor's two best "
-    "latents, divided by the factor's entropy.",
+    explanation="Mutual information between a latent's histogram and a factor, in nats. MIG is the gap between a "
+    "factor's two best latents, divided by the factor's entropy.",
     compute=_compute,
     settings={"mig.num_train": count(10000), "mig.batch_size": count(16), **HISTOGRAM},
     draws=("mig.num_train",),
@@ -39,12 +39,12 @@ METRIC = Metric(
 
 
 def mig(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> float:
-    """Compute the mutual information gap of these points. Nothing is sampled: `score` samples as the challenge does.
+    """Compute the mutual information gap of these points, without sampling; `score` samples as the challenge does.
 
     Args:
         codes: [N, num_latent], numbers.
-        factors: [N, num_factors], values of any kind that sorts.
-        num_bins: the bins of a latent's histogram.
+        factors: [N, num_factors], values of any sortable kind.
+        num_bins: the number of bins of a latent's histogram.
 
     Example:
         >>> mig([[0, 1], [1, 1], [0, 0], [1, 0]], [["a", 5], ["b", 5], ["a", 7], ["b", 7]])

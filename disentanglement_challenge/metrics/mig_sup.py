@@ -3,9 +3,10 @@ Representations", section 4).
 
 https://arxiv.org/abs/2002.10549
 
-MIG the other way round: for each latent, the gap between the two factors that it knows most of, each in units of its
-entropy; the mean over latents that are active. The authors' code takes those for active whose variance over images is
-above 0.01, on latents with a prior of variance 1. Codes may be in any unit, so here it is above 0.01 of the largest.
+MIG with latents and factors swapped: for each latent, the gap between the two factors about which it has most
+information, as shares of their entropies; the mean over active latents. In the authors' code latents are active if
+their variance over images is above 0.01, with a prior of variance 1. Codes may have any unit, so here the threshold is
+0.01 of the largest variance.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ from disentanglement_challenge.metrics.mutual_information import discrete_entrop
 def _compute(points: Points, threshold: float, num_bins: int) -> Result:
     matrix = discrete_mutual_information(points.codes, points.factors, num_bins)
     active = _active(points.codes, threshold)
-    # Against a factor of which nothing is known, where there is one factor alone.
+    # A single factor is compared with one without mutual information.
     shares = np.column_stack([matrix / discrete_entropy(points.factors), np.zeros(len(matrix))])
     ranked = np.sort(shares[active], axis=1)
     return Result(
@@ -29,7 +30,7 @@ def _compute(points: Points, threshold: float, num_bins: int) -> Result:
 
 def _active(codes: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
     codes = codes.astype(np.float64)
-    # In a unit in which no variance over- or underflows: it is their ratios that count.
+    # Scale so that no variance over- or underflows; only their ratios matter.
     deviations = np.std(np.ldexp(codes, -np.frexp(np.ptp(codes, axis=0))[1].max()), axis=0)
     return deviations >= np.sqrt(threshold) * deviations.max()
 
@@ -38,8 +39,8 @@ METRIC = Metric(
     name="mig_sup",
     key="MIG_sup",
     label="MIG-sup",
-    explanation="Mutual information between latent and factor, in nats. The score is the mean gap between the two "
-    "factors that an active latent knows most of, in units of the factors' entropies.",
+    explanation="Mutual information between latent and factor, in nats. The score is the mean gap between an active "
+    "latent's two best factors, as shares of the factors' entropies.",
     compute=_compute,
     settings={
         "mig_sup.num_train": count(10000),
@@ -54,13 +55,13 @@ METRIC = Metric(
 
 
 def mig_sup(codes: ArrayLike, factors: ArrayLike, threshold: float = 0.01, num_bins: int = 20) -> float:
-    """Compute MIG-sup of these points. Nothing is sampled: `score` samples.
+    """Compute MIG-sup of these points, without sampling; `score` samples.
 
     Args:
         codes: [N, num_latent], numbers.
-        factors: [N, num_factors], values of any kind that sorts.
-        threshold: a latent takes part where its variance is at least this share of the largest.
-        num_bins: the bins of a latent's histogram.
+        factors: [N, num_factors], values of any sortable kind.
+        threshold: a latent is active if its variance is at least this share of the largest.
+        num_bins: the number of bins of a latent's histogram.
 
     Example:
         >>> mig_sup([[0, 1], [1, 1], [0, 0], [1, 0]], [["a", 5], ["b", 5], ["a", 7], ["b", 7]])

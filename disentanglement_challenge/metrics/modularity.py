@@ -16,7 +16,7 @@ from disentanglement_challenge.metrics.mutual_information import discrete_mutual
 
 def _compute(train: Points, test: Points, num_bins: int) -> Result:
     if train.factors.shape[1] == 1:
-        raise DataError("modularity compares a latent's factors; there is one factor")
+        raise DataError("there is one factor; modularity compares at least two")
     left, (codes,) = usable(train.codes)
     information = Result({}, np.zeros((0, train.factors.shape[1])))
     if left.any():
@@ -27,9 +27,9 @@ def _compute(train: Points, test: Points, num_bins: int) -> Result:
 
 
 def modularity_per_latent(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the modularity of each row of [num_latent, num_factors]: 1 where one factor has all; 0 for a row of zeros.
+    """Return the modularity of each row of [num_latent, num_factors]: 1 if one factor has all, 0 for a row of zeros.
 
-    One minus the mean square of the other factors' share, in units of the greatest.
+    It is one minus the mean square of the other factors' values, relative to the greatest.
     """
     largest = matrix.max(axis=1, keepdims=True)
     share = np.divide(matrix, largest, out=np.zeros_like(matrix), where=largest > 0)
@@ -40,8 +40,8 @@ METRIC = Metric(
     name="modularity",
     key="modularity_score",
     label="Modularity",
-    explanation="Mutual information between latent and factor, in nats. The score says how far each latent has "
-    "information about one factor alone; latents without any count as 0.",
+    explanation="Mutual information between latent and factor, in nats. The score is high if each latent has "
+    "information about only one factor; latents without information count as 0.",
     compute=_compute,
     settings={
         "modularity_explicitness.num_train": count(10000),
@@ -49,24 +49,24 @@ METRIC = Metric(
         "modularity_explicitness.batch_size": count(16),
         **HISTOGRAM,
     },
-    # The test points are for the explicitness; the library draws them all the same.
+    # Only the explicitness uses the test points, but the library draws them here too.
     draws=("modularity_explicitness.num_train", "modularity_explicitness.num_test"),
     tolerance=1e-9,
     library="modularity_explicitness.compute_modularity_explicitness",
     gin_name="modularity_explicitness",
     aliases=("modularity_explicitness", "modularity_score"),
-    every_latent=True,  # the library's mean counts those that do not vary
+    every_latent=True,  # the library's mean also counts constant latents
     missing=0.0,
 )
 
 
 def modularity(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> float:
-    """Compute the modularity of these points. Nothing is sampled: `score` samples.
+    """Compute the modularity of these points, without sampling; `score` samples.
 
     Args:
         codes: [N, num_latent], numbers.
-        factors: [N, num_factors], values of any kind that sorts; two factors at least.
-        num_bins: the bins of a latent's histogram.
+        factors: [N, num_factors], values of any sortable kind; two factors at least.
+        num_bins: the number of bins of a latent's histogram.
 
     Example:
         >>> modularity([[0, 1], [1, 1], [0, 0], [1, 0]], [["a", 5], ["b", 5], ["a", 7], ["b", 7]])

@@ -1,4 +1,4 @@
-"""Histograms of latents, and their mutual information with factors, rounded as disentanglement_lib's."""
+"""Histograms of latents and their mutual information with factors, with disentanglement_lib's rounding."""
 
 import math
 from typing import Any
@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 
 def histogram_bins(values: NDArray[Any], num_bins: int) -> NDArray[np.int64]:
-    """Return which of equal bins between the least and the greatest value each value is in, from 0, int64 [N].
+    """Return each value's bin, from 0, among equal bins between the least and the greatest value, int64 [N].
 
-    disentanglement_lib's `utils._histogram_discretize`. numpy refuses ranges of a few units in the last place; these
-    are binned in float64, and ranges of a few units there as numpy before 2.1 did.
+    This is disentanglement_lib's `utils._histogram_discretize`. numpy refuses ranges of a few units in the last place;
+    these are binned in float64, and ranges of a few units in float64 as numpy before 2.1 did.
     """
     try:
         edges = np.histogram_bin_edges(values, num_bins)
@@ -27,18 +27,18 @@ def histogram_bins(values: NDArray[Any], num_bins: int) -> NDArray[np.int64]:
 
 
 def discrete_entropy(factors: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return each factor's entropy over the points [N, num_factors] in nats, float64 [num_factors]."""
+    """Compute each factor's entropy over the points [N, num_factors] in nats, float64 [num_factors]."""
     entropies = []
     for column in factors.T:
         counts = np.bincount(column)
         counts = counts[counts > 0]
-        # In the order that scikit-learn's `mutual_info_score` of a factor with itself rounds it in.
+        # The same order of operations as scikit-learn's `mutual_info_score` of a factor with itself.
         entropies.append(_terms(counts, counts * counts, len(column)).sum())
     return np.array(entropies)
 
 
 def discrete_mutual_information(codes: NDArray[Any], factors: NDArray[np.int64], num_bins: int) -> NDArray[np.float64]:
-    """Return the mutual information of each latent's histogram bin with each factor, as scikit-learn rounds it.
+    """Compute the mutual information of each latent's histogram bin with each factor, with scikit-learn's rounding.
 
     Args:
         codes: [N, num_latent], float.
@@ -50,7 +50,7 @@ def discrete_mutual_information(codes: NDArray[Any], factors: NDArray[np.int64],
     """
     num_points, ys = len(codes), factors.T
     num_values = ys.max(axis=1) + 1
-    # A cell of the contingency tables of all factors, side by side: first by factor, then by its value, then by bin.
+    # Cells of the contingency tables of all factors side by side, ordered by factor, then by value, then by bin.
     first_cell = np.concatenate([[0], np.cumsum(num_values * num_bins)])
     cell_of_value = first_cell[:-1, np.newaxis] + ys * num_bins
     value_counts = [np.bincount(y) for y in ys]
@@ -74,7 +74,7 @@ def discrete_mutual_information(codes: NDArray[Any], factors: NDArray[np.int64],
 
 
 def _terms(counts: NDArray[np.int64], outer: NDArray[np.int64], num_points: int) -> NDArray[np.float64]:
-    """Return p(x, y) log(p(x, y) / p(x)p(y)) of each cell, rounded in the order that scikit-learn rounds it in."""
+    """Compute p(x, y) log(p(x, y) / p(x)p(y)) of each cell, in scikit-learn's order of operations."""
     joint = counts / num_points
     log_n = math.log(num_points)
     terms = joint * (np.log(counts) - log_n) + joint * (-np.log(outer) + log_n + log_n)

@@ -1,8 +1,8 @@
 """The classifiers that predict factors from codes (disentanglement_lib's `predictor.predictor_fn`).
 
-Gradient boosting is fitted by boosting.py, all factors together, in place of one scikit-learn model for each. Where
-points are few, cuts that are equally good decide the trees, and scikit-learn draws one of them; there its own models
-are fitted, which is quick.
+boosting.py fits gradient boosting for all factors together, instead of one scikit-learn model for each. With few
+points, many cuts are equally good and scikit-learn draws one of them, which decides the trees; then scikit-learn's own
+models are fitted, which is fast.
 """
 
 import warnings
@@ -20,18 +20,18 @@ LOGISTIC_REGRESSION = "@logistic_regression_cv"
 PREDICTOR = {"predictor.predictor_fn": Setting(BOOSTED_TREES, choices=(BOOSTED_TREES, LOGISTIC_REGRESSION))}
 
 Predictor = Callable[[NDArray[Any]], NDArray[np.int64]]
-"""Codes [N, num_latent] to values of a factor [N]."""
+"""Maps codes [N, num_latent] to values of a factor [N]."""
 
-# Up to here scikit-learn's own boosting is fitted: two factors of 40 values at 100 points take 10 seconds.
+# Up to this number scikit-learn's own boosting is fitted: two factors of 40 values at 100 points take 10 seconds.
 _FEW_POINTS = 100
-# scikit-learn's trees each draw a seed below this from the global generator (sklearn/tree/_splitter.pyx).
+# Each of scikit-learn's trees draws a seed below this from the global generator (sklearn/tree/_splitter.pyx).
 _SEEDS = 2**31 - 1
 
 
 def fit_predictors(codes: NDArray[Any], factors: NDArray[np.int64], predictor_fn: str) -> list[Predictor]:
     """Fit a classifier to each factor.
 
-    numpy's global generator is left as disentanglement_lib's fits leave it, which draw from it.
+    numpy's global generator ends in the same state as after disentanglement_lib's fits, which draw from it.
 
     Args:
         codes: [N, num_latent].
@@ -57,12 +57,12 @@ def fit_predictors(codes: NDArray[Any], factors: NDArray[np.int64], predictor_fn
 
 
 def skip_fits(factors: NDArray[np.int64], predictor_fn: str) -> None:
-    """Draw from numpy's global generator what fits to these factors [N, num_factors] draw."""
+    """Advance numpy's global generator by the draws of fits to these factors [N, num_factors]."""
     if predictor_fn == LOGISTIC_REGRESSION:
         return
     for column in factors.T:
         num_values = len(np.unique(column))
-        trees = {1: 0, 2: 1}.get(num_values, num_values)  # a stage has a tree for each value, or one for two
+        trees = {1: 0, 2: 1}.get(num_values, num_values)  # a stage has one tree per value; for two values, one tree
         for _ in range(N_STAGES * trees):
             np.random.randint(0, _SEEDS)
 
@@ -76,9 +76,9 @@ def _constant(value: int) -> Predictor:
 
 
 def _scale(codes: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Bring latents that float32, in which trees compare, cannot hold into its range, by powers of two.
+    """Scale latents that exceed float32, in which trees compare, into its range by powers of two.
 
-    Codes to predict from that lie further out than this are moved to the end of the range.
+    Codes to predict from that are still outside the range are moved to its end.
     """
     codes = codes if codes.dtype == np.float32 else codes.astype(np.float64)
     largest = np.finfo(np.float32).max
@@ -105,7 +105,7 @@ def _logistic_regression(codes: NDArray[Any], values: NDArray[np.int64]) -> Pred
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.model_selection import KFold
 
-    # scikit-learn announces other defaults, and says when it stops before it has converged, as in the library.
+    # scikit-learn warns of changing defaults, and of stopping before convergence, which the library allows too.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         return LogisticRegressionCV(Cs=10, cv=KFold(n_splits=5)).fit(codes, values).predict

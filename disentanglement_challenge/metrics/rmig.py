@@ -3,10 +3,10 @@ Representations", section 4.3).
 
 https://arxiv.org/abs/1908.09961
 
-The gap between a factor's two most informative latents over the factor's entropy, as MIG; robust since the information
-is that of a histogram of 100 bins over samples. The paper samples from the posterior of each latent, and its bins lie
-between -4 and 4. Codes are points without a posterior, from any range, so here bins lie between their least and
-greatest value: then RMIG is MIG with 100 bins in place of 20.
+Like MIG, it is the gap between a factor's two most informative latents, divided by the factor's entropy. It is robust,
+as the information is that of a histogram of 100 bins over samples. The paper samples from the posterior of each latent,
+with bins between -4 and 4. Codes are points of any range without a posterior, so here the bins are between their least
+and greatest value. RMIG is then MIG with 100 bins instead of 20.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from disentanglement_challenge.metrics.mutual_information import discrete_entrop
 
 def _compute(points: Points, num_bins: int) -> Result:
     information = discrete_mutual_information(points.codes, points.factors, num_bins)
-    # Against a latent that says nothing, where there is one latent alone.
+    # A single latent is compared with an uninformative one.
     ranked = np.sort(np.vstack([np.zeros(information.shape[1]), information]), axis=0)
     gaps = ranked[-1] - ranked[-2]
     shares = gaps / discrete_entropy(points.factors)
@@ -31,7 +31,7 @@ METRIC = Metric(
     key="RMIG",
     label="RMIG",
     explanation="Mutual information between latent and factor, in nats, with 100 bins. The score is the mean gap "
-    "between the two most informative latents of a factor, in units of the factor's entropy.",
+    "between a factor's two most informative latents, as a share of the factor's entropy.",
     compute=_compute,
     settings={"rmig.num_train": count(10000), "rmig.batch_size": count(16), "rmig.num_bins": count(100, least=2)},
     draws=("rmig.num_train",),
@@ -41,12 +41,12 @@ METRIC = Metric(
 
 
 def rmig(codes: ArrayLike, factors: ArrayLike, num_bins: int = 100) -> float:
-    """Compute RMIG of these points. Nothing is sampled: `score` samples.
+    """Compute RMIG of these points, without sampling; `score` samples.
 
     Args:
         codes: [N, num_latent], numbers.
-        factors: [N, num_factors], values of any kind that sorts.
-        num_bins: the bins of a latent's histogram.
+        factors: [N, num_factors], values of any sortable kind.
+        num_bins: the number of bins of a latent's histogram.
 
     Example:
         >>> rmig([[0, 1], [1, 1], [0, 0], [1, 0]], [["a", 5], ["b", 5], ["a", 7], ["b", 7]])

@@ -1,19 +1,19 @@
 """The SAP score (Kumar et al., "Variational Inference of Disentangled Latent Concepts", section 3).
 
-disentanglement_lib fits sklearn's LinearSVC(C=0.01, class_weight="balanced") for every pair of a latent and a factor,
-and every fit goes through all points some tens of times for each of the factor's values. On one latent the problem has
-two unknowns, a weight w and an intercept b (which liblinear regularises like a weight), and for one value of the factor
-against the rest it is to minimise
+disentanglement_lib fits sklearn's LinearSVC(C=0.01, class_weight="balanced") for every pair of a latent and a factor.
+Each fit passes over all points some tens of times for each of the factor's values. On one latent the problem has two
+unknowns, a weight w and an intercept b (which liblinear regularises like a weight). For one value of the factor against
+the rest, it minimises
 
     f(w, b) = (w^2 + b^2) / 2 + sum_i C_i max(0, 1 - y_i (w x_i + b))^2,    y_i = +1 for the value, -1 for the rest.
 
-With the latent's values sorted, the points of one sign that the maximum lets through are a prefix or a suffix, found by
-bisection, and f, its gradient and its Hessian follow from their number and their sums of x and x^2, which are
-differences of running sums. A step of the solver then costs tens of operations, not passes over the points.
+With the latent's values sorted, the points of one sign with a positive hinge loss are a prefix or a suffix, found by
+bisection. f, its gradient and its Hessian follow from the number of these points and their sums of x and x^2, which are
+differences of running sums. A step of the solver then costs tens of operations instead of passes over the points.
 
-The solver takes the same steps and stops at the same tolerance as liblinear's (trust-region Newton: Lin, Weng and
-Keerthi, "Trust Region Newton Method for Large-Scale Logistic Regression", algorithms 1 and 2), since where a latent
-says nothing of a factor, the values' decision functions nearly tie and the tolerance decides between them.
+The solver takes the same steps as liblinear's and stops at the same tolerance (trust-region Newton: Lin, Weng and
+Keerthi, "Trust Region Newton Method for Large-Scale Logistic Regression", algorithms 1 and 2). This matters for
+uninformative latents: the decision functions of the factor's values nearly tie, and the tolerance decides.
 """
 
 import math
@@ -28,21 +28,21 @@ from disentanglement_challenge.compiled import compiled
 from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.metrics.metric import Metric, Result, Setting, count
 
-# LinearSVC's: C as disentanglement_lib sets it, tol and max_iter sklearn's defaults.
+# LinearSVC's arguments: C as in disentanglement_lib, tol and max_iter as sklearn's defaults.
 _C = 0.01
 _TOLERANCE = 1e-4
 _MAX_ITERATIONS = 1000
-# A latent whose training values are all within this of 0 is left to the library. Measured at 10,000 points: for values
-# within 4e-5 a score differed by 5e-3, for those within 5e-4 an accuracy by 1.4e-3.
+# scikit-learn fits a latent whose training values are all closer to 0 than this. Measured at 10,000 points: with values
+# within 4e-5 a score differed by 5e-3, within 5e-4 an accuracy by 1.4e-3.
 _NEARLY_ZERO = 1e-3
-# And so is one whose range is below this share of its largest value: a few units in float32's last place.
+# It also fits one whose range is below this share of its largest value: a few units in float32's last place.
 _NEARLY_CONSTANT = 1e-5
 
 
 def _compute(train: Points, test: Points) -> Result:
     accuracies = svm_accuracies(train.codes, train.factors, test.codes, test.factors)
     matrix = accuracies
-    if len(matrix) == 1:  # the gap is to a latent that says nothing
+    if len(matrix) == 1:  # compare with an uninformative latent
         silent = svm_accuracies(np.zeros_like(train.codes), train.factors, np.zeros_like(test.codes), test.factors)
         matrix = np.concatenate([matrix, silent])
     runner_up, best = np.sort(matrix, axis=0)[-2:]
@@ -52,11 +52,11 @@ def _compute(train: Points, test: Points) -> Result:
 def svm_accuracies(
     codes: NDArray[Any], factors: NDArray[np.int64], codes_test: NDArray[Any], factors_test: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the test accuracy of a balanced linear support vector classifier of each factor from each latent alone.
+    """Compute the test accuracy of a balanced linear support vector classifier of each factor from each single latent.
 
     Args:
         codes: for training, float [num_train, num_latent].
-        factors: for training, values from 0, [num_train, num_factors]; each factor has two at least.
+        factors: for training, values from 0, [num_train, num_factors]; each factor has at least two.
         codes_test: float [num_test, num_latent].
         factors_test: [num_test, num_factors].
 
@@ -71,13 +71,13 @@ def svm_accuracies(
         tqdm(pairs, desc="sap_score", total=factors.shape[1], unit="factor", delay=2, leave=False)
     ):
         values, classes = np.unique(y, return_inverse=True)
-        # A value that is only in the test points gets a class that is never predicted.
+        # A value that occurs only in the test points gets a class that is never predicted.
         test_classes = np.where(np.isin(y_test, values), np.searchsorted(values, y_test), -1)
         accuracies[:, j] = _accuracies(mus, order, classes, np.bincount(classes), mus_test, test_classes)
 
-    # On a latent that is nearly zero, or nearly constant, values with the same number of points have nearly the same
-    # problem, and the rounding of scikit-learn's sums decides between them: only these give its answer. Latents that
-    # died alike are fitted once.
+    # On a latent that is nearly zero or nearly constant, values with the same number of points have nearly the same
+    # problem, and the rounding of scikit-learn's sums decides between them. So scikit-learn itself fits them. Equal
+    # collapsed latents are fitted once.
     largest = np.abs(mus).max(axis=1)
     dead = np.flatnonzero((largest < _NEARLY_ZERO) | (np.ptp(mus, axis=1) < _NEARLY_CONSTANT * largest))
     if len(dead):
@@ -92,7 +92,7 @@ def _fitted(
     mu: NDArray[Any], factors: NDArray[np.int64], mu_test: NDArray[Any], factors_test: NDArray[np.int64]
 ) -> list[float]:
     """Return the accuracies of one latent by scikit-learn's own classifier, as the library fits it."""
-    from sklearn.svm import LinearSVC  # a second, which only rare latents cost
+    from sklearn.svm import LinearSVC  # takes a second to import, and only rare latents need it
 
     accuracies = []
     for y, y_test in zip(factors, factors_test, strict=True):
@@ -112,7 +112,7 @@ def _accuracies(mus, order, classes, class_sizes, mus_test, test_classes):  # ty
     for i in numba.prange(num_latent):
         x = mus[i][order[i]].astype(np.float64)
         x_sums = _running_sums(x)
-        # The same, grouped by class.
+        # The same values, grouped by class.
         place = ends - class_sizes
         grouped = np.empty(num_train)
         for rank in range(num_train):
@@ -123,8 +123,8 @@ def _accuracies(mus, order, classes, class_sizes, mus_test, test_classes):  # ty
 
         weights, intercepts = np.empty(num_classes), np.empty(num_classes)
         for label in range(num_classes):
-            # liblinear's weights: with two classes, each has its own; with more, all but the one picked out count as
-            # one class of weight 1.
+            # liblinear's weights: with two classes, each has its own; with more, the rest counts as one class of
+            # weight 1.
             rest_cost = class_cost[1 - label] if num_classes == 2 else _C
             problem = (
                 x,
@@ -157,7 +157,7 @@ def _accuracies(mus, order, classes, class_sizes, mus_test, test_classes):  # ty
 
 @compiled()
 def _running_sums(x):  # type: ignore[no-untyped-def]
-    """Sums of the first k values, [0], and of their squares, [1]."""
+    """Return running sums of the first k values, [0], and of their squares, [1]."""
     sums = np.zeros((2, len(x) + 1))
     for k in range(len(x)):
         sums[0, k + 1] = sums[0, k] + x[k]
@@ -167,7 +167,7 @@ def _running_sums(x):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _margin_moments(x, sums, start, stop, y, w, b):  # type: ignore[no-untyped-def]
-    """The number, sum and sum of squares of those of the sorted x[start:stop] with y (w x + b) < 1."""
+    """Return the number, sum and sum of squares of those values of the sorted x[start:stop] with y (w x + b) < 1."""
     rising = y * w > 0  # then the points inside the margin come first
     low, high = start, stop
     while low < high:
@@ -182,7 +182,7 @@ def _margin_moments(x, sums, start, stop, y, w, b):  # type: ignore[no-untyped-d
 
 @compiled()
 def _quadratic(problem, w, b):  # type: ignore[no-untyped-def]
-    """f at (w, b), its gradient (2 numbers) and its Hessian (3: ww, wb, bb)."""
+    """Return f at (w, b), its gradient (2 numbers) and its Hessian (3: ww, wb, bb)."""
     x, x_sums, grouped, grouped_sums, start, stop, cost, rest_cost = problem
     n_pos, sum_pos, square_pos = _margin_moments(grouped, grouped_sums, start, stop, 1.0, w, b)
     n_all, sum_all, square_all = _margin_moments(x, x_sums, 0, len(x), -1.0, w, b)
@@ -203,7 +203,7 @@ def _quadratic(problem, w, b):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _conjugate_gradient(g_w, g_b, h_ww, h_wb, h_bb, radius):  # type: ignore[no-untyped-def]
-    """Lin et al., algorithm 2: the step (s_w, s_b) for the quadratic model within a radius, and its residual."""
+    """Compute the step (s_w, s_b) of the quadratic model within a radius, and its residual (Lin et al., alg. 2)."""
     s_w = s_b = 0.0
     r_w, r_b = -g_w, -g_b
     d_w, d_b = r_w, r_b
@@ -214,7 +214,7 @@ def _conjugate_gradient(g_w, g_b, h_ww, h_wb, h_bb, radius):  # type: ignore[no-
         length = r_square / (d_w * hd_w + d_b * hd_b)
         next_w, next_b = s_w + length * d_w, s_b + length * d_b
         if math.sqrt(next_w * next_w + next_b * next_b) > radius:
-            # Go as far as the boundary, and no further.
+            # Stop at the boundary.
             s_d = s_w * d_w + s_b * d_b
             d_d = d_w * d_w + d_b * d_b
             room = radius * radius - (s_w * s_w + s_b * s_b)
@@ -231,7 +231,7 @@ def _conjugate_gradient(g_w, g_b, h_ww, h_wb, h_bb, radius):  # type: ignore[no-
 
 @compiled()
 def _trust_region_newton(problem, tolerance):  # type: ignore[no-untyped-def]
-    """Lin et al., algorithm 1, with liblinear's constants: (w, b) whose gradient is `tolerance` of that at (0, 0)."""
+    """Find (w, b) whose gradient is `tolerance` of that at (0, 0) (Lin et al., algorithm 1, liblinear's constants)."""
     w = b = 0.0
     f, g_w, g_b, h_ww, h_wb, h_bb = _quadratic(problem, w, b)
     radius = math.hypot(g_w, g_b)
@@ -263,7 +263,7 @@ def _trust_region_newton(problem, tolerance):  # type: ignore[no-untyped-def]
             w, b = w + s_w, b + s_b
             f, g_w, g_b, h_ww, h_wb, h_bb = there
         if not (abs(actual) > 1e-12 * abs(f) or abs(predicted) > 1e-12 * abs(f)):
-            break  # rounding is all that is left, or an overflow
+            break  # only rounding is left, or an overflow
     return w, b
 
 
@@ -271,7 +271,7 @@ METRIC = Metric(
     name="sap_score",
     key="SAP_score",
     label="SAP",
-    explanation="Test accuracy of a linear classifier of a factor from one latent. SAP is the gap between a "
+    explanation="Test accuracy of a linear classifier that predicts a factor from one latent. SAP is the gap between a "
     "factor's two best latents.",
     compute=_compute,
     settings={
@@ -293,11 +293,11 @@ METRIC = Metric(
 def sap(
     codes: ArrayLike, factors: ArrayLike, codes_test: ArrayLike | None = None, factors_test: ArrayLike | None = None
 ) -> float:
-    """Compute the SAP score of these points. Nothing is sampled: `score` samples as the challenge does.
+    """Compute the SAP score of these points, without sampling; `score` samples as the challenge does.
 
     Args:
-        codes, factors: to fit on, [N, num_latent] and [N, num_factors].
-        codes_test, factors_test: to test on; by default the same, which overestimates the accuracies.
+        codes, factors: the training points, [N, num_latent] and [N, num_factors].
+        codes_test, factors_test: the test points; by default the training points, which overestimates the accuracies.
 
     Example:
         >>> sap([[0, 5], [1, 2], [0, 3], [1, 9]], [[0], [1], [0], [1]])  # doctest: +SKIP

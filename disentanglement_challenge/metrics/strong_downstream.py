@@ -1,11 +1,11 @@
-"""How well classifiers predict a factor where another one takes values that they never saw.
+"""The strong downstream task: classifiers predict a factor at values of another factor that were not in training.
 
-disentanglement_lib's `strong_downstream_task`: for each factor, another is picked and held at one value in training; in
-the test points it has its other values. Repeated `n_experiment` times a factor. The task is that of Locatello et al.,
-"Weakly-Supervised Disentanglement Without Compromises": https://arxiv.org/abs/2002.02886
+disentanglement_lib's `strong_downstream_task`: for each factor, another one is chosen and fixed at one value in
+training; in the test points it has its other values. This is repeated `n_experiment` times per factor. The task is from
+Locatello et al., "Weakly-Supervised Disentanglement Without Compromises": https://arxiv.org/abs/2002.02886
 
-Such points are made, so it needs a full grid of factors. The library names no official sizes; these are those of its
-downstream task, with 10 repetitions. The score is absent where `strong_downstream_task.num_train` does not hold 10000.
+Setting factors needs a full grid. The library has no official sizes; these are those of its downstream task, with 10
+repetitions. The score is absent if `strong_downstream_task.num_train` does not contain 10000.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,10 @@ def _compute(
 ) -> Result:
     num_factors = len(sampler.factor_sizes)
     if num_factors == 1 or min(sampler.factor_sizes) == 1:
-        raise DataError(f"the strong downstream task needs factors of two values or more, not {sampler.factor_sizes}")
+        raise DataError(
+            f"factor sizes are {sampler.factor_sizes}; the strong downstream task needs at least two factors of at "
+            "least two values"
+        )
     values: dict[str, float] = {}
     for size in num_train:
         train, test = (sampler.sample_factors(num, random_state) for num in (size, num_test))
@@ -79,9 +82,9 @@ def _accuracies(
 def _intervene(
     train: NDArray[np.int64], test: NDArray[np.int64], target: int, factor_sizes: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold a factor other than `target` at one value in training, and draw its other values in the test points.
+    """Fix a factor other than `target` at one value in training, and draw its other values in the test points.
 
-    From numpy's global generator, as the library does.
+    The draws are from numpy's global generator, as in the library.
     """
     factor = int(np.random.choice([j for j in range(len(factor_sizes)) if j != target]))
     others = list(range(factor_sizes[factor]))
@@ -97,8 +100,8 @@ METRIC = Metric(
     name="strong_downstream_task",
     key="10000:mean_strong_test_accuracy",
     label="Strong downstream",
-    explanation="How accurately boosted trees predict a factor in points where another factor takes values that it "
-    "never had in training: the mean over factors and repetitions.",
+    explanation="The accuracy of boosted trees that predict a factor in points where another factor has values that "
+    "were not in training: the mean over factors and repetitions.",
     compute=_compute,
     settings={
         "strong_downstream_task.num_train": Setting([10000], least=1, most=2**32 - 1),

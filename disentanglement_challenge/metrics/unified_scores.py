@@ -1,11 +1,11 @@
-"""Every matrix of latents by factors that a metric computes, summed up in the way of every metric.
+"""Unified scores: each matrix of latents by factors that a metric computes, aggregated by each metric's formula.
 
-disentanglement_lib's `unified_scores`: the importances of DCI, the mutual information of MIG and modularity, and the
-accuracies of SAP; each summed up as DCI, MIG, SAP and modularity sum up their own, and by how many groups of latents
-and factors a threshold separates. The library names no official sizes; these are DCI's and SAP's.
+disentanglement_lib's `unified_scores`. The matrices are the importances of DCI, the mutual information of MIG and
+modularity, and the accuracies of SAP. Each is aggregated by the formulas of DCI, MIG, SAP and modularity, and by the
+number of groups of latents and factors that a threshold separates. The library has no official sizes; these are DCI's
+and SAP's.
 
-Its score is DCI's disentanglement of the mutual information: of those that no other metric has, one that is fitted by
-no model.
+The score is DCI's formula on the mutual information: it is not among the other metrics and needs no fitted model.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ def _compute(train: Points, test: Points, matrix_fns: Sequence[str], num_bins: i
         _MUTUAL_INFORMATION: lambda: discrete_mutual_information(codes, factors, num_bins),
         _ACCURACY: lambda: svm_accuracies(codes, factors, codes_test, factors_test),
     }
-    # A classifier of a latent that does not vary answers as one that is told nothing.
+    # A classifier on a constant latent predicts as one without input.
     silent = np.zeros((1, factors.shape[1]))
     if _ACCURACY in matrix_fns:
         ones = np.zeros((len(codes), 1)), np.zeros((len(codes_test), 1))
@@ -57,12 +57,12 @@ def _compute(train: Points, test: Points, matrix_fns: Sequence[str], num_bins: i
 def _aggregate(
     matrix: NDArray[np.float64], entropies: NDArray[np.float64], background: NDArray[np.float64]
 ) -> dict[str, float]:
-    """Sum up a matrix [num_latent, num_factors] in every way, under the library's names.
+    """Aggregate a matrix [num_latent, num_factors] by each formula, under the library's names.
 
     Args:
-        matrix: how strongly latents and factors are related.
-        entropies: of the factors, [num_factors].
-        background: the row of a latent that says nothing, [1, num_factors], to compare a single latent with.
+        matrix: the strength of the relation between latents and factors.
+        entropies: the factors' entropies, [num_factors].
+        background: the row of an uninformative latent, [1, num_factors], for comparison with a single latent.
     """
     values = _precision(matrix)
     values["dci_disentanglement"] = values["dci"] = disentanglement(matrix)
@@ -72,7 +72,7 @@ def _aggregate(
         for i, row in enumerate(matrix)
         if matrix.shape[1] > 1
     }
-    # The library calls factors codes here.
+    # The library's names say "codes" for factors here.
     values |= {
         f"dci_completeness.code_{j}": disentanglement(column[np.newaxis])
         for j, column in enumerate(matrix.T)
@@ -82,7 +82,7 @@ def _aggregate(
     for name, gaps in (("mig", (best - runner_up) / entropies), ("sap", best - runner_up)):
         values[name] = float(np.mean(gaps))
         values |= {f"{name}.factor_{j}": float(gap) for j, gap in enumerate(gaps)}
-    if matrix.shape[1] > 1:  # else there is no other factor that a latent could be related to
+    if matrix.shape[1] > 1:  # with one factor there is nothing to compare
         modularities = modularity_per_latent(matrix)
         values["modularity"] = float(np.mean(modularities))
         values |= {f"modularity.code_{i}": float(value) for i, value in enumerate(modularities)}
@@ -90,10 +90,10 @@ def _aggregate(
 
 
 def _precision(matrix: NDArray[np.float64]) -> dict[str, float]:
-    """Count the groups of latents and factors that are related above a threshold, for each entry as the threshold.
+    """Count the groups of latents and factors that are related above a threshold, with each entry as the threshold.
 
     Returns:
-        Their largest number, and the area under their number over thresholds.
+        The largest number of groups, and the area under the number of groups over thresholds.
     """
     num_latent = len(matrix)
     parents = list(range(num_latent + matrix.shape[1]))
@@ -114,12 +114,12 @@ def _precision(matrix: NDArray[np.float64]) -> dict[str, float]:
             ends = {latent, num_latent + factor}
             one, other = root(latent), root(num_latent + factor)
             if one != other:
-                # Two single nodes start a group, one joins a group, and two groups that meet become one.
+                # Two single nodes start a group, a single node joins a group, and two connected groups merge.
                 num_groups += 1 - len(ends & grouped)
                 parents[other] = one
             grouped |= ends
         groups[rank] = num_groups
-    # Equal entries are above the threshold together.
+    # Equal entries pass the threshold together.
     last_equal = np.searchsorted(-thresholds, -thresholds, side="right") - 1
     groups = groups[last_equal]
     area = np.sum((groups[:-1] + groups[1:]) * -np.diff(thresholds) / 2)
@@ -130,8 +130,8 @@ METRIC = Metric(
     name="unified_scores",
     key="mutual_information_matrix.dci_disentanglement",
     label="DCI of MI",
-    explanation="Mutual information between latent and factor, in nats. The score is DCI's disentanglement computed "
-    "from it in place of the trees' importances.",
+    explanation="Mutual information between latent and factor, in nats. The score is DCI's disentanglement, computed "
+    "from it instead of the trees' importances.",
     compute=_compute,
     settings={
         "unified_scores.num_train": count(10000),
@@ -147,7 +147,7 @@ METRIC = Metric(
     library="unified_scores.compute_unified_scores",
     gin_name="unified_scores",
     aliases=("unified",),
-    every_latent=True,  # the library's means count those that do not vary
+    every_latent=True,  # the library's means also count constant latents
     missing=0.0,
 )
 
@@ -159,11 +159,11 @@ def unified_scores(
     factors_test: ArrayLike | None = None,
     **settings: Any,
 ) -> dict[str, float]:
-    """Compute all scores of these points. Nothing is sampled: `score` samples.
+    """Compute all unified scores of these points, without sampling; `score` samples.
 
     Args:
-        codes, factors: to fit on, [N, num_latent] and [N, num_factors].
-        codes_test, factors_test: to test on; by default the same, which overestimates SAP's accuracies.
+        codes, factors: the training points, [N, num_latent] and [N, num_factors].
+        codes_test, factors_test: the test points; by default the training points, which overestimates SAP's accuracies.
         **settings: matrix_fns (a list of names such as "@mutual_information_matrix") and num_bins.
 
     Returns:

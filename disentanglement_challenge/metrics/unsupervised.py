@@ -1,11 +1,11 @@
-"""Scores without labels: how far the latents depend on each other (Locatello et al., "Challenging Common Assumptions
-in the Unsupervised Learning of Disentangled Representations").
+"""Scores without labels: dependence between the latents (Locatello et al., "Challenging Common Assumptions in the
+Unsupervised Learning of Disentangled Representations").
 
 https://arxiv.org/abs/1811.12359
 
-The score is the total correlation of a Gaussian with the latents' covariance. Where a latent is a linear function of
-others, as a copy is, it has no finite value: then `gaussian_total_correlation` is absent. disentanglement_lib gives inf
-there or, as rounding falls out, any number.
+The score is the total correlation of a Gaussian with the latents' covariance. If a latent is a linear function of
+others, such as a copy, it is infinite; then `gaussian_total_correlation` is absent. disentanglement_lib returns inf or,
+depending on rounding, any number.
 """
 
 import math
@@ -32,36 +32,36 @@ def _compute(points: Points, num_bins: int) -> Result:
 
 
 def _centred(codes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return codes whose second moments [num_latent, num_latent] are their covariance (of n - 1 points)."""
-    codes = codes - codes[0]  # a mean of values far from 0 would be rounded
+    """Centre and scale codes so that their second moments [num_latent, num_latent] are the covariance (n - 1)."""
+    codes = codes - codes[0]  # otherwise the mean of values far from 0 would be rounded
     return (codes - codes.mean(axis=0)) / np.sqrt(len(codes) - 1)
 
 
 def _total_correlation(codes: NDArray[np.floating]) -> float:
-    """Return the total correlation of the Gaussian, in nats; inf where its covariance is singular.
+    """Compute the total correlation of the Gaussian, in nats; inf if its covariance is singular.
 
-    The eigenvalues of the correlation matrix are the squares of the standardised codes' singular values, of which half
-    as many digits are lost.
+    The eigenvalues of the correlation matrix are the squares of the standardised codes' singular values; these lose
+    only half as many digits.
     """
     if len(codes) < 2:
         return math.inf
-    # It does not depend on a latent's unit, so each is brought to one in which no variance over- or underflows.
+    # The result does not depend on a latent's unit, so scale each latent so that no variance over- or underflows.
     codes = codes.astype(np.float64)
     centred = _centred(np.ldexp(codes, -np.frexp(np.abs(codes).max(axis=0))[1]))
     standardised = centred / np.sqrt(np.sum(centred**2, axis=0))
     if len(codes) <= codes.shape[1]:
         return math.inf
     singular = np.linalg.svd(standardised, compute_uv=False)
-    # As numpy's matrix_rank tells that a column is a linear function of others.
+    # numpy's matrix_rank uses the same criterion for linearly dependent columns.
     if singular[-1] <= singular[0] * max(standardised.shape) * np.finfo(np.float64).eps:
         return math.inf
     return max(0.0, -float(np.sum(np.log(singular))))
 
 
 def _wasserstein_correlation(codes: NDArray[np.floating]) -> dict[str, float]:
-    """Return the squared 2-Wasserstein distance of the Gaussian to the product of its marginals, and its share.
+    """Compute the squared 2-Wasserstein distance of the Gaussian to the product of its marginals, and its norm.
 
-    That is 2 (tr C - tr (D C)^(1/2)) with D the diagonal of the covariance C. The trace of the root is the sum of the
+    It is 2 (tr C - tr (D C)^(1/2)) with D the diagonal of the covariance C. The trace of the root is the sum of the
     singular values of the centred codes times the root of D.
     """
     if len(codes) < 2:
@@ -82,7 +82,7 @@ def _wasserstein_correlation(codes: NDArray[np.floating]) -> dict[str, float]:
 
 
 def _mean_mutual_information(codes: NDArray[np.floating], num_bins: int) -> float:
-    """Return the mean mutual information of two latents' histogram bins, in nats; nan for one latent."""
+    """Compute the mean mutual information between two latents' histogram bins, in nats; nan for one latent."""
     num_latent = codes.shape[1]
     if num_latent == 1:
         return math.nan
@@ -96,8 +96,8 @@ METRIC = Metric(
     name="unsupervised",
     key="gaussian_total_correlation",
     label="Total correlation",
-    explanation="How far the latents depend on each other linearly: the total correlation of a Gaussian with their "
-    "covariance, in nats. No factor is looked at. There is none where a latent is a linear function of others.",
+    explanation="The linear dependence between latents: the total correlation of a Gaussian with their covariance, in "
+    "nats. It uses no factors. It is absent if a latent is a linear function of others.",
     compute=_compute,
     settings={
         "unsupervised_metrics.num_train": count(10000),
@@ -112,21 +112,21 @@ METRIC = Metric(
     gin_name="unsupervised_metrics",
     aliases=("unsupervised_metrics", "total_correlation"),
     collapsed=None,
-    every_latent=True,  # those that do not vary are left out here, and large ones keep their unit
+    every_latent=True,  # constant latents are left out here, and large ones keep their unit
     codes_alone=True,
 )
 
 
 def unsupervised(codes: ArrayLike, num_bins: int = 20) -> dict[str, float]:
-    """Compute the scores of these codes [N, num_latent] that need no factors. Nothing is sampled: `score` samples.
+    """Compute the scores of codes [N, num_latent] that need no factors, without sampling; `score` samples.
 
     Args:
         codes: [N, num_latent], numbers.
-        num_bins: the bins of a latent's histogram.
+        num_bins: the number of bins of a latent's histogram.
 
     Returns:
         gaussian_total_correlation (in nats), gaussian_wasserstein_correlation, gaussian_wasserstein_correlation_norm
-        and mutual_info_score, of which those are absent that have no finite value.
+        and mutual_info_score; those without a finite value are absent.
     """
     array = as_codes(codes)
     return _compute(Points(array, np.zeros((len(array), 0), dtype=np.int64)), num_bins).values

@@ -19,7 +19,7 @@ MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
 
 
 def main(flags: argparse.Namespace) -> None:
-    # Whoever asks for help, or makes a mistake, does not wait for what computes.
+    # Imported here, so that --help and mistakes in flags need not wait for numerical packages.
     from disentanglement_challenge.data.tables import factor_table, read_codes, read_factors
     from disentanglement_challenge.evaluation.score import chosen, score
     from disentanglement_challenge.evaluation.scores import print_scores
@@ -33,7 +33,7 @@ def main(flags: argparse.Namespace) -> None:
     data: Any
     if path.suffix in MODEL_SUFFIXES or is_address(flags.representation):
         if flags.dataset is None:
-            raise ConfigError(f"{path.name} is a model; --dataset names the data set whose images it is to encode")
+            raise ConfigError(f"{path.name} is a model, which needs images: add --dataset NAME")
         representation, data = flags.representation if is_address(flags.representation) else path, flags.dataset
     elif flags.dataset is not None:
         representation, data = read_codes(path), flags.dataset
@@ -42,7 +42,7 @@ def main(flags: argparse.Namespace) -> None:
         representation = read_codes(path)
     else:
         raise ConfigError(
-            f"{path.name} needs factors: --factors FILE, or --dataset NAME for codes in a data set's order"
+            f"{path.name} needs factors: add --factors FILE, or --dataset NAME for codes in a data set's order"
         )
     scores = score(representation, data, metrics, flags.seed, flags.engine, settings)
     print_scores(scores)
@@ -55,7 +55,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """Read "dci.num_train = 2000"."""
+    """Parse a setting such as "dci.num_train = 2000"."""
     name, equals, value = text.partition("=")
     try:
         if equals:
@@ -63,11 +63,11 @@ def _setting(text: str) -> tuple[str, Any]:
     except (ValueError, SyntaxError):
         if value.strip().startswith("@"):
             return name.strip(), value.strip()
-    raise ConfigError(f"--settings {text!r} is no setting; write one as 'dci.num_train = 2000'")
+    raise ConfigError(f"--settings {text!r} is not a setting; expected one like 'dci.num_train = 2000'")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the flags."""
+    """Parse the flags."""
     parser = argparse.ArgumentParser(
         prog="python -m disentanglement_challenge.score",
         description=__doc__,
@@ -80,19 +80,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--factors", metavar="FILE", help="the factors of the codes: .csv with a header, .npy or .npz")
-    source.add_argument(
-        "--dataset", metavar="NAME", help="the data set that the codes are of, in its order, or a model's"
-    )
-    parser.add_argument("--leave_out", nargs="+", default=[], metavar="COLUMN", help="columns that are no factors")
+    source.add_argument("--dataset", metavar="NAME", help="the data set of the codes, in its order, or of the model")
+    parser.add_argument("--leave_out", nargs="+", default=[], metavar="COLUMN", help="columns that are not factors")
     parser.add_argument(
         "--bins",
         nargs="+",
         type=_bin,
         metavar="N",
-        help="equal bins for continuous factors; or a number, or 0, for each",
+        help="the number of equal bins for continuous factors; or a number for each factor (0: none)",
     )
     parser.add_argument(
-        "--metrics", nargs="+", metavar="NAME", help="default: the challenge's five; module:RECORD for one of your own"
+        "--metrics", nargs="+", metavar="NAME", help="default: the challenge's five; module:RECORD for your own"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -101,8 +99,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--settings", action="append", default=[], metavar="'a.b = c'", help="a metric's setting; repeatable"
     )
-    parser.add_argument("--json", metavar="FILE", help="write everything there")
-    parser.add_argument("--page", metavar="FILE", help="draw a page there")
+    parser.add_argument("--json", metavar="FILE", help="write all results to this JSON file")
+    parser.add_argument("--page", metavar="FILE", help="write a page to this HTML file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 

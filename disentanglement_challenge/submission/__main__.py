@@ -1,11 +1,11 @@
-"""Submitting to the challenge.
+"""Submit to the challenge.
 
-    python -m disentanglement_challenge.submission check           # does what the evaluator does, before it does
-    python -m disentanglement_challenge.submission push VERSION    # makes the tag submission-VERSION and pushes it
+    python -m disentanglement_challenge.submission check           # do beforehand what the evaluator will do
+    python -m disentanglement_challenge.submission push VERSION    # make the tag submission-VERSION and push it
 
-The repository is the one that this package lies in; where pip has installed it, the working directory.
+The repository is the one with this package; if pip has installed the package, it is the working directory.
 
-`check` looks at what is committed. Every line is a tick (✓), a cross (✗) with what is wrong, or a warning (!); the exit
+`check` checks what is committed. Every line has a tick (✓), a cross (✗) with the reason, or a warning (!); the exit
 code is 1 if there is a cross.
 """
 
@@ -29,7 +29,7 @@ _OUTPUT_LINES = 15
 
 
 def findings(root: Path) -> Iterator[tuple[str, Finding]]:
-    """Checks what is committed in this repository, each thing whatever became of the others."""
+    """Run all checks on the commit of this repository, even if one of them fails."""
     check_root(root)
     with tempfile.TemporaryDirectory(prefix="submission_check_") as folder:
         trial = Trial(Path(folder), root)
@@ -51,7 +51,7 @@ def findings(root: Path) -> Iterator[tuple[str, Finding]]:
 
 
 def check(root: Path) -> bool:
-    """Prints what was found; returns whether there is no cross."""
+    """Print the findings; return whether there is no cross."""
     marks = []
     for name, finding in findings(root):
         print(f"{finding.mark} {name}: {finding.reason}", flush=True)
@@ -79,8 +79,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("check", help="check what is committed as the evaluator would, with a short run")
-    command = commands.add_parser("push", help="tag what is committed as submission-VERSION and push it")
+    commands.add_parser("check", help="check the commit as the evaluator would, with a short run")
+    command = commands.add_parser("push", help="tag the commit as submission-VERSION and push it")
     command.add_argument("version", metavar="VERSION", help="such as v0.1")
     command.add_argument("--remote", default="aicrowd", help="the git remote to push to (default: %(default)s)")
     parsed = parser.parse_args()

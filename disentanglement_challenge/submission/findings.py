@@ -1,11 +1,11 @@
-"""What a check found."""
+"""The results of checks."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A tick, a warning or a cross, why, and what was printed by what failed."""
+    """The result of a check: a tick, a warning or a cross, the reason, and the output of a failed program."""
 
     mark: str
     reason: str

@@ -1,4 +1,4 @@
-"""Submitting: a tag whose name begins with "submission-", pushed to the challenge's GitLab."""
+"""Submit: push a tag whose name begins with "submission-" to the challenge's GitLab."""
 
 import re
 import subprocess
@@ -24,35 +24,37 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]*")
 
 
 def push(root: Path, version: str, remote: str = "aicrowd") -> str:
-    """Tags HEAD as submission-VERSION, pushes its branch and the tag, and returns where to look.
+    """Tag HEAD as submission-VERSION, push its branch and the tag, and return where to see the result.
 
-    Both arrive or neither. A push that fails leaves no tag here either.
+    The push is atomic. If it fails, the local tag is removed.
 
     Raises:
-        SubmissionError: uncommitted changes, a tag that exists, here or there, or of the same commit, no such remote,
-            a version that makes no tag, a file that `check` refuses without a run, or git fails.
+        SubmissionError: there are uncommitted changes; the tag exists locally or at the remote, or the commit has one
+            already; the remote is unknown; the version is not valid in a tag; a static check fails; or git fails.
     """
     if version.startswith(PREFIX):
-        raise SubmissionError(f"version {version!r} has the tag's prefix already; write {version.removeprefix(PREFIX)}")
+        raise SubmissionError(f"version {version!r} contains the tag's prefix; write {version.removeprefix(PREFIX)}")
     tag = PREFIX + version
     if not _VERSION.fullmatch(version) or not _git_succeeds(root, "check-ref-format", f"refs/tags/{tag}"):
-        raise SubmissionError(f"version {version!r} makes no tag; use letters, digits, '.', '_' and '-', such as v0.1")
+        raise SubmissionError(
+            f"version {version!r} is invalid in a tag; use letters, digits, '.', '_', '-', as in v0.1"
+        )
     check_root(root)
     remotes = git(root, "remote").split()
     if remote not in remotes:
         raise SubmissionError(
-            f"there is no git remote {remote!r}, only {listed(remotes) or 'none'}; "
+            f"there is no git remote {remote!r} (remotes: {listed(remotes) or 'none'}); run "
             f"git remote add {remote} git@gitlab.aicrowd.com:<user>/<repository>.git"
         )
     branch = git(root, "rev-parse", "--abbrev-ref", "HEAD").strip()
     if branch == "HEAD":
-        raise SubmissionError("HEAD is on no branch; git switch to the one to submit")
+        raise SubmissionError("HEAD is not on a branch; switch to the branch to submit")
     files = uncommitted(root)
     if files:
-        raise SubmissionError(f"{listed(files)} changed and not committed; commit or ignore it, or it is not submitted")
+        raise SubmissionError(f"{listed(files)} has uncommitted changes; commit or ignore them before you submit")
     _check_files(root)
     if _git_succeeds(root, "rev-parse", "--quiet", "--verify", f"refs/tags/{tag}"):
-        raise SubmissionError(f"the tag {tag} exists already; choose another version, or git tag -d {tag}")
+        raise SubmissionError(f"the tag {tag} already exists; choose another version, or run git tag -d {tag}")
     _check_tags_there(root, remote, tag)
 
     git(root, "tag", "-a", "-m", tag, tag, "HEAD")
@@ -71,21 +73,21 @@ def push(root: Path, version: str, remote: str = "aicrowd") -> str:
         reason = reasons[0] if reasons else complaint(result.stderr)
         said = server_said(result.stderr)
         said = f"; the server says: {said}" if said and said not in reason else ""
-        raise SubmissionError(f"git push to {remote}: {reason}{said}; nothing was submitted")
+        raise SubmissionError(f"git push to {remote} failed: {reason}{said}; nothing was submitted")
     return f"pushed {branch} and {tag} to {remote}; {where_to_look(git(root, 'remote', 'get-url', remote).strip())}"
 
 
 def where_to_look(url: str) -> str:
-    """Where the evaluator reports on a submission to this remote: the issues of its repository."""
+    """Return where the evaluator reports on a submission to this remote: the issues of its repository."""
     address = urlsplit(url if "://" in url else re.sub(r"^([^/:]+):", r"ssh://\1/", url))
     repository = address.path.strip("/").removesuffix(".git")
     if address.scheme not in ("ssh", "https", "http") or not address.hostname or not repository:
-        return f"{url} has no page to look at"
-    return f"its progress and scores appear at https://{address.hostname}/{repository}/-/issues"
+        return f"{url} has no web page"
+    return f"progress and scores will appear at https://{address.hostname}/{repository}/-/issues"
 
 
 def _check_files(root: Path) -> None:
-    # What is committed: git may be told to overlook that the file here is another, or to ignore it.
+    # Check the commit, not the working tree: git can be configured to ignore changes of a file.
     with tempfile.TemporaryDirectory(prefix="submission_push_") as folder:
         copy = Path(folder) / "repository"
         clone(root, copy)
@@ -101,14 +103,14 @@ def _check_tags_there(root: Path, remote: str, tag: str) -> None:
         tags = git(root, "ls-remote", "--tags", remote, f"refs/tags/{PREFIX}*")
     except SubmissionError as error:
         url = git(root, "remote", "get-url", remote).strip()
-        raise SubmissionError(f"the remote {remote}, {_without_password(url)}, cannot be read: {error}") from error
+        raise SubmissionError(f"cannot read the remote {remote}, {_without_password(url)}: {error}") from error
     for line in tags.splitlines():
         commit, name = line.split("\t")
         name = name.removeprefix("refs/tags/").removesuffix("^{}")
         if name == tag:
-            raise SubmissionError(f"{remote} has the tag {tag} already; choose another version")
+            raise SubmissionError(f"{remote} already has the tag {tag}; choose another version")
         if commit == head:
-            raise SubmissionError(f"this commit is {name} already, and the evaluator looks at a commit once")
+            raise SubmissionError(f"this commit is already submitted as {name}; the evaluator runs each commit once")
 
 
 def _without_password(url: str) -> str:

@@ -1,4 +1,4 @@
-"""The git repository that a submission is made of, and what may be in it."""
+"""The git repository of a submission, and the limits for its files."""
 
 import subprocess
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from disentanglement_challenge.errors import SubmissionError
 from disentanglement_challenge.submission.findings import Finding, failed, passed, warned
 
-# A submission is code; the largest file here, a picture for the README, has 0.2 MB. The evaluator brings its data.
+# A submission is code, and the evaluator has its own data. The largest file here, a picture, has 0.2 MB.
 MAX_FILE_BYTES = 10_000_000
 MAX_TOTAL_BYTES = 50_000_000
 DATA_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".tfrecord", ".tfrecords")
 
-# How a Git LFS pointer starts, and more than it has bytes (git-lfs, docs/spec.md).
+# The start of a Git LFS pointer, and an upper bound of its size in bytes (git-lfs, docs/spec.md).
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LONGEST_POINTER = 1024
 
@@ -19,78 +19,78 @@ _UNREADABLE = "fatal: Could not read from remote repository."
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What git prints, run in this folder. Raises SubmissionError with git's complaint where it fails."""
+    """Run git in this folder and return its output; raise SubmissionError with git's message if it fails."""
     try:
         result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise SubmissionError("git is not installed, and a submission is a push of it") from error
+        raise SubmissionError("git is not installed; a submission is a git push") from error
     if result.returncode != 0:
         raise SubmissionError(f"git {arguments[0]}: {complaint(result.stderr)}")
     return result.stdout
 
 
 def complaint(stderr: str) -> str:
-    """The line of git's messages that says what is wrong."""
+    """Return the line of git's messages that gives the reason."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    # What ssh or the server said before this line is why.
+    # The reason is the line of ssh or the server before this one.
     if _UNREADABLE in lines[1:]:
         return lines[lines.index(_UNREADABLE) - 1]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "! [", "remote: error"))]
-    return (telling or lines or ["it failed and did not say why"])[0]
+    return (telling or lines or ["it failed without a message"])[0]
 
 
 def server_said(stderr: str) -> str:
-    """What the server's hooks printed, in one line: AIcrowd's GitLab explains there why it takes no push."""
+    """Return the output of the server's hooks in one line; AIcrowd's GitLab explains there why it rejects a push."""
     lines = [line.removeprefix("remote:").strip() for line in stderr.splitlines() if line.startswith("remote:")]
     return " ".join(line for line in lines if line.strip("=*- "))
 
 
 def check_root(root: Path) -> None:
-    """Raises SubmissionError where the folder is not the top of a git repository with a commit."""
+    """Raise SubmissionError if the folder is not the top of a git repository with a commit."""
     if Path(git(root, "rev-parse", "--show-toplevel").strip()).resolve() != root.resolve():
-        raise SubmissionError(f"{root} is not the top of its git repository; the evaluator looks for run.sh there")
+        raise SubmissionError(f"{root} is not the top of its git repository, where the evaluator looks for run.sh")
     git(root, "rev-parse", "--verify", "HEAD^{commit}")
 
 
 def clone(root: Path, copy: Path) -> None:
-    """Makes a copy of what is committed; raises SubmissionError where git cannot."""
+    """Clone the last commit; raise SubmissionError if git fails."""
     git(root, "clone", "--quiet", "--no-local", "--depth", "1", str(root), str(copy))
 
 
 def uncommitted(root: Path) -> list[str]:
-    """Files that differ from HEAD or are new and not ignored."""
+    """Return the files that differ from HEAD, or are new and not ignored."""
     return [line[3:] for line in git(root, "status", "--porcelain").splitlines()]
 
 
 def check_uncommitted(root: Path) -> Finding:
-    """Warns of what would not be submitted."""
+    """Warn of changes that would not be submitted."""
     files = uncommitted(root)
     if not files:
         return passed("everything is committed")
-    return warned(f"{listed(files)} changed and not committed; only what is committed was checked, and is submitted")
+    return warned(f"{listed(files)} has uncommitted changes, which are neither checked nor submitted")
 
 
 def check_files(copy: Path) -> Finding:
-    """No data sets, nothing large."""
+    """Check that the commit has no data sets and no large files."""
     sizes = {}
     for entry in git(copy, "ls-tree", "-r", "-l", "-z", "HEAD").split("\0")[:-1]:
         description, name = entry.split("\t", 1)
         size = description.split()[-1]
         sizes[name] = int(size) if size != "-" else 0  # a submodule has none
     problems = [
-        f"{name} has {size / 1e6:.1f} MB, and the limit is {MAX_FILE_BYTES / 1e6:.0f}"
+        f"{name} has {size / 1e6:.1f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f}"
         for name, size in sizes.items()
         if size > MAX_FILE_BYTES
     ]
     data = [name for name in sizes if name.lower().endswith(DATA_SUFFIXES)]
     if data:
-        problems.append(f"{listed(data)} looks like a data set, which the evaluator brings itself")
+        problems.append(f"{listed(data)} looks like a data set; the evaluator has its own data, so remove it")
     pointers = [name for name, size in sizes.items() if size < _LONGEST_POINTER and _is_pointer(copy, name)]
     if pointers:
-        problems.append(f"{listed(pointers)} is a Git LFS pointer, not the file; commit the file itself")
+        problems.append(f"{listed(pointers)} is a Git LFS pointer; commit the file itself")
     total = sum(sizes.values())
     if total > MAX_TOTAL_BYTES:
-        problems.append(f"all files have {total / 1e6:.1f} MB, and the limit is {MAX_TOTAL_BYTES / 1e6:.0f}")
+        problems.append(f"all files have {total / 1e6:.1f} MB; the limit is {MAX_TOTAL_BYTES / 1e6:.0f}")
     if problems:
         return failed("; ".join(problems))
     largest = max(sizes, key=lambda name: sizes[name])
@@ -98,11 +98,11 @@ def check_files(copy: Path) -> Finding:
 
 
 def _is_pointer(copy: Path, name: str) -> bool:
-    # As it is committed: with Git LFS installed a clone holds the file itself.
+    # Read the commit: with Git LFS installed, a clone holds the file itself.
     shown = subprocess.run(["git", "cat-file", "blob", f"HEAD:{name}"], cwd=copy, capture_output=True, check=False)
     return shown.stdout.startswith(_POINTER)
 
 
 def listed(names: list[str]) -> str:
-    """The first few of these names, and how many more there are."""
+    """Return the first few of these names, and the number of the others."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

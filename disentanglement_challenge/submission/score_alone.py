@@ -1,11 +1,10 @@
-"""Scores a representation function as the evaluator does, without this package: only its copy elsewhere can be run.
+"""Score a representation function as the evaluator does, without this package: copy this file elsewhere and run it.
 
     python -I score_alone.py pytorch_model.pt images.npy 4,4,2,3,3,10,10
 
-The images are uint8 [N, height, width, channels], one for each combination of the factors, of these sizes and in this
-order. Prints a line of JSON. The scores are disentanglement_lib's, of so few points that they say only that there are
-some. Its DCI and SAP, which take minutes for thousands of latents, see nothing of the function that the other three do
-not.
+The images are uint8 [N, height, width, channels], one for each combination of factors of these sizes, in order. It
+prints a line of JSON. The scores are disentanglement_lib's, on so few points that they only show that scoring works.
+DCI and SAP are left out: they take minutes for thousands of latents, and call the function like the other three.
 """
 
 import importlib.util
@@ -22,7 +21,7 @@ POINTS = 100
 
 def main(model_path: str, images_path: str, factor_sizes: list[int]) -> dict[str, float]:
     if importlib.util.find_spec(PACKAGE) is not None:
-        sys.exit(f"error: {PACKAGE} can be imported here, so this shows nothing; start it by python -I, from elsewhere")
+        sys.exit(f"error: {PACKAGE} can be imported here; copy this file elsewhere and start it with python -I")
     images = np.load(images_path, mmap_mode="r")
     model = torch.jit.load(model_path, map_location="cpu").eval()
 
@@ -35,20 +34,23 @@ def main(model_path: str, images_path: str, factor_sizes: list[int]) -> dict[str
 
 
 def check_function(representation_function, observations) -> None:  # type: ignore[no-untyped-def]
-    """Ends the process where the representation is not float [N, num_latent], finite, and a function of each image."""
+    """End the process unless the representation is float [N, num_latent], finite, and a function of each image."""
     codes = representation_function(observations)
     if codes.ndim != 2 or len(codes) != len(observations) or not np.issubdtype(codes.dtype, np.floating):
-        sys.exit(f"error: {observations.shape} images give {codes.dtype} of shape {codes.shape}, not (N, num_latent)")
+        sys.exit(
+            f"error: the representation of images {observations.shape} is {codes.dtype} of shape {codes.shape}; it "
+            "must be float of shape (N, num_latent)"
+        )
     if not np.isfinite(codes).all():
-        sys.exit("error: the representation holds NaN or infinity")
+        sys.exit("error: the representation has NaN or infinite values; all must be finite")
     alone = np.concatenate([representation_function(observation[None]) for observation in observations])
     if not np.allclose(alone, codes, rtol=1e-3, atol=1e-4):
-        sys.exit("error: an image has another representation alone than in a batch")
+        sys.exit("error: the representation of an image depends on the batch or is random; it must depend on the image")
 
 
 def scores(representation_function, images, factor_sizes) -> dict[str, float]:  # type: ignore[no-untyped-def]
-    # disentanglement_lib 1.5 does not import on a stack of today as it is. The file that helps it is the package's, and
-    # lies beside this one: it imports nothing else of it.
+    # disentanglement_lib 1.5 cannot be imported with today's packages. The stand-in beside this file makes it possible;
+    # it is a copy of a module of the package and imports no other module of it.
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     with importlib.import_module("tensorflow_stand_in").importing_library():
         import gin

@@ -1,4 +1,4 @@
-"""A short run as the evaluator would start it: another user, no home, a source tree that cannot be written."""
+"""A short run as on the evaluator: another user, no home folder, a read-only source tree."""
 
 import grp
 import json
@@ -26,15 +26,15 @@ from disentanglement_challenge.submission.findings import Finding, failed, passe
 from disentanglement_challenge.submission.repository import clone
 
 DATA_SET = "mpi3d_embedded"
-# On top of what run.sh trains, whose networks stay as they are.
+# Added to run.sh's configuration; the networks do not change.
 BINDINGS = ("model.training_steps = 5", "model.batch_size = 8", "model.eval_steps = 1")
-TIME_LIMIT = 1800  # seconds; a run takes about ten, and half a minute more where the data set is to be rendered first
+TIME_LIMIT = 1800  # seconds; a run takes about ten, and half a minute more to render the data set
 _UNPRIVILEGED = 60000  # Debian's system and ordinary accounts end below it
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs the trial, in words and as how a process is started."""
+    """The user of the trial, with a description and the way to start a process."""
 
     description: str
     number: int | None = None
@@ -58,36 +58,36 @@ class Account:
         )
 
     def own(self, path: Path) -> None:
-        """Hands a file or folder to the account."""
+        """Hand a file or folder to the account."""
         if self.number is not None:
             os.chown(path, self.number, self.number)
 
 
 class Trial:
-    """A folder with a clean copy of the repository, and what a run in it needs and leaves."""
+    """A folder with a clean copy of the repository, and the inputs and outputs of a run in it."""
 
     def __init__(self, folder: Path, root: Path) -> None:
-        """Clones what is committed in `root`; raises SubmissionError where git cannot."""
+        """Clone the last commit of `root`; raise SubmissionError if git fails."""
         self.folder = folder
         self.copy = folder / "repository"
         folder.chmod(0o755)
         clone(root, self.copy)
-        # Whatever the umask: the evaluator's user can read everything here, and nobody write.
+        # Independent of the umask: everybody can read the copy, and nobody can write to it.
         subprocess.run(["chmod", "-R", "a+rX,a-w", self.copy], check=True)
 
     def close(self) -> None:
-        """Makes the copy removable again."""
+        """Make the copy removable again."""
         subprocess.run(["chmod", "-R", "u+w", self.copy], check=True)
 
     def run(self) -> Finding:
-        """run.sh on the embedded data set for a few steps, with AICROWD_IS_GRADING set."""
+        """Execute run.sh on the embedded data set for a few steps, with AICROWD_IS_GRADING set."""
         account = self._account
         for name in ("output", "data", "temporary"):
             (self.folder / name).mkdir()
             account.own(self.folder / name)
         self._lend_data(account)
         with closing(socket.socket()) as taken:
-            # Bound and not listened on: events find no server here, and no developer's Redis either.
+            # A port that is bound but not listening, so that events reach neither a server nor a developer's Redis.
             taken.bind(("127.0.0.1", 0))
             environment = {
                 **self._environment(),
@@ -103,25 +103,25 @@ class Trial:
             try:
                 result = account.run([self.copy / "run.sh", *flags], self.copy, environment)
             except subprocess.TimeoutExpired:
-                return failed(f"run.sh has not ended {TIME_LIMIT // 60} minutes after it started, with {flags}")
+                return failed(f"run.sh did not end within {TIME_LIMIT // 60} minutes, with {flags}")
             except OSError as error:
-                return failed(f"run.sh cannot be started: {error.strerror}")
+                return failed(f"cannot start run.sh: {error.strerror}")
         if result.returncode != 0:
-            return failed(f"run.sh ended with {result.returncode}: {_last_line(result.stderr)}", result.stderr)
+            return failed(f"run.sh exited with {result.returncode}: {_last_line(result.stderr)}", result.stderr)
         if not self.model.is_file():
-            return failed(f"run.sh left no {self.model.relative_to(self.folder / 'output')}", result.stderr)
+            return failed(f"run.sh wrote no {self.model.relative_to(self.folder / 'output')}", result.stderr)
         size = self.model.stat().st_size / 1e6
         return passed(f"run.sh as {account.description}, no HOME, a read-only tree: a model of {size:.1f} MB")
 
     @property
     def model(self) -> Path:
-        """Where the run leaves the representation function."""
+        """The path of the run's representation function."""
         return Experiment(self.folder / "output" / "submission_check").model
 
     def score(self) -> Finding:
-        """The run's model, scored in a process that cannot import this package."""
+        """Score the run's model in a process that cannot import this package."""
         if not self.model.is_file():
-            return failed("there is no model to score, as the run left none")
+            return failed("there is no model to score, as the run wrote none")
         program = self.folder / "score_alone.py"
         for module in (score_alone, tensorflow_stand_in):
             shutil.copy(str(module.__file__), self.folder)
@@ -132,7 +132,7 @@ class Trial:
                 [sys.executable, "-I", program, self.model, images, sizes], self.folder, self._environment()
             )
         except subprocess.TimeoutExpired:
-            return failed(f"scoring has not ended after {TIME_LIMIT // 60} minutes")
+            return failed(f"scoring did not end within {TIME_LIMIT // 60} minutes")
         if result.returncode != 0:
             return failed(_last_line(result.stderr).removeprefix("error: "), result.stderr)
         scores = ", ".join(f"{metric} {score:.2f}" for metric, score in json.loads(result.stdout).items())
@@ -143,7 +143,7 @@ class Trial:
         return _unprivileged_account(self.folder)
 
     def _environment(self) -> dict[str, str]:
-        # `python` is the one that runs the check; no HOME, and nothing else of the caller's.
+        # `python` is the Python of the check. There is no HOME, and nothing else of the caller's environment.
         environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
             "TMPDIR": str(self.folder / "temporary"),
@@ -153,9 +153,9 @@ class Trial:
         return environment
 
     def _lend_data(self, account: Account) -> None:
-        """Links the data set that is here already, if the account can read it, for rendering takes half a minute.
+        """Link the local data set, if it exists and the account can read it, as rendering takes half a minute.
 
-        One of another renderer is left alone: the run replaces the link by a rendering of its own.
+        If it is from another renderer, the run replaces the link by its own rendering.
         """
         mine, theirs = data_path().resolve() / DATA_SET, self.folder / "data" / DATA_SET
         files = [mine / "images.npy", mine / "images.json"]
@@ -169,16 +169,16 @@ class Trial:
 
 
 def _unprivileged_account(folder: Path) -> Account:
-    """A user that nobody is, where the check runs as root; else the one who runs it.
+    """Return an unused user number if the check runs as root, otherwise the current user.
 
-    Raises SubmissionError where that user cannot run this Python.
+    Raises SubmissionError if that user cannot run this Python.
     """
     if os.geteuid() != 0:
-        return Account("yourself (start the check as root to have another user)")
+        return Account("yourself (start the check as root to use another user)")
     number = _unused_number()
     plain = Account(f"user {number}", number, options={"user": number, "group": number, "extra_groups": []})
-    # Python itself often lies in a folder that is root's alone (~/.pyenv). A user with the one capability to read
-    # everything can enter there, and still write nowhere that an ordinary user could not.
+    # Python is often in a folder that only root can read (~/.pyenv). A user with the single capability to read
+    # everything can use it, and still write no more than an ordinary user.
     identity = ["--reuid", str(number), "--regid", str(number), "--clear-groups"]
     capabilities = [f"--{kind}=-all,+dac_read_search" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
     reading = Account(
@@ -188,16 +188,16 @@ def _unprivileged_account(folder: Path) -> Account:
         try:
             if account.run([sys.executable, "-c", "import numpy"], folder, {}).returncode == 0:
                 return account
-        except OSError:  # it may not enter the folder
+        except OSError:  # the user cannot enter the folder
             continue
     raise SubmissionError(
-        f"a user other than root cannot run {sys.executable}; make the environment where everybody may read, with a "
-        "Python that does not lie below /root"
+        f"a user other than root cannot run {sys.executable}; make the environment in a folder that all can read, "
+        "with a Python outside /root"
     )
 
 
 def _unused_number() -> int:
-    """A number that is neither a user's nor a group's."""
+    """Return a number that no user and no group has."""
     taken = {entry.pw_uid for entry in pwd.getpwall()} | {entry.gr_gid for entry in grp.getgrall()}
     return next(number for number in range(_UNPRIVILEGED, 2**16) if number not in taken)
 

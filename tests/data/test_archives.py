@@ -1,4 +1,4 @@
-"""Official files that are not what they should be, and conversions that are stopped: one line, nothing wrong kept."""
+"""Wrong official files and interrupted conversions: one line of error, and no wrong image is kept."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import official
 import pytest
+from messages import facts
 from PIL import Image
 
 from disentanglement_challenge.data import __main__ as command
@@ -35,7 +36,7 @@ def data_path(tmp_path, monkeypatch):
 def refused(name, match, error=DataError):
     with pytest.raises(error, match=match) as caught:
         get_named_ground_truth_data(name)
-    # gin adds where it was called to what passes through it.
+    # gin appends the place of the call to an error that passes through it.
     assert "\n" not in str(caught.value).split("\n  In call to configurable")[0]
 
 
@@ -61,7 +62,7 @@ def test_a_truncated_archive_is_damaged(data_path, save, part):
     path = official.write_mpi3d(data_path, "mpi3d_toy", save)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
-    refused("mpi3d_toy", "damaged.*; move it away and get it again")
+    refused("mpi3d_toy", facts(path, "damaged"))
     path.write_bytes(content)
     np.testing.assert_array_equal(
         get_named_ground_truth_data("mpi3d_toy").images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3)
@@ -69,7 +70,7 @@ def test_a_truncated_archive_is_damaged(data_path, save, part):
 
 
 def cut_member(path, cut):
-    """Takes bytes out of the first member and leaves the archive's directory right, as a lost block would."""
+    """Remove bytes from the first member but keep the archive's directory right, like a lost block."""
     with zipfile.ZipFile(path) as archive:
         info = archive.infolist()[0]
         directory = archive.start_dir
@@ -86,22 +87,22 @@ def test_a_name_in_an_archives_directory_that_is_no_text_is_damage(data_path):
     content = bytearray(path.read_bytes())
     entry = content.rindex(b"PK\1\2")
     content[entry + 9] |= 8  # the name is UTF-8
-    content[entry + 46] = 0xFF  # and begins with what no UTF-8 has
+    content[entry + 46] = 0xFF  # a byte that is never valid in UTF-8
     path.write_bytes(content)
-    refused("mpi3d_toy", "damaged.*utf-8.*; move it away and get it again")
+    refused("mpi3d_toy", facts(path, "damaged", "utf-8"))
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_member_that_ends_early_is_damaged(data_path, save):
-    """numpy itself cannot be asked: what it would find is the next member's bytes, and a wrong check sum."""
+    """numpy is no reference here: it would read the next member's bytes and find a wrong check sum."""
     path = official.write_mpi3d(data_path, "mpi3d_toy", save)
     cut_member(path, 1000)
-    refused("mpi3d_toy", "damaged")
+    refused("mpi3d_toy", facts(path, "damaged"))
     assert not (data_path / "mpi3d_toy" / "converted" / "images.npy").exists()
 
 
 def test_nothing_of_a_damaged_archive_is_gone_on_from(data_path, monkeypatch):
-    """A flipped bit in the last images, found by the check sum when the first are long converted."""
+    """A flipped bit in the last images is found by the check sum after the first are converted."""
     monkeypatch.setattr(store, "_CHUNK", 8)
     path = official.write_mpi3d(data_path, "mpi3d_toy")
     good = path.read_bytes()
@@ -110,7 +111,7 @@ def test_nothing_of_a_damaged_archive_is_gone_on_from(data_path, monkeypatch):
     damaged[5000] ^= 1
     path.write_bytes(damaged)
     os.utime(path, ns=(times, times))
-    refused("mpi3d_toy", "damaged")
+    refused("mpi3d_toy", facts(path, "damaged"))
     path.write_bytes(good)
     os.utime(path, ns=(times, times))
     np.testing.assert_array_equal(
@@ -132,7 +133,7 @@ def test_an_archive_may_go_once_it_is_converted(data_path, monkeypatch, capsys):
         with monkeypatch.context() as context:
             context.setattr(command, "download", lambda source, *_: pytest.fail(f"{source.target} is not needed"))
             command.main(Namespace(command="download", names=[name], accept=[]))
-        assert f"{name}: converted already, nothing to download" in capsys.readouterr().out
+        assert name in capsys.readouterr().out.splitlines()[0]
 
 
 def test_the_pickle_in_dsprites_is_not_opened(data_path, tmp_path, monkeypatch):
@@ -147,67 +148,95 @@ def test_the_pickle_in_dsprites_is_not_opened(data_path, tmp_path, monkeypatch):
 def test_pickled_images_are_not_opened(data_path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     official.write_dsprites(data_path, imgs=np.array([Bomb()] * 72, dtype=object))
-    refused("dsprites_full", "only unpickling")
+    refused("dsprites_full", facts("'imgs'", "object", "unpickling"))
     path = official.write_mpi3d(data_path, "mpi3d_toy")
     path.write_bytes(pickle.dumps(Bomb()))
-    refused("mpi3d_toy", "damaged")
+    refused("mpi3d_toy", facts(path, "damaged"))
     assert not (tmp_path / "exploded").exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "match"),
+    ("name", "write", "said"),
     [
-        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=None), "holds latents_classes.*not 'imgs'"),
-        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=np.zeros((72, 32, 32), np.uint8)), "32, 32"),
-        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=np.zeros((71, 64, 64), np.uint8)), r"\(71,"),
-        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=np.zeros((72, 64, 64))), "float64"),
-        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=official.pixels(72, 64, 64)), "0 or 1"),
+        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=None), ["'imgs'", "latents_classes"]),
+        (
+            "dsprites_full",
+            lambda path: official.write_dsprites(path, imgs=np.zeros((72, 32, 32), np.uint8)),
+            ["(72, 32, 32)", "(72, 64, 64)"],
+        ),
+        (
+            "dsprites_full",
+            lambda path: official.write_dsprites(path, imgs=np.zeros((71, 64, 64), np.uint8)),
+            ["(71, 64, 64)", "(72, 64, 64)"],
+        ),
+        (
+            "dsprites_full",
+            lambda path: official.write_dsprites(path, imgs=np.zeros((72, 64, 64))),
+            ["float64", "uint8"],
+        ),
+        ("dsprites_full", lambda path: official.write_dsprites(path, imgs=official.pixels(72, 64, 64)), ["0 or 1"]),
         (
             "dsprites_full",
             lambda path: official.write_dsprites(path, imgs=np.asfortranarray(official.pixels(72, 64, 64))),
-            "C order",
+            ["C order"],
         ),
-        ("shapes3d", lambda path: official.write_shapes3d(path, images=None), "holds labels, not 'images'"),
-        ("shapes3d", lambda path: official.write_shapes3d(path, images=official.pixels(47, 64, 64, 3)), r"\(47, 64"),
+        ("shapes3d", lambda path: official.write_shapes3d(path, images=None), ["'images'", "labels"]),
+        (
+            "shapes3d",
+            lambda path: official.write_shapes3d(path, images=official.pixels(47, 64, 64, 3)),
+            ["(47, 64, 64, 3)", (*official.SHAPES3D_SIZES, 64, 64, 3)],
+        ),
         (
             "mpi3d_toy",
             lambda path: official.write_mpi3d(path, "mpi3d_toy", images=official.pixels(48, 64, 64)),
-            r"\(48, 64, 64\)",
+            ["(48, 64, 64)", "(N, 64, 64, 3)"],
         ),
         (
             "mpi3d_real",
             lambda path: official.write_mpi3d(path, "mpi3d_real", imgs=official.pixels(48, 64, 64)),
-            "not 'images'",
+            ["'images'", "imgs"],
         ),
-        ("cars3d", lambda path: official.write_cars(path / "cars", shape=(64, 64, 3, 24, 4)), r"\(64, 64, 3, 24, 4\)"),
-        ("cars3d", lambda path: official.write_cars(path / "cars", key="picture"), "no array 'im'"),
-        ("cars3d", lambda path: (official.write_cars(path / "cars") / "car_000_mesh.mat").unlink(), "2 .mat files"),
+        (
+            "cars3d",
+            lambda path: official.write_cars(path / "cars", shape=(64, 64, 3, 24, 4)),
+            ["'im'", "(64, 64, 3, 24, 4)", "(128, 128, 3, 24, 4)"],
+        ),
+        ("cars3d", lambda path: official.write_cars(path / "cars", key="picture"), ["'im'"]),
+        (
+            "cars3d",
+            lambda path: (official.write_cars(path / "cars") / "car_000_mesh.mat").unlink(),
+            ["2 .mat files", official.CARS],
+        ),
         (
             "cars3d",
             lambda path: (official.write_cars(path / "cars") / "car_002_mesh.mat").write_bytes(b"x" * 999),
-            "no MATLAB file",
+            ["car_002_mesh.mat", "MATLAB"],
         ),
         (
             "scream_dsprites",
             lambda path: (official.write_dsprites(path), official.write_scream(path, (500, 60))),
-            "painting",
+            ["painting", 65],
         ),
         (
             "scream_dsprites",
             lambda path: (official.write_dsprites(path), official.write_scream(path).write_text("no")),
-            "not a picture",
+            ["scream.jpg", "picture"],
         ),
-        ("scream_dsprites", lambda path: official.write_dsprites(path), r"no file .*scream\.jpg; download"),
+        (
+            "scream_dsprites",
+            lambda path: official.write_dsprites(path),
+            ["scream.jpg", "disentanglement_challenge.data download scream_dsprites"],
+        ),
     ],
 )
-def test_a_wrong_file_under_the_right_name(data_path, name, write, match):
+def test_a_wrong_file_under_the_right_name(data_path, name, write, said):
     write(data_path)
-    refused(name, match)
+    refused(name, facts(data_path, *said))
 
 
 @pytest.mark.parametrize("name", ["mpi3d_real", "mpi3d_real_complex", "mpi3d_toy"])
 def test_another_mpi3d_under_the_name(data_path, name, monkeypatch):
-    """The number of images of the other generation, on an archive that does not hold that many bytes."""
+    """An archive's header with the number of images of the other version, without that many bytes."""
     others = {"mpi3d_real": 460_800, "mpi3d_real_complex": 1_036_800, "mpi3d_toy": 1_000_000}
     from disentanglement_challenge.data import archive, mpi3d
 
@@ -224,7 +253,7 @@ def test_another_mpi3d_under_the_name(data_path, name, monkeypatch):
         lambda path, key: Header(shape=(others[name], 64, 64, 3), dtype=np.dtype(np.uint8), crc32=0),
     )
     official.write_mpi3d(data_path, name)
-    with pytest.raises(DataError, match=rf"holds {others[name]} images; {name} has"):
+    with pytest.raises(DataError, match=facts(f"{name}", others[name], {"mpi3d_real": 1_036_800}.get(name, 460_800))):
         mpi3d.load_mpi3d(name, data_path)
 
 
@@ -246,52 +275,65 @@ def norb_with(data_path, kind, change):
 
 
 @pytest.mark.parametrize(
-    ("kind", "change", "match"),
+    ("kind", "change", "said"),
     [
-        ("dat", lambda content: content[:-100], "damaged.*; move it away and download it again"),
-        ("dat", lambda content: b"", "damaged"),
-        ("dat", lambda content: b"\0" * 1000, "damaged"),
-        ("cat", lambda content: official.matrix_bytes(np.zeros(7, np.int32)), r"\(7,\)"),
-        ("cat", lambda content: content[:20] + np.full(48, 9, "<i4").tobytes(), "not SmallNORB's"),
-        ("info", lambda content: content[:20] + content[20:36] * 48, "not SmallNORB's"),
-        ("dat", lambda content: official.matrix_bytes(official.pixels(48, 2, 64, 64)), r"\(48, 2, 64, 64\)"),
+        ("dat", lambda content: content[:-100], ["training-dat.mat", "damaged"]),
+        ("dat", lambda content: b"", ["training-dat.mat", "damaged"]),
+        ("dat", lambda content: b"\0" * 1000, ["training-dat.mat", "damaged"]),
+        (
+            "cat",
+            lambda content: official.matrix_bytes(np.zeros(7, np.int32)),
+            ["training-cat.mat", "(7,)", "(48,)"],
+        ),
+        (
+            "cat",
+            lambda content: content[:20] + np.full(48, 9, "<i4").tobytes(),
+            ["factors", "96 pictures", official.NORB_SIZES],
+        ),
+        ("info", lambda content: content[:20] + content[20:36] * 48, ["factors", "96 pictures", official.NORB_SIZES]),
+        (
+            "dat",
+            lambda content: official.matrix_bytes(official.pixels(48, 2, 64, 64)),
+            ["training-dat.mat", "(48, 2, 64, 64)", "(N, 2, 96, 96)"],
+        ),
     ],
 )
-def test_wrong_matrices_of_smallnorb(data_path, kind, change, match):
+def test_wrong_matrices_of_smallnorb(data_path, kind, change, said):
     norb_with(data_path, kind, change)
-    refused("smallnorb", match)
+    refused("smallnorb", facts(data_path, *said))
 
 
 @pytest.mark.parametrize("name", ["dsprites_full", "shapes3d", "mpi3d_real_complex", "cars3d", "smallnorb"])
 def test_a_missing_file_says_where_and_how(data_path, name):
     refused(
-        name, rf"no file {data_path}.*; download it with `python -m disentanglement_challenge.data download {name}`"
+        name, facts(data_path, f"python -m disentanglement_challenge.data download {name}", "DISENTANGLEMENT_LIB_DATA")
     )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_no_permission_to_read(data_path):
-    official.write_mpi3d(data_path, "mpi3d_toy").chmod(0)
-    refused("mpi3d_toy", "cannot be read .*Permission denied")
+    path = official.write_mpi3d(data_path, "mpi3d_toy")
+    path.chmod(0)
+    refused("mpi3d_toy", facts(path, "Permission denied"))
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file that refuses even root")
 def test_a_file_that_refuses_even_root(data_path):
     (data_path / "mpi3d_toy").mkdir()
     (data_path / "mpi3d_toy" / "mpi3d_toy.npz").symlink_to("/proc/self/mem")
-    refused("mpi3d_toy", r"mpi3d_toy\.npz: cannot be read|damaged")
+    refused("mpi3d_toy", facts(data_path / "mpi3d_toy" / "mpi3d_toy.npz"))
 
 
 def test_no_room(data_path, monkeypatch):
     official.write_dsprites(data_path)
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    refused("dsprites_full", "GB are needed on this disk", OutputError)
+    refused("dsprites_full", facts(data_path, "0.0 GB"), OutputError)
 
 
 def test_a_folder_that_refuses_the_converted_file(data_path):
     official.write_dsprites(data_path)
     (data_path / "dsprites" / "converted").write_text("")
-    refused("dsprites_full", "a file is in the way", OutputError)
+    refused("dsprites_full", facts(data_path / "dsprites" / "converted", "file"), OutputError)
 
 
 PROGRAM = """
@@ -350,7 +392,7 @@ def test_the_published_shapes3d_becomes_the_librarys_archive(data_path):
     middle = len(content) // 2
     content[middle : middle + 1000] = bytes(1000)
     packed.write_bytes(content)
-    with pytest.raises(DataError, match=r"3dshapes\.h5: what was downloaded is damaged"):
+    with pytest.raises(DataError, match=facts("3dshapes.h5", "damaged")):
         shapes3d.unpack_h5(packed, target)
     assert list(data_path.iterdir()) == [packed]
 
@@ -369,7 +411,7 @@ def test_only_cars_come_out_of_their_archive(data_path):
 
 
 def test_pictures_that_are_scaled_are_pillows(data_path):
-    """Cars3D's images are made as the class says it: thumbnails of each picture, 24 azimuths by 4 elevations."""
+    """Cars3D's images are thumbnails of each picture, 24 azimuths by 4 elevations, as in the library's class."""
     from scipy.io import loadmat
 
     official.write_cars(data_path / "cars")

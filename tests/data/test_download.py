@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that breaks connections, lies, fails, and serves what it should not."""
+"""Downloads from a local server that breaks connections, sends wrong headers, fails and serves wrong files."""
 
 import gzip
 import hashlib
@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import official
 import pytest
+from messages import assert_error_line, facts
 
 from disentanglement_challenge.data import download as downloads
 from disentanglement_challenge.data.cars3d import unpack_cars
@@ -29,7 +30,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content`; the attributes say how badly. `requests` lists the Range of each request, None for all."""
+    """A server of `content`, with faults set by attributes; `requests` lists the Range of each request or None."""
 
     daemon_threads = True
 
@@ -37,9 +38,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = CONTENT
         self.requests = []
-        self.breaks = 0  # so many connections break, each after `after` bytes
+        self.breaks = 0  # the number of connections that break, each after `after` bytes
         self.after = 100_000
-        self.status = []  # answered first, one a request
+        self.status = []  # the status codes of the first requests
         self.ranges = True
         self.etag = '"one"'
         self.announce = 0  # added to the true length
@@ -104,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(downloads, "_PAUSE", 0.0)
-    # Blocks as small as the pieces that the server sends, so that a broken connection leaves some of them.
+    # Blocks as small as the pieces that the server sends, so that a broken connection leaves some on the disk.
     monkeypatch.setattr(downloads, "_BLOCK", 10_000)
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -135,11 +136,11 @@ def test_a_download(server, tmp_path, capfd):
     assert (tmp_path / "downloads" / "file.npz.sha256").read_text() == f"{SHA256}  file.npz\n"
     assert leftovers(tmp_path) == ["file.npz.sha256"]
     output, progress = capfd.readouterr()
-    assert "sha256 as published" in output
+    assert "sha256" in output
     assert "100%" in progress
     download(source(server), tmp_path)
     assert server.requests == [None]
-    assert "there already" in capfd.readouterr().out
+    assert str(target(tmp_path)) in capfd.readouterr().out
 
 
 def test_a_broken_connection_is_gone_on_from(server, tmp_path):
@@ -165,11 +166,11 @@ def test_a_server_that_does_not_name_versions_is_asked_for_all(server, tmp_path)
 
 def test_a_connection_that_always_breaks_keeps_what_came(server, tmp_path):
     server.breaks, server.after = 1000, 0
-    with pytest.raises(DataError, match=r"the connection fails.*0 bytes are kept"):
+    with pytest.raises(DataError, match=facts(server.address, "connection", "0 bytes")):
         download(source(server), tmp_path)
     server.breaks, server.after = 1, 120_000
-    server.status = [200, 200]  # an empty file, as some servers send when they are not well
-    with pytest.raises(DataError, match="what was downloaded is 0 bytes long; it was removed"):
+    server.status = [200, 200]  # an empty file, as some overloaded servers send
+    with pytest.raises(DataError, match=facts(server.address, "0 bytes", "removed")):
         download(source(server), tmp_path)
     assert not target(tmp_path).exists()
 
@@ -193,14 +194,14 @@ def test_another_version_is_not_mixed_with_the_first(server, tmp_path):
 
 def test_a_length_that_is_a_lie(server, tmp_path):
     server.announce, server.ranges = 500, False
-    with pytest.raises(DataError, match="the connection fails"):
+    with pytest.raises(DataError, match=facts(server.address, "connection")):
         download(source(server), tmp_path)
     assert not target(tmp_path).exists()
     server.announce, server.ranges = -500, True
     short = tmp_path / "short"
     with pytest.raises(DataError, match="sha256"):
         download(source(server, inspect=refuse), short)
-    with pytest.raises(DataError, match="offers 299500 bytes, the published file has 300000"):
+    with pytest.raises(DataError, match=facts(server.address, "299500 bytes", 300000)):
         download(source(server, size=len(CONTENT)), short)
     assert not target(short).exists()
     server.announce = 0
@@ -214,7 +215,8 @@ def refuse(path):
 
 def test_a_file_of_another_sum_that_holds_something_else_is_not_kept(server, tmp_path):
     server.content = CONTENT[:-1] + b"\0"
-    with pytest.raises(DataError, match=rf"recorded is {SHA256}; it is corrupt or another file \(.* 3 images, not 4\)"):
+    found = hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(DataError, match=facts(server.address, found, SHA256, "3 images, not 4", "removed")):
         download(source(server, inspect=refuse), tmp_path)
     assert not target(tmp_path).exists()
     assert "file.npz.part" not in leftovers(tmp_path)
@@ -246,13 +248,13 @@ def test_a_file_of_another_sum_that_holds_what_it_should_is_kept_aside(server, t
     mended, message = kept_aside(server, tmp_path)
     aside = tmp_path / "downloads" / "file.npz.other"
     assert aside.read_bytes() == NEWER
-    assert message == (
-        f"file.npz: its sum is {NEWER_SUM}, recorded is sha256:{SHA256}, and it holds images uint8 (4, 64, 64, 3); "
-        f"it is kept as {aside}: compare its sum with what {server.address} publishes today, and use it by the same "
-        f"command with --accept {NEWER_SUM}, or delete it to download again"
+    content = "images uint8 (4, 64, 64, 3)"
+    assert re.match(
+        facts("file.npz", f"sha256:{SHA256}", content, aside, server.address, f"--accept {NEWER_SUM}"), message
     )
-    # Said again, without a byte more; another's acceptance is none.
-    with pytest.raises(downloads.OtherSum, match="kept as"):
+    assert "\n" not in message
+    # The second call raises the same without a request. Accepting another sum does not help.
+    with pytest.raises(downloads.OtherSum, match=facts(aside)):
         download(mended, tmp_path, ["sha256:0000"])
     assert len(server.requests) == 1
     aside.unlink()
@@ -272,7 +274,7 @@ def test_an_accepted_sum_is_written_down(server, tmp_path):
     assert accepted["sum"] == NEWER_SUM
     assert accepted["recorded"] == f"sha256:{SHA256}"
     assert accepted["address"] == server.address
-    # Once it is converted it may go; another file in its place is another matter.
+    # The note stays valid if the file is removed after its conversion, but not for another file in its place.
     target(tmp_path).unlink()
     assert downloads.accepted_sum(mended, tmp_path) == accepted
     target(tmp_path).write_bytes(CONTENT)
@@ -298,7 +300,7 @@ def test_the_other_address_is_asked_first_and_what_is_kept_is_said_last(server, 
 
     with pytest.MonkeyPatch.context() as context:
         context.setattr(Handler, "do_GET", only_the_first)
-        with pytest.raises(downloads.OtherSum, match="kept as"):
+        with pytest.raises(downloads.OtherSum, match=facts(tmp_path / "downloads" / "file.npz.other")):
             download(source(server, addresses=(server.address, missing), inspect=inspect), tmp_path)
     assert len(server.requests) == 2
 
@@ -314,28 +316,30 @@ def test_what_is_kept_aside_without_its_note_is_downloaded_again(server, tmp_pat
 def test_a_packed_file_of_another_sum_is_kept_where_it_can_be_unpacked(server, tmp_path):
     server.content = gzip.compress(NEWER)
     packed = source(server, unpack=unpack_gzip)
-    with pytest.raises(downloads.OtherSum, match="holds what can be unpacked as it should be"):
+    found = f"sha256:{hashlib.sha256(server.content).hexdigest()}"
+    with pytest.raises(downloads.OtherSum, match=facts("file.npz", f"--accept {found}", f"sha256:{SHA256}")):
         download(packed, tmp_path)
-    download(packed, tmp_path, [f"sha256:{hashlib.sha256(server.content).hexdigest()}"])
+    download(packed, tmp_path, [found])
     assert target(tmp_path).read_bytes() == NEWER
     server.content = gzip.compress(NEWER)[:-1000]
-    with pytest.raises(DataError, match=r"corrupt or another file .*was removed"):
+    with pytest.raises(DataError, match=facts(server.address, SHA256, "removed")):
         download(packed, tmp_path / "damaged")
 
 
 def test_md5_where_that_is_what_is_published(server, tmp_path, capfd):
     md5 = hashlib.md5(CONTENT).hexdigest()
     download(source(server, checksum=f"md5:{md5}"), tmp_path)
-    assert "md5 as published" in capfd.readouterr().out
+    assert re.match(facts("file.npz", "md5"), capfd.readouterr().out)
     assert SHA256 in (tmp_path / "downloads" / "file.npz.sha256").read_text()
 
 
 def test_a_sum_that_is_not_published_is_recorded_and_compared(server, tmp_path, capfd):
     download(source(server, checksum=None), tmp_path)
-    assert f"no check sum is published; its sha256, {SHA256}, is recorded" in capfd.readouterr().out
+    record = tmp_path / "downloads" / "file.npz.sha256"
+    assert re.match(facts("file.npz", SHA256, record), capfd.readouterr().out)
     target(tmp_path).unlink()
     server.content = CONTENT[::-1]
-    with pytest.raises(downloads.OtherSum, match=f"recorded is sha256:{SHA256}, and it holds nothing that could be"):
+    with pytest.raises(downloads.OtherSum, match=facts("file.npz", f"sha256:{SHA256}", NEWER_SUM)):
         download(source(server, checksum=None), tmp_path)
     (tmp_path / "downloads" / "file.npz.other").unlink()
     server.content = CONTENT
@@ -345,9 +349,7 @@ def test_a_sum_that_is_not_published_is_recorded_and_compared(server, tmp_path, 
 
 def test_404_is_one_line_and_is_not_asked_again(server, tmp_path):
     server.status = [404] * 9
-    with pytest.raises(
-        DataError, match=r"answers 404 Not Found; download the file by hand to its place, set/file\.npz"
-    ):
+    with pytest.raises(DataError, match=facts(server.address, "404 Not Found", "set/file.npz")):
         download(source(server), tmp_path)
     assert len(server.requests) == 1
 
@@ -366,7 +368,7 @@ def test_the_next_address_is_tried(server, tmp_path):
 
 
 def test_a_part_is_not_left_for_another_address(server, tmp_path):
-    """And a later run begins with the address that it came from."""
+    """A later run also begins with the address of the partial download."""
     second = server.address.replace("file.npz", "elsewhere/file.npz")
     both = source(server, addresses=(server.address, second))
     server.status = [404]
@@ -379,7 +381,7 @@ def test_a_part_is_not_left_for_another_address(server, tmp_path):
 
     with pytest.MonkeyPatch.context() as context:
         context.setattr(Handler, "do_GET", some_then_none)
-        with pytest.raises(DataError, match=r"elsewhere.*120000 bytes are kept"):
+        with pytest.raises(DataError, match=facts(second, "120000 bytes")):
             download(both, tmp_path)
     before = len(server.requests)
     download(both, tmp_path)
@@ -388,24 +390,24 @@ def test_a_part_is_not_left_for_another_address(server, tmp_path):
 
 
 def test_nobody_answers(tmp_path, monkeypatch):
-    """And it is not waited for long, at either address."""
+    """The waiting time is short, at either address."""
     pauses = []
     monkeypatch.setattr(time, "sleep", pauses.append)
     addresses = ("http://127.0.0.1:9/file.npz", "http://127.0.0.1:9/elsewhere/file.npz")
-    with pytest.raises(DataError, match=r"elsewhere.*the connection fails .*Connection refused"):
+    with pytest.raises(DataError, match=facts(addresses[1], "Connection refused")):
         download(Source(addresses, "set/file.npz"), tmp_path)
     assert 0 < sum(pauses) < 10
 
 
 def test_a_web_page_is_not_a_data_set(server, tmp_path):
     server.content_type = "text/html; charset=utf-8"
-    with pytest.raises(DataError, match="sends a web page"):
+    with pytest.raises(DataError, match=facts(server.address, "web page")):
         download(source(server), tmp_path)
 
 
 def test_a_full_disk_is_said_before_a_byte_is_written(server, tmp_path, monkeypatch):
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(OutputError, match="GB are needed on this disk"):
+    with pytest.raises(OutputError, match=facts(tmp_path / "downloads", "0.00 GB")):
         download(source(server), tmp_path)
     assert not (tmp_path / "downloads" / "file.npz.part").exists()
 
@@ -413,13 +415,13 @@ def test_a_full_disk_is_said_before_a_byte_is_written(server, tmp_path, monkeypa
 def test_a_folder_that_cannot_be_written(server):
     from pathlib import Path
 
-    with pytest.raises(OutputError, match="cannot create the folder /proc/downloads"):
+    with pytest.raises(OutputError, match=facts("/proc/downloads")):
         download(source(server), Path("/proc"))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
 def test_a_packed_file_that_the_server_calls_encoded_arrives_packed(server, tmp_path, encoding):
-    """As some servers do with .gz files, whatever the client accepts."""
+    """Some servers do this with .gz files, whatever the client accepts."""
     server.content, server.encoding, server.breaks = gzip.compress(CONTENT), encoding, 1
     sha256 = hashlib.sha256(server.content).hexdigest()
     download(source(server, size=len(server.content), checksum=f"sha256:{sha256}", unpack=unpack_gzip), tmp_path)
@@ -437,7 +439,7 @@ def test_packed_files_are_unpacked_whole_or_not_at_all(server, tmp_path):
     whole = server.content
     for damaged in (whole[:-1000], whole[:-8] + bytes(4) + whole[-4:]):  # it ends early; another check sum
         server.content = damaged
-        with pytest.raises(DataError, match=r"file\.npz.*damaged.*was removed"):
+        with pytest.raises(DataError, match=facts("file.npz", "damaged", "removed")):
             download(packed, tmp_path)
         assert list(target(tmp_path).parent.iterdir()) == []
         assert "file.npz.part" not in leftovers(tmp_path)
@@ -450,7 +452,7 @@ def test_cars_appear_all_at_once(server, tmp_path):
     whole = (tmp_path / "made.tar.gz").read_bytes()
     cars = source(server, target="cars", checksum=None, unpack=unpack_cars)
     server.content = whole[: len(whole) * 2 // 3]
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match=facts("file.npz", "damaged")):
         download(cars, tmp_path)
     assert not (tmp_path / "cars").exists()
     (tmp_path / "downloads" / "file.npz.sha256").unlink()
@@ -487,10 +489,11 @@ def test_a_killed_download_goes_on_where_it_was(server, tmp_path):
     while not partial.exists() or partial.stat().st_size < 100_000:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+    server.pause = 1.0  # so that the download is still running when the second process asks
     other = start(server, tmp_path)
     _, error = other.communicate()
     assert other.returncode == 1
-    assert "another process is downloading file.npz; wait for it" in error
+    assert_error_line(error, "file.npz", "another process")
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = partial.stat().st_size
@@ -532,8 +535,7 @@ def test_the_list_says_what_is_here(tmp_path):
 def test_an_unknown_name_on_the_command_line(tmp_path):
     result = command("download", "shapes3", data_path=tmp_path)
     assert result.returncode == 1
-    assert re.match("error: unknown data set 'shapes3'; known are .*; did you mean 'shapes3d'", result.stderr)
-    assert len(result.stderr.splitlines()) == 1
+    assert_error_line(result.stderr, "data set 'shapes3'", "mpi3d_toy", "did you mean 'shapes3d'")
 
 
 def test_every_data_set_that_is_published_has_an_address_and_a_place():

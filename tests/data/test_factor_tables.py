@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from messages import facts
 from numpy.random import RandomState
 
 from disentanglement_challenge.data.tables import FactorGrid, factor_table, read_codes, read_factors
@@ -23,7 +24,7 @@ def test_a_grid_in_any_order_of_rows_is_one():
     table = factor_table(GRID[order] * [1.5, -1, 7])
     data = FactorGrid(table)
     factors, rows = data.sample(50, RandomState(1))
-    # The sign of the second factor turns its ranks round.
+    # The negative second factor reverses its ranks.
     np.testing.assert_array_equal(GRID[order][rows] * [1, -1, 1] + [0, 1, 0], factors)
     assert data.factors_num_values == [4, 2, 3]
 
@@ -34,7 +35,7 @@ def test_rows_that_are_missing_or_there_twice_are_no_grid(rows):
 
 
 class Frame:
-    """A data frame as far as it is looked at: named columns that give arrays."""
+    """A data frame with the methods that the code uses: named columns that give arrays."""
 
     def __init__(self, columns):
         self.columns = list(columns)
@@ -63,13 +64,13 @@ def continuous(num_rows=300):
 
 def test_a_continuous_factor_needs_bins():
     factors = continuous()
-    factors[-1] = factors[0]  # or it would be an id
-    with pytest.raises(DataError, match=r"'factor 1' has 299 values.*bins=20"):
+    factors[-1] = factors[0]  # otherwise it would be taken for an id
+    with pytest.raises(DataError, match=facts("'factor 1'", "299 values", "bins=20", "--bins 20")):
         factor_table(factors)
     table = factor_table(factors, bins=5)
     assert table.sizes == [3, 5]
     np.testing.assert_array_equal(table.indices[:, 1], np.minimum(5 * _unit(factors[:, 1]), 4).astype(int))
-    # One number for each factor bins whatever its values are.
+    # A number for a single factor bins it, whatever its values are.
     assert factor_table(factors, bins=[2, 4]).sizes == [2, 4]
     assert factor_table(factors, bins=[None, 4]).sizes == [3, 4]
 
@@ -87,39 +88,39 @@ def test_many_values_that_are_a_grid_or_integers_are_no_continuous_factor():
 
 
 @pytest.mark.parametrize(
-    ("factors", "message"),
+    ("factors", "said"),
     [
-        ([1, 2, 3], r"shape \(3,\).*factors\[:, None\]"),
-        ([[1, 2], [3]], "unequal length"),
-        (np.zeros((0, 2)), r"shape \(0, 2\)"),
-        ([[1, 5], [2, 5], [1, 5]], "'factor 1' has one value"),
-        ([[1, 0], [1, 1], [2, 2], [2, 3]], "'factor 1' is different in every row"),
-        ([[0.0, 1], [np.nan, 0], [1, 1]], "'factor 0' is nan in row 1"),
-        ({"a": ["x", None, "y"]}, "'a' has no value in row 1"),
-        ({"a": ["x", "", "y"]}, "'a' has no value in row 1"),
-        ({"a": np.array(["x", 3, "y"], dtype=object)}, "'a' holds int, str"),
-        ({"a": [1, 2], "b": [1, 2, 3]}, "columns of 2, 3 rows"),
-        (np.zeros((4, 70)), "70 factors"),
-        (np.arange(9)[:, None], "'factor 0' is different in every row"),
+        ([1, 2, 3], ["(3,)", "(N, num_factors)", "factors[:, None]"]),
+        ([[1, 2], [3]], ["unequal", "(N, num_factors)"]),
+        (np.zeros((0, 2)), ["(0, 2)", "(N, num_factors)"]),
+        ([[1, 5], [2, 5], [1, 5]], ["'factor 1'", "one value"]),
+        ([[1, 0], [1, 1], [2, 2], [2, 3]], ["'factor 1'", "every row", "id"]),
+        ([[0.0, 1], [np.nan, 0], [1, 1]], ["'factor 0'", "nan", "row 1", "finite"]),
+        ({"a": ["x", None, "y"]}, ["'a'", "no value", "row 1"]),
+        ({"a": ["x", "", "y"]}, ["'a'", "no value", "row 1"]),
+        ({"a": np.array(["x", 3, "y"], dtype=object)}, ["'a'", "int, str", "numbers", "words"]),
+        ({"a": [1, 2], "b": [1, 2, 3]}, ["2, 3 rows"]),
+        (np.zeros((4, 70)), ["70 factors", 63]),
+        (np.arange(9)[:, None], ["'factor 0'", "every row", "id"]),
         (
             np.array(["2020-01-01", "NaT", "2020-01-02"], dtype="datetime64[D]")[:, None],
-            "'factor 0' has no value in row 1",
+            ["'factor 0'", "no value", "row 1"],
         ),
-        ([[1j], [2j]], "complex"),
-        ({"a": np.ma.masked_equal([1, 2, 1], 1)}, "'a' has masked values"),
-        ({1: [1, 2, 1], "1": [1, 2, 2]}, "a name of its own"),
+        ([[1j], [2j]], ["'factor 0'", "complex"]),
+        ({"a": np.ma.masked_equal([1, 2, 1], 1)}, ["'a'", "masked"]),
+        ({1: [1, 2, 1], "1": [1, 2, 2]}, ["'1, 1'", "name"]),
     ],
 )
-def test_what_is_no_table_of_factors_is_named(factors, message):
-    with pytest.raises(DataError, match=message):
+def test_what_is_no_table_of_factors_is_named(factors, said):
+    with pytest.raises(DataError, match=facts(*said)):
         factor_table(factors)
 
 
 @pytest.mark.parametrize(
-    ("bins", "message"), [(1, "bins is 1"), ([5], "each of the 2 factors"), ([5, 0], "'factor 1'")]
+    ("bins", "said"), [(1, ["bins is 1", 2]), ([5], ["[5]", "2 factors"]), ([5, 0], ["'factor 1'", 0, 2])]
 )
-def test_bins_that_cannot_be_are_named(bins, message):
-    with pytest.raises(ConfigError, match=message):
+def test_bins_that_cannot_be_are_named(bins, said):
+    with pytest.raises(ConfigError, match=facts("bins", *said)):
         factor_table(continuous(), bins=bins)
 
 
@@ -155,38 +156,38 @@ def test_integers_of_any_length_keep_their_values():
 
 def test_a_table_of_another_separator_is_refused_with_its_header(tmp_path):
     (tmp_path / "f.csv").write_text("color|size\nred|1\nblue|2\n")
-    with pytest.raises(DataError, match=r"'color\|size' is different in every row"):
+    with pytest.raises(DataError, match=facts("'color|size'", "every row")):
         factor_table(read_factors(tmp_path / "f.csv"))
 
 
 class Evil:
-    """Whose unpickling would be seen."""
+    """An object whose unpickling leaves a file."""
 
     def __reduce__(self):
         return (open, ("/tmp/unpickled_by_read_codes", "w"))
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content", "said"),
     [
-        ("nowhere.npy", None, "no file"),
-        ("f.csv", "a,b\n1,2\n3\n", "row 3 has 1 values"),
-        ("f.csv", "a,b\n1,2\n,3\n", "row 3 has no value of 'a'"),
-        ("f.csv", "a,a\n1,2\n", "'a, a'"),
-        ("f.csv", "a,b\n1,NA\n", "row 2 has no value of 'b'"),
-        ("f.csv", "1,2\n3,4\n", "'1, 2'.*name the factors"),
-        ("f.csv", "", "no rows"),
-        ("f.npy", "not an array", "cannot be read"),
+        ("nowhere.npy", None, ["no file"]),
+        ("f.csv", "a,b\n1,2\n3\n", ["row 3", "1 values", "2 columns"]),
+        ("f.csv", "a,b\n1,2\n,3\n", ["row 3", "no value", "'a'"]),
+        ("f.csv", "a,a\n1,2\n", ["'a, a'", "name"]),
+        ("f.csv", "a,b\n1,NA\n", ["row 2", "no value", "'b'", "'NA'"]),
+        ("f.csv", "1,2\n3,4\n", ["'1, 2'", "name the factors"]),
+        ("f.csv", "", ["no rows"]),
+        ("f.npy", "not an array", ["cannot read"]),
     ],
 )
-def test_a_file_that_holds_no_factors_is_named(tmp_path, name, content, message):
+def test_a_file_that_holds_no_factors_is_named(tmp_path, name, content, said):
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=facts(tmp_path / name, *said)):
         read_factors(tmp_path / name)
 
 
 def test_nothing_is_ever_unpickled(tmp_path):
     np.save(tmp_path / "evil.npy", np.array([Evil()], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="Python objects, which are never loaded"):
+    with pytest.raises(DataError, match=facts(tmp_path / "evil.npy", "Python objects")):
         read_codes(tmp_path / "evil.npy")

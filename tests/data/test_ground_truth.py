@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from disentanglement_lib.data.ground_truth.util import SplitDiscreteStateSpace, StateSpaceAtomIndex
+from messages import facts
 
 from disentanglement_challenge import library  # noqa: F401 (lets the library's TensorFlow half be imported)
 from disentanglement_challenge.data import store
@@ -69,13 +70,13 @@ def test_batches_are_uniform_with_replacement_and_repeat_with_the_seed(data):
         for image in batch.numpy().reshape(50, -1):
             counts[(flat == image).all(1)] += 1
     assert counts.sum() == 2000
-    # Each count is binomial(2000, 1/24): 83 in the mean, standard deviation 9.
+    # Each count is binomial(2000, 1/24): mean 83, standard deviation 9.
     assert np.abs(counts - 2000 / 24).max() < 5 * 9
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16])
 def test_batches_of_a_large_file_are_the_same(tmp_path, monkeypatch, dtype):
-    """Above a size they are read from the file by other calls."""
+    """Above a certain size, images are read from the file by other calls."""
     np.save(tmp_path / "images.npy", np.random.RandomState(0).randint(-99, 99, size=(24, 8, 8, 3)).astype(dtype))
     mapped = IndexedGroundTruthData("mapped", np.load(tmp_path / "images.npy", mmap_mode="r"), SIZES, ["a", "b", "c"])
     small = random_batches(mapped, 50, np.random.default_rng(1))
@@ -90,10 +91,10 @@ def test_batches_of_a_large_file_are_the_same(tmp_path, monkeypatch, dtype):
         np.testing.assert_array_equal(store.take_images(part, np.array([3, 1])), np.array(part)[[3, 1]])
     with (tmp_path / "images.npy").open("r+b") as file:
         file.truncate(1000)
-    with pytest.raises(DataError, match="has become shorter"):
+    with pytest.raises(DataError, match=facts(tmp_path / "images.npy", "shorter")):
         next(large)
     (tmp_path / "images.npy").unlink()
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=facts(tmp_path / "images.npy", "No such file")):
         next(random_batches(mapped, 50, np.random.default_rng(1)))
 
 

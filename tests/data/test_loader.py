@@ -9,7 +9,7 @@ from utils_pytorch import DLIBDataset, get_dataset, get_loader
 
 @pytest.fixture(autouse=True)
 def numbered(monkeypatch):
-    """1000 images; the pixels of image i spell i in base 256."""
+    """Register 1000 images; the pixels of image i encode i in base 256."""
     images = np.zeros((1000, 8, 8, 3), np.uint8)
     images[..., 0] = (np.arange(1000) // 256)[:, None, None]
     images[..., 1] = (np.arange(1000) % 256)[:, None, None]
@@ -19,7 +19,7 @@ def numbered(monkeypatch):
 
 
 def numbers(batches):
-    """Which images these are, from tensors [N, 3, 8, 8]."""
+    """Return the numbers of images from tensors [N, 3, 8, 8]."""
     pixels = torch.cat(list(batches))[:, :, 0, 0].double() * 255
     return (pixels[:, 0] * 256 + pixels[:, 1]).round().int().tolist()
 
@@ -30,7 +30,7 @@ def test_an_item_is_a_random_image_channels_first():
     item = dataset[0]
     assert item.shape == (3, 8, 8)
     assert item.dtype == torch.float32
-    # The library draws one factor after the other.
+    # The library draws the factors one after the other.
     state = np.random.RandomState(3)
     assert numbers([item[None]]) == [state.randint(10, size=1)[0] * 100 + state.randint(100, size=1)[0]]
     assert numbers([dataset[0][None]]) != numbers([dataset[0][None]])
@@ -53,7 +53,7 @@ def test_a_loader_repeats_with_its_seed_and_not_from_epoch_to_epoch(num_workers)
     assert first == again
     assert first[0] != first[1]
     assert first[0] != other[0]
-    # Workers that drew the same stream would give every image twice; of 64 in 1000, about two meet by chance.
+    # Workers with the same stream would give every image twice; of 64 draws from 1000, about two coincide by chance.
     assert len(set(first[0])) > 50
 
 

@@ -1,4 +1,4 @@
-"""How much memory a full-size MPI3D takes: 12.7 GB of images in an official .npz, converted and trained on in 2 GB."""
+"""The memory for a full-size MPI3D: converting an official .npz of 12.7 GB and training on it take less than 2 GB."""
 
 import os
 import shutil
@@ -14,8 +14,8 @@ from disentanglement_challenge.data import embedded
 
 LIMIT = 2e9
 
-# Runs a script and prints the peak of its memory, mapped pages of files included, as the system counts it for this
-# process alone (a child's ru_maxrss begins with its parent's).
+# Runs a script and prints its peak memory, including mapped pages of files, as the system counts it for this process
+# alone (a child's ru_maxrss starts at its parent's).
 MEASURED = """
 import atexit, runpy, sys
 def report():
@@ -41,7 +41,7 @@ def peak_bytes(path, script, *arguments):
 
 
 def rendered_images():
-    """The images of mpi3d_embedded_full, in order, a thousand at a time."""
+    """Yield the images of mpi3d_embedded_full, in order, 1024 at a time."""
     values, steps = embedded._VALUES["mpi3d_embedded_full"]
     sizes = embedded.SIZES["mpi3d_embedded_full"]
     for start in range(0, int(np.prod(sizes)), 1024):
@@ -50,7 +50,7 @@ def rendered_images():
 
 
 def write_official(path, batches):
-    """As numpy.savez writes 1,036,800 images, which would need them all in memory."""
+    """Write 1,036,800 images as numpy.savez would, which needs them all in memory."""
     path.parent.mkdir(parents=True)
     header = {"descr": "|u1", "fortran_order": False, "shape": (1_036_800, 64, 64, 3)}
     with (
@@ -63,7 +63,7 @@ def write_official(path, batches):
 
 
 def convert_and_train(path, batches):
-    """Peak bytes of converting, and of training on 128,000 random images."""
+    """Return the peak bytes of the conversion, and of training on 128,000 random images."""
     write_official(path / "mpi3d_toy" / "mpi3d_toy.npz", batches)
     converting = peak_bytes(path, "disentanglement_challenge/data/__main__.py", "download", "mpi3d_toy")
     narrow = ("conv_encoder.width = 0.25", "deconv_decoder.width = 0.25", "fc_discriminator.width = 0.02")

@@ -1,7 +1,7 @@
-"""Each data set against disentanglement_lib's own class, both reading the same tiny files in the official formats.
+"""Compare each data set with disentanglement_lib's own class; both read the same tiny files in the official formats.
 
-The library's classes hard-code where their files are and, but for dSprites, how many values their factors have; a test
-changes these two and nothing else of a class.
+The library's classes hard-code the paths of their files and, except for dSprites, the sizes of their factors. A test
+changes these two and nothing else.
 """
 
 import os
@@ -29,7 +29,7 @@ def data_path(tmp_path, monkeypatch):
 def library_dsprites(monkeypatch, data_path, name):
     monkeypatch.setattr(library.dsprites, "DSPRITES_PATH", str(official.write_dsprites(data_path)))
     monkeypatch.setattr(library.dsprites, "SCREAM_PATH", str(official.write_scream(data_path)))
-    # dlib.named_data's choices.
+    # The choices of the library's named_data.
     library_class, indices = {
         "dsprites_full": (library.dsprites.DSprites, [1, 2, 3, 4, 5]),
         "dsprites_noshape": (library.dsprites.DSprites, [2, 3, 4, 5]),
@@ -43,7 +43,7 @@ def library_dsprites(monkeypatch, data_path, name):
 
 
 def library_cars3d(monkeypatch, data_path, name):
-    """The class makes room for all 183 cars, which stays empty behind the few that there are."""
+    """Return the library's Cars3D over a few cars; its array has room for all 183, and the rest stays empty."""
     monkeypatch.setattr(library.cars3d, "CARS3D_PATH", str(official.write_cars(data_path / "cars")))
     data = library.cars3d.Cars3D()
     data.factor_sizes = [4, 24, official.CARS]
@@ -66,7 +66,7 @@ def library_smallnorb(monkeypatch, data_path, name):
 
 
 def with_factor_sizes(data, sizes):
-    """What the constructors of MPI3D and Shapes3D make of their hard-coded sizes."""
+    """Set the sizes, and what the constructors of MPI3D and Shapes3D derive from them."""
     data.factor_sizes = sizes
     data.state_space = util.SplitDiscreteStateSpace(sizes, data.latent_factor_indices)
     data.factor_bases = np.prod(sizes) / np.cumprod(sizes)
@@ -105,13 +105,13 @@ def test_factors_and_observations_are_the_librarys(data_path, monkeypatch, name)
     assert list(ours.factors_num_values) == list(library.factors_num_values)
     assert list(ours.observation_shape) == list(library.observation_shape)
     our_state, library_state = RandomState(7), RandomState(7)
-    # Several draws from one stream: one random number too many, or too few, and the next would differ.
+    # Several draws from one stream: one random number too many or too few would change the next draw.
     for num in (5, 64, 1, 200):
         factors, observations = ours.sample(num, our_state)
         library_factors, library_observations = library.sample(num, library_state)
         np.testing.assert_array_equal(factors, library_factors)
         assert observations.shape == library_observations.shape
-        # MPI3D divides in float64 and the others in float32; a representation function is given float32.
+        # MPI3D divides in float64 and the others in float32; a representation function gets float32.
         np.testing.assert_array_equal(observations.astype(np.float32), library_observations.astype(np.float32))
     assert our_state.randint(2**31) == library_state.randint(2**31)
 
@@ -127,7 +127,7 @@ def test_every_combination_is_the_image_that_the_library_shows(data_path, monkey
 
 
 def test_smallnorbs_index_is_the_librarys(data_path, monkeypatch):
-    """Including the toy, which is no latent factor."""
+    """The index includes the toy's instance, which is not a latent factor."""
     library = library_smallnorb(monkeypatch, data_path, "smallnorb")
     ours = get_named_ground_truth_data("smallnorb")
     factors = np.stack(np.unravel_index(np.arange(96), official.NORB_SIZES), axis=1)
@@ -160,7 +160,7 @@ def without_pixels(name, sizes, **arguments):
     ],
 )
 def test_the_index_at_full_size_is_the_librarys(sizes, library_sizes):
-    """The arithmetic of its classes (factor_bases) on their hard-coded sizes."""
+    """The reference is the arithmetic of the library's classes (factor_bases) on their hard-coded sizes."""
     ours = without_pixels("full", sizes)
     factors = np.stack([RandomState(i).randint(size, size=1000) for i, size in enumerate(library_sizes)], axis=1)
     bases = np.prod(library_sizes) / np.cumprod(library_sizes)
@@ -181,7 +181,7 @@ def test_cars_are_numbered_by_their_names(data_path, monkeypatch):
 
 
 def test_mpi3d_real_complex_has_mpi3ds_format(data_path):
-    """There is no class for it in the library; its file is one of MPI3D's."""
+    """The library has no class for it; its file has MPI3D's format."""
     official.write_mpi3d(data_path, "mpi3d_real_complex")
     data = get_named_ground_truth_data("mpi3d_real_complex")
     np.testing.assert_array_equal(data.images, official.pixels(official.MPI3D_IMAGES, 64, 64, 3))

@@ -1,4 +1,4 @@
-"""gin files that others include say what must be bound and what is commonly changed, and say the truth."""
+"""The headers of gin files that others include: what must be bound and what is commonly changed."""
 
 import re
 
@@ -16,13 +16,13 @@ INCLUDED = sorted(
 
 
 def header(name):
-    """The comment at the top of a gin file."""
+    """Return the comment at the top of a gin file."""
     return re.match(r"(#.*\n)+", (ROOT / "gin" / name).read_text()).group()
 
 
 @pytest.mark.parametrize("name", INCLUDED)
 def test_it_has_a_header(name):
-    assert "To be bound by" in header(name)
+    assert "Must be bound by" in header(name)
     assert "Commonly changed:" in header(name)
 
 
@@ -42,6 +42,6 @@ def test_what_it_leaves_open_is_what_the_header_says(name):
     reach = training_reach(statements, "mpi3d_embedded")
     required = {(called, parameter) for _, called in reach.names for parameter in required_of(called)}
     missing = {".".join(pair) for pair in required - bound}
-    to_be_bound = header(name).partition("To be bound by")[2].partition("Commonly changed")[0]
+    to_be_bound = header(name).partition("Must be bound by")[2].partition("Commonly changed")[0]
     assert missing == set(re.findall(r"\b(?:model|encoder)\.\w+", to_be_bound))
     assert missing or "nothing" in to_be_bound

@@ -1,4 +1,4 @@
-"""From every data set's name to scores: trained on, exported, and scored by both engines, from tiny official files."""
+"""Train on, export and score every data set by name, with both engines, from tiny files in the official formats."""
 
 import shutil
 
@@ -6,6 +6,7 @@ import numpy as np
 import official
 import pytest
 import torch
+from messages import facts
 from numpy.random import RandomState
 
 from disentanglement_challenge import library
@@ -91,13 +92,13 @@ def test_a_name_is_all_it_takes(data_path, name):
     assert images.shape == (5, channels, 64, 64)
     assert import_model(experiment.model)(images).shape == (5, 4)
     if name in ("cars3d", "shapes3d", "mpi3d_real_complex", "scream_dsprites"):
-        # The data set's name is on record, so the scores need none.
+        # The run records the data set's name, so scoring needs none.
         assert len(score(experiment)) == 5
 
 
 @pytest.mark.parametrize("name", ["dsprites_noshape", "smallnorb", "color_dsprites"])
 def test_the_fast_engine_scores_what_is_drawn_at_random_as_the_library_does(data_path, name):
-    """A factor that is no latent one is part of the index; noise is not, and each observation is encoded."""
+    """Factors that are not latent are part of an image's index; noise is not, so each observation is encoded."""
     WRITE[name](data_path)
     experiment = train(data_path, f"dataset.name = {name!r}")
     shutil.copytree(experiment.path, data_path / "again")
@@ -111,7 +112,7 @@ def test_the_fast_engine_scores_what_is_drawn_at_random_as_the_library_does(data
 
 @pytest.mark.parametrize("name", [*sorted(RANDOM), "dsprites_noshape", "smallnorb"])
 def test_the_variances_are_the_librarys_and_so_is_the_stream_after_them(data_path, name):
-    """Observed in batches, where the library observes all at once."""
+    """Ours observes in batches; the library observes all points at once."""
     WRITE[name](data_path)
     data = get_named_ground_truth_data(name)
     ours, theirs = RandomState(0), RandomState(0)
@@ -138,7 +139,7 @@ def test_random_observations_repeat_with_the_generator(data_path, name):
 
 
 def test_a_generators_state_decides_the_next_batch(data_path):
-    """What a checkpoint keeps is the generator's state, and it is all that there is to keep."""
+    """The generator's state, which a checkpoint keeps, is the only state."""
     WRITE["noisy_dsprites"](data_path)
     data = get_named_ground_truth_data("noisy_dsprites")
     generator = np.random.default_rng(3)
@@ -156,7 +157,7 @@ def test_images_without_factors_are_trained_on_and_not_scored(data_path):
     mine = f"folder.path = '{data_path}/mine.npz'"
     experiment = train(data_path, "dataset.name = 'folder'", mine)
     assert experiment.model.exists()
-    with pytest.raises(DataError, match="data set 'folder' cannot be scored, as it has no factors"):
+    with pytest.raises(DataError, match=facts("data set 'folder'", "no factors", "train_pytorch.py")):
         evaluate(experiment, [], [mine])
     assert not experiment.scores.exists()
 

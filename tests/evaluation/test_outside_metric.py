@@ -1,4 +1,4 @@
-"""A metric in one file of a user's own: scored by every door, on the page, and in the JSON."""
+"""A metric in one file of the user: from Python, the shell and a run, on the page and in the JSON."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Encoders as people write them, each of images [N, 3, 16, 16]: what a model file may hold."""
+"""Typical encoders of images [N, 3, 16, 16], which a model file may contain."""
 
 from typing import NamedTuple
 
@@ -129,7 +129,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """As torchvision writes it."""
+    """A ResNet in torchvision's style."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class Resized(nn.Module):
 
 
 class Standardised(nn.Module):
-    """In place, as the second place of the challenge does it; `.view` wants channels first."""
+    """It changes its images in place, like the challenge's second-placed entry; `.view` needs channels first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class Moments(NamedTuple):
 
 
 class Gaussian(nn.Module):
-    """With what other calls of a VAE need, and a method that sets a state and is not called."""
+    """An encoder with the VAE's other methods, and a method that sets attributes and is never called."""
 
     calls: int
     names: list[str]
@@ -244,7 +244,7 @@ class ControlFlow(nn.Module):
         self.threshold = 0.5
 
     def forward(self, images: Tensor, scale: float = 1e-5, name: str = "images\n") -> Tensor:
-        """Checks, loops, lists, dictionaries, texts."""
+        """Use checks, loops, lists, dictionaries and strings."""
         if images.dim() != 4 or images.size(1) not in (1, 3):
             raise ValueError(f"expected images [N, 3, H, W], got {images.dim()} dimensions of {name}")
         assert images.shape[2] % 4 == 0, "the height must be divisible by 4"

@@ -1,4 +1,4 @@
-"""A sandbox whose process is a fork of this one, so that thousands can be started: what they do there is the same."""
+"""A sandbox whose process is a fork of this one, so that thousands can be started; the child does the same work."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from disentanglement_challenge.export.sandbox import Sandbox, serve
 
 
 class Child:
-    """A forked process, with what the sandbox uses of `subprocess.Popen`."""
+    """A forked process with the methods of `subprocess.Popen` that the sandbox uses."""
 
     def __init__(self, pid):
         self.pid = pid

@@ -1,6 +1,6 @@
-"""Loads mutated models in sandboxes and counts what came of it: python fuzz.py NUM_FILES SEED FOLDER
+"""Load mutated models in sandboxes and count the outcomes: python fuzz.py NUM_FILES SEED FOLDER
 
-A program of its own, as each sandbox is a fork of it: of a process that has no threads.
+It is a separate program, as each sandbox is a fork of it, and a forked process must not have threads.
 """
 
 import collections
@@ -23,7 +23,7 @@ IMAGES = np.random.RandomState(0).rand(2, 64, 64, 3).astype(np.float32)
 
 
 def flipped(content, random):
-    """Some bytes become others."""
+    """Change some bytes."""
     content = bytearray(content)
     for position in random.randint(len(content), size=random.randint(1, 33)):
         content[position] = random.randint(256)
@@ -31,7 +31,7 @@ def flipped(content, random):
 
 
 def rearranged(content, random):
-    """Something is cut out, doubled, or put in."""
+    """Remove, repeat or insert some bytes."""
     start, stop = np.sort(random.randint(len(content) + 1, size=2))
     choice = random.randint(4)
     if choice == 0:
@@ -44,7 +44,7 @@ def rearranged(content, random):
 
 
 def in_entries(content, random, path):
-    """The same within some entries of an archive, whose sums are right again; small ones are the likelier."""
+    """Mutate some entries of an archive, small ones more often, and correct their check sums."""
     path.write_bytes(content)
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
@@ -59,7 +59,7 @@ def in_entries(content, random, path):
 
 
 def outcome(path):
-    """What happens to the model: refused in a line, ended by a signal in its process, or scored."""
+    """Return what happens to the model: refused in one line, ended by a signal in its process, or scored."""
     try:
         with ForkedSandbox(path, memory_limit=1 << 30, time_limit=20) as sandbox:
             representation = sandbox(IMAGES)
@@ -98,7 +98,7 @@ def main():
     print(json.dumps(counts))
 
 
-SUFFIXES = (".pt", ".pt2", ".pt", ".onnx")  # half of them the challenge's format
+SUFFIXES = (".pt", ".pt2", ".pt", ".onnx")  # half of the files have the challenge's format
 
 if __name__ == "__main__":
     main()

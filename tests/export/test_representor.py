@@ -1,4 +1,4 @@
-"""The representation function: copies for models that work in place, IEEE float32, the device, modules in use."""
+"""The representation function: copies for models that change their input, IEEE float32, the device, modules in use."""
 
 import warnings
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import SCRIPTED, Standardised
+from messages import facts
 from torch import Tensor, nn
 
 from disentanglement_challenge.errors import RepresentationError
@@ -18,17 +19,17 @@ from disentanglement_challenge.models.encoders import conv_encoder, fc_encoder, 
 
 IMAGES = np.random.RandomState(0).rand(5, 16, 16, 3).astype(np.float32)
 MEAN, STD = np.float32([0.4, 0.5, 0.6]), np.float32([0.2, 0.3, 0.25])
-# What `Standardised` is, by NumPy.
+# `Standardised` in NumPy.
 STANDARDISED = np.moveaxis((IMAGES - MEAN) / STD, 3, 1).reshape(5, -1)[:, ::97]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("make", [lambda m: make_representor(m, cuda=False), module_representor])
 def test_a_model_that_works_in_place_gets_a_copy_in_each_attempt(make, dtype):
-    """Its first attempt, channels last, fails at `.view` after it has changed its images."""
+    """The first attempt, channels last, fails at `.view` after the model has changed its images."""
     images = IMAGES.astype(dtype)
     representation_function = make(Standardised())
-    for _ in range(3):  # the first batch takes two attempts
+    for _ in range(3):  # the first batch needs two attempts
         np.testing.assert_allclose(representation_function(images), STANDARDISED, atol=1e-6)
         np.testing.assert_array_equal(images, IMAGES)
 
@@ -55,7 +56,7 @@ def test_exporting_leaves_the_callers_images(tmp_path):
 
 
 def test_a_program_whose_graph_says_that_it_works_in_place_is_read(tmp_path):
-    """As run_decompositions() writes it: the changed images are another output."""
+    """In a program of run_decompositions(), the changed images are another output."""
     sizes = ({0: torch.export.Dim("N", min=1)},)
     program = torch.export.export(Standardised(), (torch.rand(3, 3, 16, 16),), dynamic_shapes=sizes)
     torch.export.save(program.run_decompositions(), tmp_path / "model.pt2")
@@ -121,7 +122,7 @@ def bfloat16_on_the_cpu():
 
 @pytest.fixture
 def flags():
-    """Puts the process's flags back, by PyTorch's defaults."""
+    """Reset the process's flags to PyTorch's defaults."""
     yield
     torch.set_float32_matmul_precision("highest")
     torch.backends.cuda.matmul.fp32_precision = "none"
@@ -148,7 +149,7 @@ def test_the_representation_is_ieee_float32_and_no_flag_is_left_changed(flags, c
         assert model.seen[:4] == [["ieee"] * 6, False, False, False]
         assert precisions() == before
         assert torch.is_grad_enabled()
-    if change in (old_interface_on, old_interface_off):  # whoever uses it can go on
+    if change in (old_interface_on, old_interface_off):  # callers can keep using it
         assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is (change is old_interface_on)
 
 
@@ -166,7 +167,7 @@ def test_a_representation_under_autocast_is_that_without(flags):
 
 
 def test_a_traced_convolution_takes_no_tf32(tmp_path):
-    """Its trace has a constant for it, which a GPU would go by."""
+    """The trace contains a constant for it, which a GPU would use."""
     path = export_model(nn.Sequential(nn.Conv2d(3, 4, 16), nn.Flatten()), tmp_path / "model.pt", (1, 3, 16, 16))
 
     def takes_tf32(module):
@@ -185,7 +186,7 @@ def test_a_traced_convolution_takes_no_tf32(tmp_path):
 
 
 class OnDevice(nn.Module):
-    """A model that tells where it was called."""
+    """A model that records where it was called."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
@@ -202,7 +203,7 @@ def test_the_batch_follows_where_the_model_computes(tmp_path, monkeypatch):
     assert encoding_batch(on_onnx) == 64
     with Sandbox(tmp_path / "model.onnx") as sandbox:
         assert encoding_batch(sandbox) == 64
-    assert encoding_batch(module_representor(model)) == 64  # its own device, whatever AICROWD_CUDA says
+    assert encoding_batch(module_representor(model)) == 64  # by its own device, not by AICROWD_CUDA
     assert encoding_batch(lambda images: images) == 64
     monkeypatch.setattr(nn.Module, "to", lambda self, device: self)
     assert encoding_batch(make_representor(model)) == 1024
@@ -218,19 +219,19 @@ def test_a_module_is_computed_on_its_own_device():
 
 def test_a_module_in_training_is_left_in_training():
     model = nn.Sequential(nn.Conv2d(3, 4, 16), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten()).train()
-    model[1].eval()  # as who fine-tunes does
+    model[1].eval()  # as in fine-tuning
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     representation_function = module_representor(model)
     first = representation_function(IMAGES)
     np.testing.assert_array_equal(representation_function(IMAGES), first)  # no dropout
     assert [module.training for module in model] == [True, False, True, True]
     assert model.training
-    with pytest.raises(RepresentationError, match="fails on images"):
+    with pytest.raises(RepresentationError, match=facts("images", "(", ", 3, 4, ")):
         representation_function(IMAGES[:, :4])
     assert [module.training for module in model] == [True, False, True, True]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     model[1].train()
-    np.testing.assert_array_equal(representation_function(IMAGES), first)  # and no statistics of the batch
+    np.testing.assert_array_equal(representation_function(IMAGES), first)  # no statistics of the batch
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
@@ -258,7 +259,7 @@ OURS = {
 @pytest.mark.parametrize("num_images", [1, 64, 3])
 @pytest.mark.parametrize("kind", [*OURS, "Convolutional", "ResNet", "Norms", "Standardised", "Gaussian", "Squeeze"])
 def test_a_module_and_its_file_give_equal_codes(tmp_path, kind, num_images):
-    """To the last digit."""
+    """The outputs are equal bit for bit."""
     torch.manual_seed(0)
     model = (OURS[kind] if kind in OURS else SCRIPTED[kind])().eval()
     size = 64 if kind in OURS else 16

@@ -1,10 +1,11 @@
-"""A stranger's model can't act: each attack here works with PyTorch's own loader, and is refused by its name.
+"""Untrusted models cannot act: each attack here works with PyTorch's own loader, and is refused with its name.
 
-Every attack writes, prints, reads a file into a tensor, or sets a state of the process: on load, or on the first call.
+Every attack writes, prints, reads a file into a tensor, or sets a state of the process, on load or on the first call.
 """
 
 import os
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import SCRIPTED
+from messages import facts
 from torch import Tensor, nn
 
 from disentanglement_challenge.errors import RepresentationError
@@ -39,7 +41,7 @@ class Inner(nn.Module):
 
 
 class Innocent(nn.Module):
-    """What the attacks are put into: a sub-module, a second method, a default."""
+    """A harmless module to insert attacks into: a sub-module, a second method, a default."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ def scripted(module, path):
 
 
 def plain(path):
-    """PyTorch's own loader."""
+    """Load a model with PyTorch's own loader."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return torch.jit.load(str(path))
@@ -80,7 +82,7 @@ def written(path, entries):
 
 
 def with_code(path, *edits, module=Innocent):
-    """The archive with some text of its code replaced."""
+    """Write the archive with some text of its code replaced."""
     entries = entries_of(scripted(module(), path))
     for old, new in edits:
         assert any(old.encode() in content for name, content in entries.items() if name.endswith(".py")), old
@@ -106,7 +108,7 @@ class SavesWhileLoading(nn.Module):
 
 
 class SavesInASubmodule(nn.Module):
-    """Its method is reached from `__setstate__` alone."""
+    """A module whose method is called only by `__setstate__`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,7 +198,7 @@ class SavesInAFork(nn.Module):
         return torch.jit.wait(torch.jit.fork(saves, images)).flatten(1)
 
 
-LOADED = "loaded"  # acts while it is loaded, or else when it is called
+LOADED = "loaded"  # the attack acts on load; otherwise on a call
 FORWARD = "    inner = self.inner\n"
 WRITTEN_BY_PYTORCH = [
     (Saves, "calls torch.save"),
@@ -232,7 +234,7 @@ WRITTEN_BY_HAND = {
         [("  training : bool\n", '  training : bool\n  x : Final[Tensor] = torch.from_file("made", True, 4)\n')],
     ),
     "a form by its own name": (
-        "gives int another meaning",
+        "redefines int in forward",
         [(FORWARD, f'{FORWARD}    int = torch.save\n    int(images, "made")\n')],
     ),
     "a list's comprehension": (
@@ -244,7 +246,7 @@ WRITTEN_BY_HAND = {
 
 
 def acts(path, folder):
-    """Whether the attack works with PyTorch's own loader; leaves nothing of it."""
+    """Return whether the attack works with PyTorch's own loader; remove its traces."""
     made = folder / "made"
     assert not made.exists()
     model = plain(path)
@@ -285,7 +287,7 @@ def test_code_that_no_exporter_writes_is_refused(tmp_path, monkeypatch, kind):
 
 
 def test_a_file_is_not_read_into_a_representation(tmp_path):
-    """`from_file` reads any file that the user may read; codes that are published would show it."""
+    """`from_file` reads any file of the user; published codes would reveal it."""
     secret = tmp_path / "secret"
     torch.full((4,), 42.0).numpy().tofile(secret)
     path = with_code(
@@ -299,7 +301,7 @@ def test_a_file_is_not_read_into_a_representation(tmp_path):
 METHODS = {
     "a method": ("calls resize_", "(images).resize_([1])"),
     "one by another name": ("calls _9", "_9 = images.resize_\n    _8 = _9([1])"),
-    "one by a form's name": ("gives int another meaning", "int = images.resize_\n    _8 = int([1])"),
+    "one by a form's name": ("redefines int in forward", "int = images.resize_\n    _8 = int([1])"),
     "one by a text": ("calls \"getattr(images, 'resize_')\"", 'getattr(images, "resize_")([1])'),
     "one that the archive has too": ("calls resize_", "(images).resize_([1])"),
 }
@@ -319,7 +321,7 @@ def test_a_method_of_a_tensor_is_an_operator(tmp_path, kind):
 
 
 def test_an_operator_of_another_namespace_by_the_name_of_a_method(tmp_path, capfd):
-    """Here no operator of a tensor has the method's name, which alone would let it pass."""
+    """No operator on tensors has the method's name; the name alone would pass."""
     code = f"{FORWARD}    _9 = ops.prim\n    (_9).Print(images)\n"
     path = with_code(
         tmp_path / "model.pt", (FORWARD, code), ("def other(", "def Print("), ("(self).other", "(self).Print")
@@ -358,7 +360,7 @@ def test_a_model_sets_no_seed(tmp_path):
 
 
 def test_a_model_sets_no_attribute_in_what_is_called(tmp_path):
-    """It would give the second image another representation than the first; `reset`, which nobody calls, may."""
+    """The second image would get another representation than the first; `reset`, which is never called, is allowed."""
 
     class Counts(nn.Module):
         def __init__(self) -> None:
@@ -392,7 +394,7 @@ class Steps(nn.Module):
 
 
 def test_a_function_sets_no_attribute_of_a_module_that_it_is_given(tmp_path):
-    """No exporter writes that, and PyTorch takes it."""
+    """No exporter writes this, but PyTorch accepts it."""
     path = with_code(
         tmp_path / "model.pt",
         ("    steps = self.steps\n", "    __torch__.test_stranger.add(self)\n    steps = self.steps\n"),
@@ -422,7 +424,7 @@ def test_the_counter_of_older_batch_normalisations_is_no_state(tmp_path):
 
 
 def test_no_class_of_pytorchs_own_is_made(tmp_path, monkeypatch):
-    """By name in the code, under the archive's own name, or by its pickle."""
+    """The class is named in the code, under the archive's own name, or in its pickle."""
     profile = "__torch__.torch.classes.profiling._ScriptProfile"
     made = f"    _9 = {profile}.__new__({profile})\n    _8 = (_9).__init__()\n    (_9).enable()\n    (_9).disable()\n"
     path = with_code(tmp_path / "model.pt", (FORWARD, FORWARD + made))
@@ -436,7 +438,7 @@ def test_no_class_of_pytorchs_own_is_made(tmp_path, monkeypatch):
         f"  def disable(self: {profile}) -> NoneType:\n    return None\n"
     ).encode()
     written(path, entries)
-    plain(path)(IMAGES)  # which takes PyTorch's
+    plain(path)(IMAGES)  # PyTorch uses its own class
     assert f"defines {profile}" in refusal(path, tmp_path)
 
 
@@ -451,7 +453,7 @@ def test_quantised_layers_are_refused_by_their_operators(tmp_path):
 
 @pytest.mark.parametrize("evil_is_first", [True, False])
 def test_of_two_entries_of_one_name_none_is_taken(tmp_path, monkeypatch, evil_is_first):
-    """Python's reader takes the last, PyTorch's another."""
+    """Python's reader takes the last of them, PyTorch's another one."""
     monkeypatch.chdir(tmp_path)
     good, evil = (
         entries_of(with_code(tmp_path / "model.pt", *edits)) for edits in ((), WRITTEN_BY_HAND["a default"][1])
@@ -467,13 +469,13 @@ def test_of_two_entries_of_one_name_none_is_taken(tmp_path, monkeypatch, evil_is
         (name,) = {name for name in archive.namelist() if name.endswith("__torch__/test_stranger.py")}
         is_evil_for_python = archive.read(name) == evil[name]
     assert is_evil_for_python != evil_is_first
-    with pytest.raises(RepresentationError, match="has two entries 'code/__torch__/"):
+    with pytest.raises(RepresentationError, match=facts("two entries", "'code/__torch__/")):
         import_model(path)
     assert not (tmp_path / "made").exists()
 
 
 def test_pytorch_gets_what_was_read(tmp_path, monkeypatch):
-    """A file that becomes another one while it is looked at."""
+    """The file is replaced by another one while it is checked."""
     monkeypatch.chdir(tmp_path)
     evil = with_code(tmp_path / "evil.pt", *WRITTEN_BY_HAND["a default"][1]).read_bytes()
     path = with_code(tmp_path / "model.pt")
@@ -519,7 +521,7 @@ def test_a_state_that_is_set_while_loading_is_refused_whatever_sets_it(tmp_path)
         for line in entries[name].decode().splitlines()
         if "self.training =" not in line and "self.weight =" not in line
     ]
-    with pytest.raises(Refused, match="defines __setstate__, which runs while the file is loaded"):
+    with pytest.raises(Refused, match="defines __setstate__"):
         check_code({name.partition("/code/")[2]: "\n".join([*kept, ""]).encode()})
 
 
@@ -536,7 +538,7 @@ BODY = "class M(Module):\n  def forward(self: __torch__.M,\n    x: Tensor) -> Te
 )  # fmt: skip
 def test_what_two_lexers_may_read_in_two_ways_is_refused(line):
     check_code({"__torch__.py": BODY.format('_0 = "a \\" \\\\ # \' text"').encode()})
-    with pytest.raises(Refused, match=r"is not as PyTorch's exporter writes it|cannot be read"):
+    with pytest.raises(Refused, match=r"has code in __torch__\.py"):
         check_code({"__torch__.py": BODY.format(line).encode("latin-1")})
 
 
@@ -604,11 +606,11 @@ def test_what_runs_on_loading_is_literal(content):
         (b"\x8c\x02os\x8c\x06system\x93.", "data", "has the opcode SHORT_BINUNICODE"),
         (b"(ios\nsystem\n.", "data", "has the opcode INST"),
         (b"c__torch__.models\nM\nK\x00)R.", "data", "calls a number"),
-        (b"K\x07Q.", "data", "has no pickle of PyTorch's"),
-        (b"R.", "data", "has no pickle of PyTorch's"),
-        (b"h\x00.", "data", "has no pickle of PyTorch's"),
-        (b"", "data", "has no pickle of PyTorch's"),
-        (b"\x80\x02X\xff\xff\xff\x7f", "data", "has no pickle of PyTorch's"),
+        (b"K\x07Q.", "data", r"no pickle .*data\.pkl"),
+        (b"R.", "data", r"no pickle .*data\.pkl"),
+        (b"h\x00.", "data", r"no pickle .*data\.pkl"),
+        (b"", "data", r"no pickle .*data\.pkl"),
+        (b"\x80\x02X\xff\xff\xff\x7f", "data", r"no pickle .*data\.pkl"),
     ],
 )
 def test_a_pickle_names_tensors_and_the_archives_classes(content, folder, message):
@@ -618,43 +620,43 @@ def test_a_pickle_names_tensors_and_the_archives_classes(content, folder, messag
 
 
 def test_a_tensor_that_is_longer_than_its_file_is_refused(tmp_path):
-    """PyTorch takes the rest from what the process holds in memory."""
+    """PyTorch reads the rest from other memory of the process."""
     path = scripted(nn.Sequential(nn.Flatten(), nn.Linear(4, 3000)), tmp_path / "model.pt")
     entries = entries_of(path)
     (name,) = [name for name in entries if name.endswith("/data/0")]
     entries[name] = entries[name][:16]
     written(path, entries)
     weight = next(plain(path).parameters())
-    assert weight.untyped_storage().nbytes() == 48_000  # nobody reads them here
-    assert "has a tensor that is longer than its file data/0" in refusal(path, tmp_path)
+    assert weight.untyped_storage().nbytes() == 48_000  # these values are not read here
+    assert re.search(r"tensor .*data/0", refusal(path, tmp_path))
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b"K\x00K\x03K\x04\x86", b"K\x01K\x03K\x04\x86"),  # begins one later
-        (b"K\x03K\x04\x86", b"K\x04K\x04\x86"),  # is longer
-        (b"K\x04K\x01\x86", b"K\x05K\x01\x86"),  # has wider strides
-        (b"K\x04K\x01\x86", b"J\xff\xff\xff\xffK\x01\x86"),  # goes back
+        (b"K\x00K\x03K\x04\x86", b"K\x01K\x03K\x04\x86"),  # offset larger by one
+        (b"K\x03K\x04\x86", b"K\x04K\x04\x86"),  # longer
+        (b"K\x04K\x01\x86", b"K\x05K\x01\x86"),  # larger strides
+        (b"K\x04K\x01\x86", b"J\xff\xff\xff\xffK\x01\x86"),  # negative stride
     ],
 )
 def test_a_tensor_that_reaches_out_of_its_memory_is_refused(old, new):
-    """A weight of [3, 4]: its storage, where it begins in it, its sizes and its strides."""
+    """A weight of shape [3, 4] has a storage, an offset, sizes and strides."""
     tensor = (
         b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
         b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x0ctQK\x00K\x03K\x04\x86K\x04K\x01\x86\x89"
         b"ccollections\nOrderedDict\n)RtR."
     )
     check_pickle(tensor, "data", {"data/0": 48})
-    with pytest.raises(Refused, match="longer than its file data/0"):
+    with pytest.raises(Refused, match=r"tensor .*data/0"):
         check_pickle(tensor, "data", {"data/0": 47})
     assert tensor.count(old) == 1
-    with pytest.raises(Refused, match="reaches out of its memory"):
+    with pytest.raises(Refused, match=r"tensor .*storage in data\.pkl"):
         check_pickle(tensor.replace(old, new), "data", {"data/0": 48})
 
 
 def test_what_pytorch_compiled_is_looked_at_again(tmp_path, monkeypatch):
-    """As if the reader had been got past."""
+    """The check of graphs also works if the check of code is bypassed."""
     monkeypatch.chdir(tmp_path)
     path = scripted(SavesInAFunction(), tmp_path / "model.pt")
     monkeypatch.setattr(torchscript, "check_code", lambda sources: None)
@@ -666,12 +668,12 @@ def test_what_pytorch_compiled_is_looked_at_again(tmp_path, monkeypatch):
 
 
 def test_in_a_sandbox_a_model_may_try_to_write(tmp_path, monkeypatch):
-    """Also in a sandbox, which lets the model try; `--evaluate_only` and `score` load by `import_model`."""
+    """In a sandbox the model may try; `--evaluate_only` and `score` load it with `import_model`."""
     monkeypatch.chdir(tmp_path)
     for kind in (Saves, SavesWhileLoading):
         path = scripted(kind(), tmp_path / "model.pt")
         (tmp_path / "made").unlink(missing_ok=True)
-        with Sandbox(path) as sandbox:  # PyTorch says nothing of a file that it cannot write
+        with Sandbox(path) as sandbox:  # PyTorch ignores a file that it cannot write
             assert sandbox(np.zeros((2, 16, 16, 3))).shape == (2, 768)
         assert not (tmp_path / "made").exists()
 
@@ -691,13 +693,13 @@ def test_evaluating_it_is_one_line_and_no_file(tmp_path, embedded_data_path):
         text=True,
     )
     assert result.returncode == 1
-    assert f"{path} calls torch.save. A model may compute with tensors" in result.stderr
+    assert f"{path} calls torch.save" in result.stderr
     assert "Traceback" not in result.stderr
     assert not made.exists()
 
 
 def test_what_a_model_says_does_not_reach_the_terminal_as_it_is(tmp_path):
-    """A text with which it clears the screen and writes in another's name."""
+    """The text clears the screen and imitates another program's output."""
     path = with_code(
         tmp_path / "model.pt", (FORWARD, f'{FORWARD}    ops.prim.RaiseException("\\033[2Jall scores are 1\\a")\n')
     )
@@ -760,7 +762,7 @@ def test_our_own_models_are_read(tmp_path, kind, how):
         (kind, how)
         for kind in SCRIPTED
         for how in ("traced", "scripted", "frozen", "exported")
-        # Frozen, torch.no_grad() is a plain state of the process; the other one's trace is for one size of batch.
+        # Freezing turns torch.no_grad() into a change of the process's state; the other trace is for one batch size.
         if (kind, how) not in {("WithoutGradients", "frozen"), ("ControlFlow", "exported")}
     ],
 )
@@ -791,7 +793,7 @@ def test_nothing_is_allowed_by_a_slip():
 
 
 def test_mutated_code_is_refused_or_harmless(tmp_path):
-    """Of 3,000 archives' code with lines swapped, cut and spliced each is accepted, or refused as code that is read."""
+    """Code of 3,000 archives with swapped, cut and joined lines is either accepted, or refused after parsing."""
     sources = [
         content
         for kind in ("ControlFlow", "Attention", "Gaussian")

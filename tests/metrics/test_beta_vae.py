@@ -42,7 +42,7 @@ def test_the_scores_are_the_librarys(representation_function):
 
 
 def test_it_is_the_accuracy_of_a_regression_on_differences_of_pairs():
-    """The paper's game, drawn and fitted anew."""
+    """Draw the paper's pairs and fit its classifier independently."""
     data, codes = small_ground_truth_data(), codes_of_every_kind(float)[:, :8] / [1, 1, 1, 1, 1, 1, 1e-4, 1e3]
     random_state = RandomState(7)
     features, labels = [], []
@@ -57,17 +57,17 @@ def test_it_is_the_accuracy_of_a_regression_on_differences_of_pairs():
     expected = np.mean(probabilities.argmax(axis=1) == labels)
     settings = {**SETTINGS, "beta_vae_sklearn.num_train": 1500, "beta_vae_sklearn.num_eval": 1500}
     scores = our_results(METRIC, data, representation_of(codes), settings).values
-    assert scores["train_accuracy"] == pytest.approx(expected, abs=0.03)  # other draws
+    assert scores["train_accuracy"] == pytest.approx(expected, abs=0.03)  # different draws
     assert scores["eval_accuracy"] == pytest.approx(expected, abs=0.03)
 
 
 def test_codes_with_a_known_answer():
     data = small_ground_truth_data()
     perfect = data.index_to_factors(np.arange(NUM_IMAGES)).astype(float)
-    # A latent does not differ between points that share its factor, so the factor is told without error.
+    # A latent does not differ between points that share its factor, so the classifier makes no errors.
     for codes in (perfect, np.hstack([perfect, perfect])):
         assert our_results(METRIC, data, representation_of(codes), SETTINGS).values["eval_accuracy"] == 1
-    # Latents that say nothing: the factor that training saw most often is guessed.
+    # Uninformative latents: the prediction is the most frequent factor of the training points.
     chance = our_results(METRIC, data, representation_of(collapsed_codes()), SETTINGS).values["eval_accuracy"]
     assert chance == pytest.approx(1 / 4, abs=0.06)
 
@@ -85,7 +85,7 @@ def test_differences_that_overflow_are_computed_of_smaller_codes(dtype, scale):
 
 
 def test_rows_and_a_grid_of_them_score_alike():
-    """One row for each combination, drawn as rows: other draws of the same game."""
+    """Score one row for each combination as rows: the same method with different draws."""
     data, codes = small_ground_truth_data(), codes_of_every_kind()
     settings = {**SETTINGS, "beta_vae_sklearn.num_train": 1000, "beta_vae_sklearn.num_eval": 1000}
     rows = RowSampler(codes, data.index_to_factors(np.arange(NUM_IMAGES)), data.factor_names)
@@ -96,5 +96,5 @@ def test_rows_and_a_grid_of_them_score_alike():
 
 def test_one_factor_is_refused():
     rows = RowSampler(np.arange(6.0)[:, None], np.array([[0], [0], [0], [1], [1], [1]]), ["only"])
-    with pytest.raises(ScoreError, match="nothing to tell apart"):
+    with pytest.raises(ScoreError, match="one factor"):
         METRIC.results(rows, 0, SETTINGS)

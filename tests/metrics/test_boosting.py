@@ -2,6 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from messages import facts
 from numpy.random import RandomState
 from sklearn.ensemble import GradientBoostingClassifier
 
@@ -14,7 +15,7 @@ KINDS = ["learnt", "float32", "random", "collapsed", "quantised", "duplicated", 
 
 
 def factors_and_codes(num_points, classes=CLASSES, num_codes=8, noise=0.3, seed=0):
-    """Factors [num_factors, n], and latents [n, num_codes] that mix them as a trained encoder does."""
+    """Return factors [num_factors, n], and latents [n, num_codes] that mix them like a trained encoder."""
     random_state = RandomState(seed)
     factors = np.stack([random_state.randint(k, size=num_points) for k in classes])
     mixed = np.tanh(factors.T / factors.max(axis=1)) @ random_state.normal(size=(len(classes), num_codes))
@@ -46,7 +47,7 @@ def codes_of_kind(kind, num_points):
 
 
 def tree_values(model, stage, tree, x):
-    """The leaf value of every point x, float32 [n, num_codes], in one tree."""
+    """Return the leaf value of every point x, float32 [n, num_codes], in one tree."""
     at = np.zeros(len(x), int)
     while at.max() < 7:
         right = x[np.arange(len(x)), model.split_columns[stage, tree, at]] > model.thresholds[stage, tree, at]
@@ -55,9 +56,9 @@ def tree_values(model, stage, tree, x):
 
 
 def scores_where_they_part(model, reference, x, labels):
-    """Both cuts' scores in the first node that is cut otherwise than by scikit-learn; None if there is no such node.
+    """Return both cuts' scores in the first node whose cut differs from scikit-learn's; None if there is none.
 
-    All trees before it give every training point the same value. Three classes or more.
+    All earlier trees give every training point the same value. It needs at least three classes.
     """
     raw = np.repeat(model.prior[:, None], len(x), axis=1)
     for stage, trees in enumerate(reference.estimators_):
@@ -70,7 +71,7 @@ def scores_where_they_part(model, reference, x, labels):
                 nodes = [(0, 0, np.arange(len(x)))]
                 for node, at, points in nodes:
                     residual = residuals[tree, points]
-                    # scikit-learn cuts nodes of equal residuals where rounding makes them look different.
+                    # scikit-learn splits nodes of equal residuals if rounding makes them look different.
                     if at >= 7 or theirs.children_left[node] < 0 or residual.var() < 1e-12:
                         continue
                     their_left = x[points, theirs.feature[node]] <= theirs.threshold[node]
@@ -105,7 +106,7 @@ def test_every_cut_is_sklearns_up_to_a_cut_of_the_same_score(kind, factor, n_sta
 def test_importances_and_predictions_are_sklearns_where_no_ties_decide(kind):
     factors, codes = codes_of_kind(kind, 2500)
     train, test = slice(0, 2000), slice(2000, None)
-    # Few stages and few classes: later on, nodes are so small that several latents separate the same points.
+    # Few stages and classes: nodes of later stages are so small that several latents separate the same points.
     fitted = fit_boosting(SortedFeatures(codes[train]), factors[:3, train], n_stages=20)
     expected = sklearn_models(codes[train], factors[:3, train], n_stages=20)
     for model, reference in zip(fitted, expected, strict=True):
@@ -205,21 +206,21 @@ def test_more_points_than_a_short_index_can_count():
 def test_values_that_float32_cannot_hold_are_refused(value):
     codes = np.zeros((10, 4))
     codes[3, 2] = value
-    with pytest.raises(RepresentationError, match="latent 2 "):
+    with pytest.raises(RepresentationError, match=facts("latent 2")):
         SortedFeatures(codes)
 
 
 def test_predicting_from_other_latents_is_refused():
     factors, codes = factors_and_codes(50, classes=(2,))
     model = fit_boosting(SortedFeatures(codes), factors, n_stages=1)[0]
-    with pytest.raises(RepresentationError, match="8 latents and cannot predict from 7"):
+    with pytest.raises(RepresentationError, match=facts("7 latents", 8)):
         model.predict(codes[:, 1:])
 
 
 def test_a_factor_with_one_value_is_refused_by_name():
     factors, codes = factors_and_codes(50, classes=(2, 3))
     factors[1] = 2
-    with pytest.raises(DataError, match="factor 1 has the single value 2"):
+    with pytest.raises(DataError, match=facts("factor 1", "value 2", "at least two")):
         fit_boosting(SortedFeatures(codes), factors)
 
 

@@ -1,4 +1,4 @@
-"""docs/reference_scores.json: that its codes are its recipe's, and that our metrics reproduce its values."""
+"""docs/reference_scores.json: its recipe makes its codes, and our metrics reproduce its values."""
 
 import json
 import sys

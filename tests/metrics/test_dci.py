@@ -13,7 +13,7 @@ KEYS = {"informativeness_train", "informativeness_test", "disentanglement", "com
 
 
 def library_scores(data, representation_function, num_train, num_test):
-    np.random.seed(0)  # what scikit-learn draws its tie-breaking from
+    np.random.seed(0)  # scikit-learn breaks ties with draws from it
     return library.dci.compute_dci(
         data, representation_function, RandomState(0), num_train=num_train, num_test=num_test, batch_size=16
     )

@@ -1,6 +1,6 @@
-"""Representations that no training should give and some does: no traceback, no NaN, and the library's score.
+"""Degenerate representations, which some training runs give: no traceback, no NaN, and the library's score.
 
-It is the library's by the rule of which latents are left out and which precision is computed in.
+The library's score is computed after our rule for which latents are left out, and in which precision.
 """
 
 import warnings
@@ -68,7 +68,7 @@ KINDS = [constant, few_ulps, learnt, of_a_factor, huge, denormal, one_point, sat
 
 
 def representation(seed):
-    """Some latents of any of the kinds, duplicated or not, in one of three precisions."""
+    """Return random latents of any of the kinds, possibly duplicated, in one of three precisions."""
     random_state = RandomState(seed)
     latents = [KINDS[kind](random_state) for kind in random_state.randint(len(KINDS), size=random_state.randint(2, 6))]
     latents += [latents[0]] * random_state.randint(2)
@@ -79,7 +79,7 @@ def representation(seed):
 
 
 def drawn_latents(codes, metric):
-    """Which latents vary among the first points that a metric draws, as the metric's own sampler draws them."""
+    """Return the latents of the first points that a metric draws with its own sampler."""
     from disentanglement_challenge.data.sampling import GridSampler
     from disentanglement_challenge.data.tables import FactorGrid, factor_table
 
@@ -114,7 +114,7 @@ def test_a_thousand_representations_have_every_score():
 
 @pytest.mark.parametrize("metric", ["factor_vae_metric", "mig", "irs", "sap_score"])
 def test_by_the_rule_the_score_is_the_librarys(metric):
-    """Where the library can compute what is left: at least two latents, in the precision that the rule names."""
+    """It compares cases that the library can compute: at least two latents, in the precision that the rule selects."""
     compared = 0
     for seed in range(60):
         codes = representation(seed)
@@ -124,10 +124,10 @@ def test_by_the_rule_the_score_is_the_librarys(metric):
             continue
         kept = np.compress(left, codes, axis=1).astype(precision(np.compress(left, drawn, axis=1)))
         if np.abs(kept).max() > 1e100 or (kept.dtype == np.float64 and _underflows(kept)):
-            continue  # the library's own float64 over- or underflows
+            continue  # the library's float64 itself over- or underflows
         ours = score(codes, FACTORS, metric, settings=_settings(metric))
         theirs = score(kept, FACTORS, metric, engine="library", settings=_settings(metric))
-        if theirs[metric] is None:  # "Too many bins", which numpy before 2.1 did not say
+        if theirs[metric] is None:  # "Too many bins", which numpy before 2.1 did not raise
             assert "Too many bins" in theirs.by_metric[metric].reason
             continue
         assert ours[metric] == pytest.approx(theirs[metric], abs=METRICS[metric].tolerance + 1e-12), seed

@@ -1,4 +1,4 @@
-"""Which points the metrics are computed on: the library's draws on a full grid, rows elsewhere."""
+"""The points that metrics are computed on: the library's draws on a full grid, otherwise rows."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_points_of_a_full_grid_are_the_librarys(record):
         np.testing.assert_array_equal(points.factors, ys.T)
 
 
-# IRS knows a row that is drawn twice for one, and arrays do not say so.
+# IRS counts a row that is drawn twice once, which arrays cannot show.
 @pytest.mark.parametrize("record", [r for r in OF_POINTS if r.name != "irs"], ids=lambda record: record.name)
 def test_rows_that_are_no_full_grid_are_drawn_themselves(record):
     codes, factors = noisy_codes(150)

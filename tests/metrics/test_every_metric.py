@@ -1,4 +1,4 @@
-"""No representation makes a metric fail, warn, or give something that is no number."""
+"""No representation makes a metric fail, warn, or return something that is not a number."""
 
 import warnings
 
@@ -44,7 +44,7 @@ KINDS = ["plain", "constant", "few ulps", "huge", "denormal", "tiny", "saturated
 
 
 def _codes(seed):
-    """Some latents of random kinds; some are copies, and of some representations one kind is all there is."""
+    """Return latents of random kinds, some of them copies; some representations have a single kind."""
     random_state = RandomState(seed)
     dtype = DTYPES[random_state.randint(3)]
     kinds = random_state.choice(KINDS, size=random_state.randint(1, 3))
@@ -74,7 +74,7 @@ def _quick(record):
 
 def _check(record, result):
     for key, value in result.values.items():
-        if key != "activity":  # variances, of which a huge latent's is beyond float64
+        if key != "activity":  # its variances exceed float64 for huge latents
             assert np.isfinite(value).all(), (key, value)
     if record.key in result.values:
         low, high = record.bounds

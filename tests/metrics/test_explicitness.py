@@ -34,7 +34,7 @@ def test_latents_that_do_not_vary_are_left_out():
 
 
 def _area(positive, score):
-    """The probability that a point of the class is ranked above one of another, by comparing all pairs."""
+    """Compute the probability that a point of the class ranks above one of another, by comparing all pairs."""
     above = score[positive][:, None] - score[~positive][None]
     return np.mean(above > 0) + np.mean(above == 0) / 2
 
@@ -45,7 +45,7 @@ def test_it_is_the_mean_area_under_the_roc_curves_of_a_regularised_regression():
     standardised = (codes - codes[train].mean(axis=0)) / codes[train].std(axis=0)
     areas = []
     for labels in factors.T:
-        # The regression's probabilities at the test points: fitted to the training points, of which all are weighed.
+        # The regression's probabilities at the test points; the fit uses all training points.
         weights = _weights(standardised[train], labels[train])
         logits = np.column_stack([standardised[test], np.ones(200)]) @ weights
         probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -55,7 +55,7 @@ def test_it_is_the_mean_area_under_the_roc_curves_of_a_regularised_regression():
 
 
 def _weights(features, labels):
-    """The weights behind `softmax_regression`'s probabilities, which are linear in the logits up to a constant."""
+    """Recover the weights of `softmax_regression` from its probabilities: logits are linear, up to a constant."""
     log = np.log(softmax_regression(features, labels, penalty=1.0))
     log -= log.mean(axis=1, keepdims=True)
     return np.linalg.lstsq(np.column_stack([features, np.ones(len(features))]), log, rcond=None)[0]
@@ -65,7 +65,7 @@ def test_codes_with_a_known_answer():
     factors = grid()
     assert explicitness(factors, factors) == pytest.approx(1, abs=1e-9)
     assert explicitness(np.full((len(factors), 2), 0.1), factors) == 0.5
-    # Noise ranks points as good as at random, but for what the regression overfits.
+    # Noise ranks points at random, except for the regression's overfitting.
     noise = RandomState(0).normal(size=(6000, 1))
     many = np.tile(factors, (50, 1))
     assert explicitness(noise, many) == pytest.approx(0.5, abs=0.02)
@@ -76,12 +76,12 @@ def test_a_value_that_the_test_points_lack_does_not_count():
     lacks = factors[:, 2] != 4
     score = explicitness(codes, factors, codes[lacks], factors[lacks])
     assert 0.5 < score < 1
-    # The other values' points are all there, so that their areas are those of a factor without that value's column.
+    # The other factors have all their points, so each factor's area is the same when it is scored alone.
     alone = [explicitness(codes, factors[:, [j]], codes[lacks], factors[lacks][:, [j]]) for j in range(3)]
     assert score == pytest.approx(np.mean(alone), abs=1e-12)
 
 
 def test_test_points_of_one_value_are_refused():
     codes, factors = noisy_codes(100)
-    with pytest.raises(DataError, match="factor 0 has one value in all test points"):
+    with pytest.raises(DataError, match=r"factor 0.*one value.*test points"):
         explicitness(codes, factors, codes[factors[:, 0] == 1], factors[factors[:, 0] == 1])

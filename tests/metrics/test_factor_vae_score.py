@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from messages import facts
 from numpy.random import RandomState
 from small_data import (
     codes_of_every_kind,
@@ -61,7 +62,7 @@ def test_collapsed_codes_have_no_votes():
 
 @pytest.mark.parametrize("scale", [1e18, 1e150, 1e300])
 def test_perfect_codes_stay_perfect_at_any_scale(scale):
-    """In float32 the squares of codes near 1e18 overflow, and in float64 those of codes near 1e300."""
+    """Squares of codes near 1e18 overflow in float32, and those near 1e300 in float64."""
     factors = small_ground_truth_data().index_to_factors(np.arange(120)) + 1.0
     codes = factors * scale if scale > 1e38 else (factors * scale).astype(np.float32)
     results, _ = on_images(METRIC, representation_of(codes), OURS)
@@ -70,7 +71,7 @@ def test_perfect_codes_stay_perfect_at_any_scale(scale):
 
 @pytest.mark.parametrize("name", ["factor_vae_score.batch_size", "factor_vae_score.num_variance_estimate"])
 def test_a_variance_needs_two_points(name):
-    with pytest.raises(ConfigError, match=f"{name} is 1"):
+    with pytest.raises(ConfigError, match=facts(f"{name} is 1", 2)):
         METRIC.check({**METRIC.official(), name: 1})
 
 
@@ -82,7 +83,7 @@ def test_rows_that_share_no_value_cannot_vote():
 
 
 def test_on_rows_votes_are_by_rows_that_share_a_value():
-    """Two latents that are two factors, of which a third of the combinations is missing, and some are there twice."""
+    """Two latents equal two factors; a third of the combinations is missing, and some occur twice."""
     factors = np.array([[a, b] for a in range(4) for b in range(4) if (a + b) % 3] * 2)
     codes = factors + 1e-3 * RandomState(0).normal(size=factors.shape)
     sampler = RowSampler(codes, factors, ["a", "b"])

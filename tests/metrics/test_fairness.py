@@ -30,7 +30,7 @@ def test_the_scores_are_the_librarys(representation_function, predictor_fn, num_
     settings["fairness.num_train"] = num_train
     ours = our_results(METRIC, data, representation_function, settings).values
     expected = library_results(METRIC, data, representation_function, settings)
-    # The library divides in float32. Where boosted trees are ours, equally good cuts move some predictions.
+    # The library divides in float32. With our boosted trees, ties between cuts change some predictions.
     same_models = predictor_fn == "@logistic_regression_cv" or num_train == 100
     assert ours == pytest.approx(expected, abs=1e-6 if same_models else 0.1)
     assert ours[METRIC.key] == pytest.approx(expected[METRIC.key], abs=1e-6 if same_models else 5e-3)
@@ -46,12 +46,13 @@ def _binary(code_of):
 def test_codes_with_a_known_answer():
     data = small_ground_truth_data()
     perfect = data.index_to_factors(np.arange(NUM_IMAGES)).astype(float)
-    for codes in (perfect, collapsed_codes()):  # what is predicted depends on nothing else
+    for codes in (perfect, collapsed_codes()):  # predictions do not depend on the sensitive factor
         values = our_results(METRIC, data, representation_of(codes), SETTINGS).values
         assert values == pytest.approx(dict.fromkeys(values, 0), abs=1e-15)
-    # z = y where s = 0, else 0. From z = 0, which is y = 0 in two cases of three, y = 0 is predicted: y is told where
-    # s = 0, and is always 0 where s = 1. With a share p of y = 1, both lie p / 2 from their mean. From z = 0, s = 1
-    # is predicted: always where y = 0, and where y = 1 it is told. With a share q of s = 0, both lie q / 2 from theirs.
+    # z = y if s = 0, else 0. From z = 0, which is y = 0 in two of three cases, the prediction is y = 0: it is y if
+    # s = 0, and always 0 if s = 1. With a share p of y = 1, both distributions are p / 2 from their mean. From z = 0
+    # the prediction of s is 1: always if y = 0, and it is s if y = 1. With a share q of s = 0, both are q / 2 from
+    # their mean.
     data, representation_function = _binary(lambda factors: factors[:, 0] * (1 - factors[:, 1]))
     settings = {**SETTINGS, "fairness.num_test_points_per_class": 4000}
     values = our_results(METRIC, data, representation_function, settings).values
@@ -81,6 +82,6 @@ def test_a_rehearsal_asks_for_the_same_images():
 
 def test_one_factor_is_refused():
     data = IndexedGroundTruthData("one", np.zeros((3, 8, 8, 1), np.uint8), [3], ["a"])
-    with pytest.raises(ScoreError, match="target and a sensitive factor"):
+    with pytest.raises(ScoreError, match="one factor"):
         our_results(METRIC, data, network, SETTINGS)
     assert not METRIC.on_rows

@@ -22,17 +22,17 @@ def test_codes_with_a_known_answer():
     factors = grid()
     perfect = factors.astype(float)
     assert infoc(perfect, factors, discrete_latents=True) == pytest.approx(1)
-    # Half of what is known of a factor is in each of two latents out of eight.
+    # Two of the eight latents each have half of the information about a factor.
     twice = infoc(np.hstack([perfect, perfect]), factors, discrete_latents=True)
     assert twice == pytest.approx((1 / 2 - 1 / 8) / (1 - 1 / 8))
     assert infoc(np.full((len(factors), 3), 0.1), factors) == 0
     rotated, two_factors = two_binary_factors()
     assert infoc(rotated, two_factors, discrete_latents=True) == pytest.approx(0)
-    # The neighbours' estimate agrees, up to what little it finds between independent factors.
+    # The estimate from neighbours agrees, up to the little that it finds between independent factors.
     assert infoc(np.tile(perfect, (10, 1)), np.tile(factors, (10, 1))) == pytest.approx(1, abs=1e-6)
 
 
 def test_one_active_latent_is_refused():
     factors = grid()
-    with pytest.raises(RepresentationError, match="InfoC compares latents"):
+    with pytest.raises(RepresentationError, match=r"one latent.*InfoC"):
         infoc(factors[:, :2] * [1.0, 1e-3], factors)

@@ -25,11 +25,11 @@ def test_codes_with_a_known_answer():
     assert infoe(np.hstack([perfect, perfect]), many, discrete_latents=True) == pytest.approx(1, abs=1e-3)
     assert infoe(np.full((len(factors), 3), 0.1), factors) == 0
     rotated, two_factors = two_binary_factors()
-    assert infoe(rotated, two_factors) == pytest.approx(1, abs=1e-3)  # a linear map brings the factors back
-    # Nothing is gained from noise but what a regression of 12,000 points can overfit.
+    assert infoe(rotated, two_factors) == pytest.approx(1, abs=1e-3)  # a linear map recovers the factors
+    # Noise gains nothing, except for the overfitting of a regression on 12,000 points.
     assert infoe(RandomState(0).normal(size=(12000, 2)), np.tile(factors, (100, 1))) == pytest.approx(0, abs=1e-3)
-    # A factor of two values that a latent tells apart in half of the points, and that is even in the others:
-    # log 2 nats are lost in those.
+    # A latent determines a factor of two values in half of the points. In the others both values are equally
+    # frequent, and log 2 nats are lost.
     half = np.array([[0, 0]] * 30 + [[1, 0]] * 30 + [[1, 1]] * 30 + [[2, 1]] * 30)
     expected = 1 - 0.5
     assert infoe(half[:, :1], half[:, 1:], discrete_latents=True) == pytest.approx(expected, abs=1e-3)

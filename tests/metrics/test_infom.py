@@ -12,7 +12,7 @@ METRIC = RECORDS["infom"]
 
 
 def estimate(numbers, classes, n_neighbors=10):
-    """Ross's estimate of mutual information, with equal distances counted, by comparing all pairs."""
+    """Compute Ross's estimate of mutual information, counting equal distances, by comparing all pairs."""
     distances = np.abs(numbers[:, None] - numbers[None])
     terms = []
     for i, label in enumerate(classes):
@@ -52,7 +52,7 @@ def test_a_sum_of_a_number_and_a_radius_that_is_rounded_loses_no_neighbour():
 @pytest.mark.parametrize("discrete_latents", [False, True])
 def test_it_is_the_papers_formula(discrete_latents):
     codes, factors = noisy_codes(300)
-    codes[:, 2] *= 1e-3  # out of use, by its range
+    codes[:, 2] *= 1e-3  # inactive, by its range
     if discrete_latents:
         codes = np.round(codes, 1)
         matrix = [[mutual_information(z, y) for y in factors.T.tolist()] for z in codes.T.tolist()]
@@ -74,7 +74,7 @@ def test_codes_with_a_known_answer():
     assert infom(np.full((len(factors), 3), 0.1), factors) == 0
     rotated, two_factors = two_binary_factors()
     assert infom(rotated, two_factors, discrete_latents=True) == pytest.approx(0)
-    # A latent that names its combination of two factors knows all of both.
+    # A latent that encodes a combination of two factors has all information about both.
     both = (factors[:, 0] * 3 + factors[:, 1])[:, np.newaxis]
     assert infom(both, factors, discrete_latents=True) == pytest.approx((1 / 2 - 1 / 4) / (1 - 1 / 4))
     matrix = METRIC.of_arrays(perfect, factors, discrete_latents=True).matrix
@@ -83,7 +83,7 @@ def test_codes_with_a_known_answer():
 
 def test_a_latent_that_knows_nothing_has_a_share_that_is_chance():
     factors = grid()
-    parity = factors.sum(axis=1) % 2  # of four factors: nothing about any of even size
+    parity = factors.sum(axis=1) % 2  # of four factors: no information about any of even size
     useless = np.stack([factors[:, 0], parity], axis=1)
     score = infom(useless, factors[:, [0, 2]], discrete_latents=True)
     assert score == pytest.approx((1 + 0) / 2)

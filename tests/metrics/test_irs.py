@@ -47,7 +47,7 @@ def test_a_latent_that_is_a_factor_is_robust_to_the_others_and_a_constant_one_ha
 
 
 def test_a_latent_whose_float32_variance_is_no_zero_although_it_is_constant_is_left_out():
-    """A dead unit of 1.1: numpy's float32 variance of it is not 0, and the library divides by its deviation."""
+    """A constant latent of 1.1: numpy's float32 variance of it is not 0, and the library divides by its deviation."""
     factors = small_ground_truth_data().index_to_factors(np.arange(NUM_IMAGES))
     codes = ((50 + 40 * factors) / 255).astype(np.float32)
     dead = np.full((NUM_IMAGES, 1), 1.1, dtype=np.float32)

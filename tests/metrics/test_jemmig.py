@@ -24,10 +24,10 @@ def test_codes_with_a_known_answer():
     perfect = factors.astype(float)
     bounds = ENTROPIES + np.log(100)
     assert jemmig(perfect, factors) == pytest.approx(0, abs=1e-12)
-    # A copy knows all of the factor too.
+    # A copy also has all information about the factor.
     assert jemmig(np.hstack([perfect, perfect]), factors) == pytest.approx(np.mean(ENTROPIES / bounds))
     assert jemmig(np.full((len(factors), 3), 0.1), factors) == 1
-    # A latent that knows a factor and, beside it, another: that other's entropy is too much.
+    # One latent encodes two factors: for each of them, the other's entropy adds to the score.
     both = np.column_stack([factors[:, 0] * 3 + factors[:, 1], factors[:, 2:]]).astype(float)
     expected = [np.log(3) / bounds[0], np.log(4) / bounds[1], 0, 0]
     assert jemmig(both, factors) == pytest.approx(np.mean(expected))
@@ -44,7 +44,7 @@ def test_of_latents_that_know_equally_much_the_one_that_knows_no_more_counts_in_
 
 
 def test_latents_that_rounding_sets_apart_know_equally_much():
-    """Reflected, a latent's bins come in another order, and so do the terms of its information."""
+    """Reflecting a latent reverses its bins, and with them the order of the terms of its information."""
     factors = np.tile(grid([5, 7]), (3, 1))
     plain, both = factors[:, 0] * 1.0, factors[:, 0] * 7.0 + factors[:, 1]
     scores = [

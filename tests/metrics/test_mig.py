@@ -53,7 +53,7 @@ def test_a_latent_of_a_few_units_in_the_last_place_is_binned_as_its_float64():
     with pytest.raises(ValueError, match="Too many bins"):
         np.histogram(latent, 20)
     np.testing.assert_array_equal(histogram_bins(latent, 20), histogram_bins(latent.astype(np.float64), 20))
-    # float64 has such ranges too: each of five values keeps a bin of its own.
+    # float64 has such ranges too: each of five values keeps its own bin.
     bins = histogram_bins(1 + np.finfo(np.float64).eps * values, 20)
     assert len(set(bins)) == len(set(zip(bins, values, strict=True))) == 5
     assert 0 <= bins.min() <= bins.max() < 20

@@ -28,8 +28,10 @@ def test_codes_with_a_known_answer():
         assert mig_sup(perfect * unit, factors) == pytest.approx(1)
     assert mig_sup(np.hstack([perfect, perfect]), factors) == pytest.approx(1)
     assert mig_sup(np.full((len(factors), 3), 0.1), factors) == 0
-    assert mig_sup(perfect, factors[:, :1]) == pytest.approx(1 / 4)  # one factor, against one of which nothing is known
+    assert mig_sup(perfect, factors[:, :1]) == pytest.approx(
+        1 / 4
+    )  # a single factor is compared with one without information
     assert mig_sup(*two_binary_factors()) == pytest.approx(0, abs=1e-12)
-    # A latent that names its combination of two factors knows all of both.
+    # A latent that encodes a combination of two factors has all information about both.
     both = (factors[:, 0] * 3 + factors[:, 1])[:, np.newaxis]
     assert mig_sup(both, factors, num_bins=12) == pytest.approx(0, abs=1e-12)

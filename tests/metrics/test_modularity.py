@@ -57,8 +57,8 @@ def test_codes_with_a_known_answer():
     assert modularity(np.hstack([perfect, perfect]), factors) == pytest.approx(1)
     assert modularity(np.full((len(factors), 3), 0.1), factors) == 0
     rotated, two_factors = two_binary_factors()
-    assert modularity(rotated, two_factors) == pytest.approx(0)  # each latent knows as much of both
-    # A latent that names its combination of the first two factors knows log 4 nats of one and log 3 of the other.
+    assert modularity(rotated, two_factors) == pytest.approx(0)  # each latent has equal information about both
+    # A latent that encodes a combination of the first two factors has log 4 nats about one and log 3 about the other.
     both = (factors[:, 0] * 3 + factors[:, 1])[:, np.newaxis]
     assert modularity(both, factors, num_bins=12) == pytest.approx(1 - (np.log(3) / np.log(4)) ** 2 / 3)
 

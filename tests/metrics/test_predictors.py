@@ -13,12 +13,12 @@ MODELS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # scikit-learn's, of its defaults and of convergence
+@pytest.mark.filterwarnings("ignore")  # scikit-learn warns of its defaults and of convergence
 @pytest.mark.parametrize("predictor_fn", MODELS)
 @pytest.mark.parametrize("num_points", [60, 400])
 def test_predictions_and_draws_are_those_of_scikit_learns_models(predictor_fn, num_points):
     codes, factors = noisy_codes(num_points)
-    factors = np.column_stack([factors, factors[:, 0] > 1])  # one of two values, which has one tree a stage
+    factors = np.column_stack([factors, factors[:, 0] > 1])  # one of two values, which has one tree per stage
     np.random.seed(5)
     predictors = fit_predictors(codes, factors, predictor_fn)
     drawn = np.random.randint(2**31 - 1)
@@ -33,7 +33,7 @@ def test_predictions_and_draws_are_those_of_scikit_learns_models(predictor_fn, n
 
 
 def test_boosted_trees_agree_with_scikit_learns_as_two_of_its_own_do():
-    """Of cuts that are equally good scikit-learn draws one."""
+    """scikit-learn draws one of equally good cuts, so its own fits differ too."""
     codes, factors = noisy_codes(1000)
     more = noisy_codes(2000, seed=0)[0][1000:]
     for predict, labels in zip(fit_predictors(codes, factors, BOOSTED_TREES), factors.T, strict=True):
@@ -58,6 +58,6 @@ def test_codes_that_float32_cannot_hold_are_told_apart_as_smaller_ones():
     expected = fit_predictors(codes, factors, BOOSTED_TREES)
     for ours, theirs in zip(fit_predictors(wide, factors, BOOSTED_TREES), expected, strict=True):
         np.testing.assert_array_equal(ours(wide), theirs(codes))
-    # Far beyond what was fitted is predicted as the end of what was.
+    # Points far outside the training range get the prediction at its end.
     further = wide[:50] * [2.0**100, 1, 1, 1, 1, 1]
     assert fit_predictors(wide, factors, BOOSTED_TREES)[0](further).shape == (50,)

@@ -23,5 +23,7 @@ def test_codes_with_a_known_answer():
     assert rmig(perfect, factors) == pytest.approx(1)
     assert rmig(np.hstack([perfect, perfect]), factors) == 0
     assert rmig(np.full((len(factors), 3), 0.1), factors) == 0
-    assert rmig(perfect[:, :1], factors) == pytest.approx(1 / 4)  # one latent, against one that says nothing
+    assert rmig(perfect[:, :1], factors) == pytest.approx(
+        1 / 4
+    )  # a single latent is compared with an uninformative one
     assert rmig(*two_binary_factors()) == pytest.approx(0, abs=1e-12)

@@ -29,7 +29,7 @@ SETTINGS = {
     ids=["network", "some kinds", "network, linear"],
 )
 def test_the_scores_are_the_librarys(codes, predictor_fn):
-    """Draw for draw, those of the interventions from numpy's global generator too, which boosted trees advance."""
+    """All draws are the library's, including interventions from numpy's global generator, which trees advance."""
     representation_function = representation_of(codes_of_every_kind()[:, :codes]) if codes else network
     data, settings = small_ground_truth_data(), {**SETTINGS, "predictor.predictor_fn": predictor_fn}
     ours = our_results(METRIC, data, representation_function, settings).values
@@ -40,7 +40,7 @@ def test_the_scores_are_the_librarys(codes, predictor_fn):
 
 
 def _sums(size):
-    """Images of two factors of equal size, and the factors' sum modulo that size as their code."""
+    """Return images of two factors of equal size, and the factors' sum modulo that size as their code."""
     images = np.zeros((size * size, 8, 8, 1), np.uint8)
     images[:, 0, 0, 0] = np.arange(size * size)
     data = IndexedGroundTruthData("sums", images, [size, size], ["a", "b"])
@@ -53,7 +53,7 @@ def test_codes_with_a_known_answer():
     values = our_results(METRIC, data, representation_of(perfect), SETTINGS).values
     assert values["300:mean_strong_test_accuracy"] == values["300:mean_test_accuracy"] == 1
     assert values["300:strong_generalization_gap"] == 0
-    # With one factor held the sum tells the other without error; at any other value of it, always wrongly.
+    # With one factor fixed, the sum determines the other; at any other value the prediction is always wrong.
     data, sums = _sums(5)
     values = our_results(METRIC, data, representation_of(sums.astype(float)), SETTINGS).values
     assert values["300:mean_strong_train_accuracy"] == 1
@@ -76,7 +76,7 @@ def test_a_rehearsal_asks_for_the_same_images(predictor_fn):
         asked.append([])
         state = np.random.get_state()[1].copy()
         call(sampler, 3, settings)
-        np.testing.assert_array_equal(np.random.get_state()[1], state)  # the caller's generator is as it was
+        np.testing.assert_array_equal(np.random.get_state()[1], state)  # the caller's generator is unchanged
     rehearsed, used = map(np.concatenate, asked)
     np.testing.assert_array_equal(rehearsed, used)
 
@@ -84,6 +84,6 @@ def test_a_rehearsal_asks_for_the_same_images(predictor_fn):
 def test_one_factor_is_refused():
     images = np.zeros((3, 8, 8, 1), np.uint8)
     data = IndexedGroundTruthData("one", images, [3], ["a"])
-    with pytest.raises(ScoreError, match="two values or more"):
+    with pytest.raises(ScoreError, match="two factors"):
         our_results(METRIC, data, network, SETTINGS)
     assert not METRIC.on_rows

@@ -10,7 +10,7 @@ from disentanglement_challenge.metrics import RECORDS, unified_scores
 
 METRIC = RECORDS["unified_scores"]
 SETTINGS = {**METRIC.official(), "unified_scores.num_train": 1000, "unified_scores.num_test": 500}
-# Where boosted trees are ours: DCI's tolerance, for single latents at a tenth of the official points.
+# With our boosted trees: DCI's tolerance, for single latents at a tenth of the official points.
 TOLERANCES = {"importance_gbt_matrix": 0.06, "mutual_information_matrix": 1e-9, "accuracy_svm_matrix": 0.02}
 
 
@@ -61,7 +61,7 @@ def test_codes_with_a_known_answer():
     factors = grid()
     perfect = factors.astype(float)
     values = unified_scores(perfect, factors)
-    # A matrix of mutual information that is diagonal: each latent knows its factor, log of its size.
+    # A diagonal matrix of mutual information: each latent has all information about its factor, log of its size.
     assert values[METRIC.key] == pytest.approx(1, abs=1e-8)
     assert values["mutual_information_matrix.mig"] == pytest.approx(1)
     assert values["mutual_information_matrix.sap"] == pytest.approx(np.mean(np.log([4, 3, 2, 5])))

@@ -8,7 +8,7 @@ from disentanglement_challenge.metrics import RECORDS, unsupervised
 
 METRIC = RECORDS["unsupervised"]
 SETTINGS = {**METRIC.official(), "unsupervised_metrics.num_train": 1000}
-# None a function of another, and none constant; the library's root loses digits where units differ by millions.
+# No latent is a function of another or constant. The library's root loses digits if units differ by millions.
 PLAIN = [0, 1, 2, 3, 4, 5, 8, 10, 11]
 
 
@@ -72,7 +72,7 @@ def test_a_latent_that_is_a_function_of_others_has_no_finite_total_correlation(d
         scores = unsupervised(np.hstack([factors, more]))
         assert "gaussian_total_correlation" not in scores
         assert scores["gaussian_wasserstein_correlation"] > 0.01
-    # Nearly a copy has one: of correlation r with it, whatever rounding says of so small a determinant.
+    # A near copy of correlation r has a finite value, however rounding affects so small a determinant.
     noise = np.where(np.arange(len(factors)) % 2, 1e-5, -1e-5)[:, None]
     near = np.hstack([factors[:, 3:], factors[:, 3:] + noise]).astype(np.float64)
     correlation = np.corrcoef(near.T)[0, 1]

@@ -314,7 +314,7 @@ def recorded(**changed):
 )
 def test_a_file_that_is_no_sweeps(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
-    message = r"results\.json (is damaged, or no JSON|is not what a sweep writes|has no finished run)"
+    message = r"results\.json (is damaged or not JSON|is not what a sweep writes|has no finished run)"
     with pytest.raises(DataError, match=message):
         read_runs([tmp_path / "results.json"])
 

@@ -14,13 +14,13 @@ def git(folder, *arguments):
 
 
 def working_tree():
-    """The project's files as they are now, committed or not."""
+    """Return the project's current files, committed or not."""
     listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate").splitlines()
     return [name for name in listed if (ROOT / name).is_file()]
 
 
 def make_repository(folder, files=MANIFESTS, **changed):
-    """Commits these files of the project, with an author who is somebody, and other content for some of them."""
+    """Make a repository with these files of the project, an author, and changed content for some files."""
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)

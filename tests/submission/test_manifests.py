@@ -7,6 +7,7 @@ import zipfile
 import pytest
 import yaml
 from conftest import ROOT
+from messages import facts
 from packaging.requirements import Requirement
 from repositories import commit, git, make_repository
 
@@ -60,7 +61,7 @@ def test_what_shares_its_files_with_aicrowd_api_is_never_installed_beside_it():
 
 def test_the_project_s_own_files_pass():
     marks = {name: check(ROOT).mark for name, check in STATIC_CHECKS.items()}
-    assert marks.pop("aicrowd.json") == WARNING  # it is nobody's in particular
+    assert marks.pop("aicrowd.json") == WARNING  # its author is a placeholder
     assert set(marks.values()) == {TICK}
 
 
@@ -68,52 +69,60 @@ GOOD = {"challenge_id": CHALLENGE, "grader_id": CHALLENGE, "authors": ["somebody
 
 
 @pytest.mark.parametrize(
-    ("content", "mark", "reason"),
+    ("content", "mark", "said"),
     [
-        (json.dumps(GOOD), TICK, "authors somebody, a GPU"),
-        (json.dumps({**GOOD, "authors": ["your-aicrowd-username"]}), WARNING, 'still "your-aicrowd-username"'),
-        ('{\n  "challenge_id": "x",\n}', CROSS, r"line [23] is not JSON"),
-        ("[]", CROSS, r"it holds \[\]; it must be an object"),
-        ("{}", CROSS, "challenge_id is missing.*grader_id is missing.*authors is missing.*gpu is missing"),
-        (json.dumps({**GOOD, "grader_id": "another"}), CROSS, f'^grader_id is "another"; it must be "{CHALLENGE}"$'),
-        (json.dumps({**GOOD, "challenge_id": 3}), CROSS, "^challenge_id is 3; it must be"),
-        (json.dumps({**GOOD, "authors": "somebody"}), CROSS, '^authors is "somebody"; it must list'),
-        (json.dumps({**GOOD, "authors": []}), CROSS, r"^authors is \[\]; it must list"),
-        (json.dumps({**GOOD, "authors": ["somebody", 3]}), CROSS, r'^authors is \["somebody", 3\]'),
-        (json.dumps({**GOOD, "gpu": "true"}), CROSS, '^gpu is "true"; it must be true or false$'),
-        (json.dumps({**GOOD, "license": 1}), CROSS, "^license is 1; it must be text$"),
+        (json.dumps(GOOD), TICK, ["authors somebody", "a GPU"]),
+        (json.dumps({**GOOD, "authors": ["your-aicrowd-username"]}), WARNING, ["authors", '"your-aicrowd-username"']),
+        ('{\n  "challenge_id": "x",\n}', CROSS, ["line ", "JSON"]),
+        ("[]", CROSS, ["[]", "object"]),
+        ("{}", CROSS, [f"{key} is missing" for key in GOOD]),
+        (json.dumps({**GOOD, "grader_id": "another"}), CROSS, ["grader_id", '"another"', f'"{CHALLENGE}"']),
+        (json.dumps({**GOOD, "challenge_id": 3}), CROSS, ["challenge_id is 3", f'"{CHALLENGE}"']),
+        (json.dumps({**GOOD, "authors": "somebody"}), CROSS, ["authors", '"somebody"', "list"]),
+        (json.dumps({**GOOD, "authors": []}), CROSS, ["authors", "[]", "list"]),
+        (json.dumps({**GOOD, "authors": ["somebody", 3]}), CROSS, ["authors", '["somebody", 3]']),
+        (json.dumps({**GOOD, "gpu": "true"}), CROSS, ["gpu", '"true"', "true or false"]),
+        (json.dumps({**GOOD, "license": 1}), CROSS, ["license is 1", "text"]),
     ],
 )
-def test_aicrowd_json(tmp_path, content, mark, reason):
+def test_aicrowd_json(tmp_path, content, mark, said):
     (tmp_path / "aicrowd.json").write_text(content)
     finding = check_aicrowd_json(tmp_path)
     assert finding.mark == mark
-    assert re.search(reason, finding.reason)
+    assert re.match(facts(*said), finding.reason), finding.reason
+    wrong = [key for key in (*GOOD, "license") if re.search(rf"\b{key} is\b", finding.reason)]
+    assert len(wrong) <= 1 or content == "{}"
 
 
 ENVIRONMENT = (ROOT / "environment.yml").read_text()
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "said"),
     [
-        (ENVIRONMENT.replace("numpy==2.4.6", "numpy==2.4.5"), r"^numpy is 2\.4\.5 and in requirements\.txt 2\.4\.6$"),
-        (ENVIRONMENT.replace("      - numpy==2.4.6\n", ""), "^numpy is not there and in requirements.txt 2.4.6$"),
-        (ENVIRONMENT + "      - pooch==1.0\n", "^pooch is 1.0 and in requirements.txt not there$"),
-        (ENVIRONMENT.replace("python=3.11", "python=3.10"), r"^python is 3\.10; .* is 3\.11, write python=3\.11$"),
-        (ENVIRONMENT.replace("  - python=3.11\n", ""), "^python is not there"),
-        (ENVIRONMENT.replace("  - pip\n", "  - pip\n  - opencv=4.0\n"), "^opencv=4.0 would be installed by conda"),
+        (
+            ENVIRONMENT.replace("numpy==2.4.6", "numpy==2.4.5"),
+            ["numpy is 2.4.5", "requirements.txt", "2.4.6"],
+        ),
+        (
+            ENVIRONMENT.replace("      - numpy==2.4.6\n", ""),
+            ["numpy is missing", "requirements.txt", "2.4.6"],
+        ),
+        (ENVIRONMENT + "      - pooch==1.0\n", ["pooch is 1.0", "requirements.txt", "missing"]),
+        (ENVIRONMENT.replace("python=3.11", "python=3.10"), ["python is 3.10", "python=3.11"]),
+        (ENVIRONMENT.replace("  - python=3.11\n", ""), ["python is missing", "python=3.11"]),
+        (ENVIRONMENT.replace("  - pip\n", "  - pip\n  - opencv=4.0\n"), ["conda", "opencv=4.0", "pip:"]),
         (
             ENVIRONMENT.replace("numpy==2.4.6", "numpy>=2"),
-            "^environment.yml has 'numpy>=2'; write it as name==version$",
+            ["environment.yml", "'numpy>=2'", "name==version"],
         ),
-        (ENVIRONMENT.replace("dependencies:", "dependencies: ]"), r"^line \d+ is not YAML"),
-        ("name: x", "^it has no list of dependencies$"),
-        ("- x", "^it has no list of dependencies$"),
-        ("dependencies:\n  - python=3.11\n  - 3", "^the dependency 3 is neither"),
+        (ENVIRONMENT.replace("dependencies:", "dependencies: ]"), ["line ", "YAML"]),
+        ("name: x", ["dependencies is missing", "list"]),
+        ("- x", ["dependencies is missing", "list"]),
+        ("dependencies:\n  - python=3.11\n  - 3", ["dependency 3"]),
     ],
 )
-def test_environment_yml(tmp_path, content, reason):
+def test_environment_yml(tmp_path, content, said):
     (tmp_path / "environment.yml").write_text(content)
     (tmp_path / "requirements.txt").write_text((ROOT / "requirements.txt").read_text())
     assert content != ENVIRONMENT
@@ -123,28 +132,30 @@ def test_environment_yml(tmp_path, content, reason):
         message = finding.reason
     except SubmissionError as error:
         message = str(error)
-    assert re.search(reason, message)
+    assert re.match(facts(*said), message), message
+    # One mistake, one complaint: packages that are right are not named.
+    assert "torch" not in message
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("line", "said"),
     [
-        ('pooch==1.0; python_version < "3.12"', r"^pooch is not there and in requirements\.txt 1\.0$"),
-        ('pooch==1.0; python_version >= "3.12"', ""),
-        ('pooch==1.0; platform_machine == "aarch64"', ""),
-        ("pooch==1.0; python > 3", "^requirements.txt has the marker 'python > 3', which is none"),
+        ('pooch==1.0; python_version < "3.12"', ["pooch is missing", "requirements.txt", "1.0"]),
+        ('pooch==1.0; python_version >= "3.12"', []),
+        ('pooch==1.0; platform_machine == "aarch64"', []),
+        ("pooch==1.0; python > 3", ["requirements.txt", "marker", "'python > 3'"]),
     ],
 )
-def test_markers_are_judged_for_the_evaluator(tmp_path, line, reason):
+def test_markers_are_judged_for_the_evaluator(tmp_path, line, said):
     (tmp_path / "environment.yml").write_text(ENVIRONMENT)
     (tmp_path / "requirements.txt").write_text((ROOT / "requirements.txt").read_text() + f"{line}  # why\n")
-    if reason.startswith("^requirements"):
-        with pytest.raises(SubmissionError, match=reason):
+    if "marker" in said:
+        with pytest.raises(SubmissionError, match=facts(*said)):
             check_environment(tmp_path)
         return
     finding = check_environment(tmp_path)
-    assert finding.mark == (CROSS if reason else TICK)
-    assert not reason or re.search(reason, finding.reason)
+    assert finding.mark == (CROSS if said else TICK)
+    assert re.match(facts(*said), finding.reason)
 
 
 def test_spelling_of_names_is_no_difference(tmp_path):
@@ -157,7 +168,7 @@ def test_spelling_of_names_is_no_difference(tmp_path):
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
-    """A folder for pip to find packages in: `apple` 1 needs `pear` 2 or newer; there are two pears."""
+    """Make a folder of packages for pip: `apple` 1 needs `pear` 2 or newer; there are two versions of `pear`."""
     folder = tmp_path_factory.mktemp("wheels")
     for name, version, needed in (("apple", "1", "pear>=2"), ("pear", "1", None), ("pear", "2", None)):
         metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -173,13 +184,13 @@ def wheels(tmp_path_factory):
 @pytest.mark.parametrize(
     ("packages", "mark", "reason"),
     [
-        (["apple==1", "pear==2"], TICK, "^pip finds 2 packages"),
+        (["apple==1", "pear==2"], TICK, r"\b2 .*packages"),
         (["apple==1", "pear==1"], CROSS, "^Cannot install apple==1 and pear==1 .*conflicting dependencies"),
         (["apple==7"], CROSS, "^No matching distribution found for apple==7"),
     ],
 )
 def test_resolution(tmp_path, monkeypatch, wheels, packages, mark, reason):
-    monkeypatch.setattr(manifests, "_HERE", "3.11")  # the packages are for any Python
+    monkeypatch.setattr(manifests, "_HERE", "3.11")  # the packages support any Python
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
@@ -194,7 +205,7 @@ def test_what_resolves_for_the_evaluator_s_python_is_not_known_to_another(tmp_pa
     (tmp_path / "environment.yml").write_text(ENVIRONMENT)
     finding = check_resolution(tmp_path)
     assert finding.mark == WARNING
-    assert finding.reason == "not known: pip judges for its own Python, 3.14; check with Python 3.11 to see"
+    assert re.match(facts("unknown", "3.14", "3.11"), finding.reason)
 
 
 def test_without_a_network_what_resolves_is_not_known(tmp_path, monkeypatch):
@@ -206,7 +217,7 @@ def test_without_a_network_what_resolves_is_not_known(tmp_path, monkeypatch):
     (tmp_path / "environment.yml").write_text(yaml.dump({"dependencies": [{"pip": ["apple==1"]}]}))
     finding = check_resolution(tmp_path)
     assert finding.mark == CROSS
-    assert re.match("not known, as pip reaches no package index", finding.reason)
+    assert re.match(facts("unknown", "pip", "package index"), finding.reason)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +240,7 @@ def test_apt_txt(tmp_path, content, mark, reason):
 
 def test_a_missing_file_is_named(tmp_path):
     for check in (check_aicrowd_json, check_environment, check_apt_txt, check_run_sh):
-        with pytest.raises(SubmissionError, match=r"no (aicrowd\.json|environment\.yml|apt\.txt|run\.sh) is committed"):
+        with pytest.raises(SubmissionError, match=r"(aicrowd\.json|environment\.yml|apt\.txt|run\.sh) .*committed"):
             check(tmp_path)
 
 
@@ -239,7 +250,7 @@ def test_run_sh_must_be_a_script_that_can_be_executed(tmp_path):
     script = repository / "run.sh"
     text = script.read_text()
     for content, reason in (
-        (text.removeprefix("#!"), "its first line does not name its interpreter"),
+        (text.removeprefix("#!"), facts("first line", "interpreter", "#!/usr/bin/env bash")),
         (text + "if true; then\n", r"run\.sh: line \d+: syntax error"),
     ):
         script.write_text(content)
@@ -252,12 +263,12 @@ def test_run_sh_must_be_a_script_that_can_be_executed(tmp_path):
     commit(repository)
     finding = check_run_sh(repository)
     assert finding.mark == CROSS
-    assert "not executable (mode 100644 in git); git update-index --chmod=+x run.sh" in finding.reason
+    assert re.match(facts("not executable", 100644, "git update-index --chmod=+x run.sh"), finding.reason)
 
 
 def test_large_files_and_data_sets_are_named(tmp_path):
     repository = make_repository(tmp_path)
-    assert re.match("5 files, 0.0 MB, the largest requirements.txt", check_files(repository).reason)
+    assert re.match(facts("5 files", "0.0 MB", "requirements.txt"), check_files(repository).reason)
     with (repository / "weights.bin").open("wb") as file:
         file.truncate(50_000_000)
     (repository / "scratch").mkdir()
@@ -266,11 +277,10 @@ def test_large_files_and_data_sets_are_named(tmp_path):
     commit(repository)
     finding = check_files(repository)
     assert finding.mark == CROSS
-    assert finding.reason.split("; ") == [
-        "weights.bin has 50.0 MB, and the limit is 10",
-        "scratch/cars.MAT looks like a data set, which the evaluator brings itself",
-        "all files have 50.0 MB, and the limit is 50",
-    ]
+    assert re.match(facts("weights.bin has 50.0 MB", 10), finding.reason)
+    assert re.match(facts("scratch/cars.MAT", "data set"), finding.reason)
+    assert re.match(facts("all files have 50.0 MB", 50), finding.reason)
+    assert "requirements.txt" not in finding.reason
 
 
 def test_a_git_lfs_pointer_is_no_file(tmp_path):
@@ -278,7 +288,8 @@ def test_a_git_lfs_pointer_is_no_file(tmp_path):
     repository = make_repository(tmp_path, **{"weights.bin": pointer, "about.txt": f"A pointer is such as\n{pointer}"})
     finding = check_files(repository)
     assert finding.mark == CROSS
-    assert finding.reason.startswith("weights.bin is a Git LFS pointer")
+    assert re.match(facts("weights.bin", "Git LFS"), finding.reason)
+    assert "about.txt" not in finding.reason
 
 
 def test_what_is_not_committed_is_a_warning(tmp_path):
@@ -288,11 +299,11 @@ def test_what_is_not_committed_is_a_warning(tmp_path):
     (repository / "new.py").write_text("")
     finding = check_uncommitted(repository)
     assert finding.mark == WARNING
-    assert finding.reason.startswith("run.sh, new.py changed and not committed")
+    assert finding.reason.startswith("run.sh, new.py ")
 
 
 def test_a_folder_that_is_no_repository(tmp_path):
-    with pytest.raises(SubmissionError, match="not a git repository"):
+    with pytest.raises(SubmissionError, match="not a git repository"):  # git's own words
         check_root(tmp_path)
     git(tmp_path, "init", "--quiet")
     with pytest.raises(SubmissionError, match="git rev-parse"):
@@ -300,12 +311,12 @@ def test_a_folder_that_is_no_repository(tmp_path):
     make_repository(tmp_path)
     check_root(tmp_path)
     (tmp_path / "within").mkdir()
-    with pytest.raises(SubmissionError, match="within is not the top of its git repository"):
+    with pytest.raises(SubmissionError, match=facts(tmp_path / "within", "top")):
         check_root(tmp_path / "within")
 
 
 def run_sh(tmp_path, *arguments, **environment):
-    """Runs run.sh with a `python` that prints what it was started with."""
+    """Run run.sh with a `python` that prints its environment and arguments."""
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "$AICROWD_DATASET_NAME|$NDC_ROOT|$@"\n')
     python.chmod(0o755)
