@@ -172,6 +172,7 @@ def test_rows_of_one_training_killed_between_two_and_within_one_are_what_each_is
     process = start(table, output, embedded_data_path, *flags)
     wait_for(lambda: (output / "short" / "seed_0" / "run.json").is_file())
     (worker,) = workers_below(process.pid)
+    assert os.getpgid(worker) == os.getpgid(process.pid)  # so that a signal to the group pauses the runs too
     process.kill()
     process.communicate()
     wait_for(lambda: not Path(f"/proc/{worker}").exists(), seconds=120)
