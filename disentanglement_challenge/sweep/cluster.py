@@ -95,25 +95,32 @@ def cluster(address: str | None) -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bytes]]:
-    """Note the signals that arrive inside the block, and give a function that returns their numbers so far.
+    """Note the signals that arrive inside the block; yield a function that returns their numbers so far.
 
-    A handler that raises, as Ray's does, is without effect where Python ignores exceptions, such as in a destructor.
+    Ray's handler of SIGTERM raises SystemExit, which has no effect where Python ignores exceptions, as in a destructor
+    or after a fork. Python would also print it there.
     """
     reader, writer = socket.socketpair()
     with reader, writer:
         reader.setblocking(False)
         writer.setblocking(False)
-        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        descriptor, hook = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False), sys.unraisablehook
+
+        def print_others(unraisable: "sys.UnraisableHookArgs") -> None:
+            if not isinstance(unraisable.exc_value, SystemExit):
+                hook(unraisable)
 
         def seen() -> bytes:
             with suppress(BlockingIOError):
                 return reader.recv(4096, socket.MSG_PEEK)
             return b""
 
+        sys.unraisablehook = print_others
         try:
             yield seen
         finally:
-            signal.set_wakeup_fd(before)
+            sys.unraisablehook = hook
+            signal.set_wakeup_fd(descriptor)
 
 
 def _check_answers(address: str) -> None:

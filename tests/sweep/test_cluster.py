@@ -91,7 +91,7 @@ def test_every_training_has_a_process_of_its_own(tmp_path):
     assert len({path.read_text() for path in pids.iterdir()}) == len(list(pids.iterdir())) == 4
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_is_seen_whose_handler_raises_where_python_ignores_it():
     """Ray's does while Ray starts, and a sweep that was told to stop then went on for ever."""
 
