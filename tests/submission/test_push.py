@@ -157,7 +157,7 @@ def test_a_tag_that_somebody_else_pushed(repository, remote, tmp_path):
     for name in ("user.name", "user.email"):
         git(clone, "config", name, "another")
     commit(clone)
-    with pytest.raises(SubmissionError, match=facts("aicrowd", "tag submission-v1", "another version")):
+    with pytest.raises(SubmissionError, match=facts("tag submission-v1", "another version")):
         push(clone, "v1")
     push(clone, "v2")
 
