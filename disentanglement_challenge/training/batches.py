@@ -71,14 +71,14 @@ class DeviceBatches:
 
     Attributes:
         images: all of them, integers [N, height, width, channels].
-        batch_size: of all processes together.
+        shape: of the indices of one batch: its size, of all processes together.
     """
 
     def __init__(
         self, images: Tensor, batch_size: int, random: np.random.Generator, processes: Processes = ALONE
     ) -> None:
         self.images = images
-        self.batch_size = batch_size
+        self.shape: tuple[int, ...] = (batch_size,)
         self._random = random
         self._processes = processes
 
@@ -90,17 +90,20 @@ class DeviceBatches:
         return self.take(self._processes.own(self.indices(1)[0].to(self.images.device, non_blocking=True)))
 
     def indices(self, count: int) -> Tensor:
-        """Draws which images the next batches are of: int64 [count, batch_size], on the host.
+        """Draws which images the next batches are of: int64 [count, *shape], on the host.
 
         The generator is then where drawing these batches one by one leaves it.
         """
-        drawn = [self._random.integers(len(self.images), size=self.batch_size) for _ in range(count)]
-        indices = torch.from_numpy(np.stack(drawn))
+        indices = torch.from_numpy(self._draw(count))
         return indices.pin_memory() if self.images.is_cuda else indices
 
+    def _draw(self, count: int) -> NDArray[np.int64]:
+        return np.stack([self._random.integers(len(self.images), size=self.shape) for _ in range(count)])
+
     def take(self, indices: Tensor) -> Tensor:
-        """The images at these indices [B], as a network takes them: float32 [B, channels, height, width]."""
-        return divided(self.images.index_select(0, indices)).permute(0, 3, 1, 2)
+        """The images at these indices [..., B], as a network takes them: float32 [..., B, channels, height, width]."""
+        pixels = self.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+        return divided(pixels).movedim(-1, -3)
 
 
 def upload(images: NDArray[Any], device: torch.device, processes: Processes = ALONE) -> Tensor | None:
