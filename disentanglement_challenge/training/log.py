@@ -20,7 +20,7 @@ from disentanglement_challenge.training.log_lines import LogLines
 BAR_TERMS = ("loss", "reconstruction_loss", "kl_loss", "total_correlation", "discriminator_loss")
 
 
-@gin.configurable("log", denylist=["experiment", "done", "training_steps", "is_leader"])
+@gin.configurable("log", denylist=["experiment", "done", "training_steps", "is_leader", "has_bar"])
 class TrainingLog:
     """The losses of every few steps, in train/log.jsonl, in TensorBoard's events and behind the progress bar.
 
@@ -36,6 +36,7 @@ class TrainingLog:
         done: int,
         training_steps: int,
         is_leader: bool = True,
+        has_bar: bool = True,
         every_steps: int = 100,
         bar_terms: Sequence[str] = BAR_TERMS,
     ) -> None:
@@ -47,6 +48,7 @@ class TrainingLog:
                 where it was logged only because that process ended there.
             training_steps: of the whole run.
             is_leader: whether this process writes.
+            has_bar: whether the leader shows a bar.
             every_steps: how often to log; reading the losses waits for the device, so not at every step.
             bar_terms: the losses to show behind the progress bar, those of them that the objective has.
 
@@ -61,6 +63,7 @@ class TrainingLog:
         self._done = done
         self._training_steps = training_steps
         self._is_leader = is_leader
+        self._has_bar = is_leader and has_bar
 
     def __enter__(self) -> Self:
         kept = self._done if self._done % self.every_steps == 0 else self._done - 1
@@ -75,7 +78,7 @@ class TrainingLog:
                     unit="step",
                     desc="training",
                     mininterval=1,
-                    disable=not self._is_leader,
+                    disable=not self._has_bar,
                 )
             )
             self._open = stack.pop_all()
