@@ -25,6 +25,7 @@ from disentanglement_challenge.training.log import say
 from disentanglement_challenge.training.run import Run, already_trained, export, prepare, summary_of
 from disentanglement_challenge.training.settings import TrainingSettings
 from disentanglement_challenge.training.stacked import StackedStep
+from disentanglement_challenge.training.step import TrainingStep
 from disentanglement_challenge.training.stopping import Stopping
 
 Outcomes = dict[int, str | ChallengeError]
@@ -102,8 +103,9 @@ def _train(
     batches = batches_of_seeds(
         first.ground_truth_data, first.batch_size, [state.random for state in states], training_device()
     )
-    step = StackedStep([run.step for run in runs.values()], [state.done for state in states])
-    advance: Advance = GraphedStep(step) if isinstance(first.advance, GraphedStep) else step
+    step, advance = make_stacked_step(
+        [(run.step, run.advance) for run in runs.values()], [state.done for state in states]
+    )
     steps = make_steps(step, advance, stacked_batches(batches))
     stopping = Stopping(first.settings.time_limit)
     stopped: list[Interrupted] = []
@@ -142,6 +144,14 @@ def _train(
                     go_on(seed, (count, {name: values[..., place] for name, values in losses.items()}))
     if stopped:
         raise stopped[0]
+
+
+def make_stacked_step(
+    seeds: Sequence[tuple[TrainingStep, Advance]], done: Sequence[int]
+) -> tuple[StackedStep, Advance]:
+    """What `make_step` makes for one seed, for several: of what it has made for each, and the updates each has made."""
+    step = StackedStep([own for own, _ in seeds], done)
+    return step, GraphedStep(step) if isinstance(seeds[0][1], GraphedStep) else step
 
 
 @contextmanager

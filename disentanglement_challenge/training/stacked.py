@@ -30,8 +30,16 @@ class StackedStep(Step):
         Args:
             steps: one for each seed, which differ in nothing else; on one device, in this process alone.
             done: updates that each has made.
+
+        Raises:
+            ConfigError: they compute in several precisions, as "auto" may have begun them on several machines.
         """
-        self.precision = steps[0].precision
+        precisions = sorted({step.precision for step in steps})
+        if len(precisions) > 1:
+            raise ConfigError(
+                f"these seeds were begun in {' and '.join(precisions)}, so they cannot share their steps; train each by itself"
+            )
+        self.precision = precisions[0]
         self._steps = steps
         self._players = [StackedPlayer(players) for players in zip(*(step.players for step in steps), strict=True)]
         self._losses_of = _LossesOf(steps[0])

@@ -103,7 +103,11 @@ def test_in_float64_each_seed_has_the_losses_and_weights_of_its_own_steps(object
 
 @pytest.mark.parametrize("objective", EVERY.values(), ids=EVERY)
 def test_in_float32_the_losses_are_the_same_up_to_rounding(objective):
-    assert_same_losses(objective, 20, torch.float32, rtol=1e-4, atol=1e-5)
+    """With smooth activations. Rounding can wake a unit of ReLU, and Adam then moves weights that had no gradient by
+    its whole rate: from there on two runs are apart, as they also are in two layouts of memory."""
+    networks = ("conv_encoder", "deconv_decoder", "fc_discriminator")
+    smooth = [f"{network}.activation = 'tanh'" for network in networks]
+    assert_same_losses(objective, 20, torch.float32, *smooth, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +242,13 @@ def test_what_cannot_be_shared_is_one_line(objective, bindings, reason):
     stacked = stack(build(TrainingStep, objective(), *bindings))
     with pytest.raises(ConfigError, match=rf"^these seeds cannot share their steps \(.*{reason}.*\); train each by"):
         stacked(batches(1)[0], 0)
+
+
+def test_seeds_of_several_precisions_cannot_share_a_step():
+    steps = build(TrainingStep, BetaVAE(1.0))
+    steps[1].precision = "bfloat16"
+    with pytest.raises(ConfigError, match="begun in bfloat16 and float32, so they cannot share their steps"):
+        stack(steps)
 
 
 @pytest.fixture
