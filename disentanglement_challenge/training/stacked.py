@@ -37,7 +37,8 @@ class StackedStep(Step):
         precisions = sorted({step.precision for step in steps})
         if len(precisions) > 1:
             raise ConfigError(
-                f"these seeds were begun in {' and '.join(precisions)}, so they cannot share their steps; train each by itself"
+                f"these seeds were begun in {' and '.join(precisions)}, so they cannot share their steps; "
+                "train each by itself"
             )
         self.precision = precisions[0]
         self._steps = steps
