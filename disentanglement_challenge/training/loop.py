@@ -1,4 +1,7 @@
-"""The training loop: draw a batch, step, log, checkpoint, stop. What comes before and after it is in `run`."""
+"""The training loop: ask for steps, log, checkpoint, stop. What comes before and after it is in `run`.
+
+The loop does not make the steps itself, so that several loops can share them (`seeds`).
+"""
 
 import time
 from collections.abc import Callable, Generator, Mapping

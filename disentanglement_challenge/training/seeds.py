@@ -7,6 +7,7 @@ seeds that were trained alone, or that are at different steps, can be resumed to
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -31,12 +32,15 @@ from disentanglement_challenge.training.stopping import Stopping
 Outcomes = dict[int, str | ChallengeError]
 """By seed: what was done, in a sentence, or why it failed."""
 
+NOTHING: Mapping[int, Experiment] = MappingProxyType({})
+
 
 def train_and_export_together(
     experiments: Mapping[int, Experiment],
     overwrite: bool,
     resume: bool = False,
     ground_truth_data: NamedGroundTruthData | None = None,
+    continue_from: Mapping[int, Experiment] = NOTHING,
     on_cpu: bool = False,
 ) -> Outcomes:
     """Trains what gin describes under several random seeds at once, and exports each one's mean encoder.
@@ -47,7 +51,8 @@ def train_and_export_together(
     Args:
         experiments: where to write, by random seed.
         overwrite, resume, ground_truth_data: as for `train_and_export`.
-        on_cpu: whether a CPU may do it, which trains seeds faster one by one.
+        continue_from: as for `train_and_export`, by random seed.
+        on_cpu: whether a CPU may do it, which has no launches to save, as tests do it.
 
     Raises:
         Interrupted: a signal stopped the runs; their models so far are exported.
@@ -72,7 +77,7 @@ def train_and_export_together(
                     settings,
                     experiment.unfinished,
                     ground_truth_data,
-                    experiment.resumable() if resume else None,
+                    (experiment.resumable() if resume else None) or continue_from.get(seed),
                     overwrite,
                     num_formats=1 + len(formats),
                     together=list(experiments),

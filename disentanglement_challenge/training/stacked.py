@@ -116,6 +116,7 @@ class StackedPlayer(Weights):
             for stacked, parameter in zip(self.parameters, player.parameters, strict=True):
                 parameter.grad = None if stacked.grad is None else stacked.grad[seed]
             player.move()
+            player.clear_gradients()  # which would keep those of all seeds
 
 
 class _LossesOf(nn.Module):
