@@ -94,6 +94,24 @@ def operative_bindings() -> dict[str, str]:
     }
 
 
+@contextmanager
+def bound_otherwise(name: str, value: Any) -> Iterator[None]:
+    """Bind another value inside the block; what is bound and what has been configured is at its end as it was before.
+
+    So several variants of one configuration can be made one after the other, each with an operative configuration of
+    its own.
+    """
+    whole: tuple[dict[Any, dict[str, Any]], ...] = (gin_config._CONFIG, gin_config._OPERATIVE_CONFIG)
+    before = [{selector: dict(bindings) for selector, bindings in part.items()} for part in whole]
+    gin.bind_parameter(name, value)
+    try:
+        yield
+    finally:
+        for part, was in zip(whole, before, strict=True):
+            part.clear()
+            part.update(was)
+
+
 def _memory_advice(called: Collection[str]) -> str:
     """Return advice for a lack of memory: the called configurables' numbers to lower, otherwise the batch size."""
     numbers = [

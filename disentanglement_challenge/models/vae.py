@@ -45,18 +45,17 @@ class MeanEncoder(nn.Module):
         return z_mean
 
 
-def sample_from_latent_distribution(z_mean: Tensor, z_logvar: Tensor, generator: torch.Generator) -> Tensor:
+def sample_from_latent_distribution(z_mean: Tensor, z_logvar: Tensor, noise: Tensor) -> Tensor:
     """z_mean + exp(z_logvar / 2) * noise: Kingma and Welling, "Auto-Encoding Variational Bayes", section 2.4.
 
     Args:
         z_mean: [B, D].
         z_logvar: [B, D].
-        generator: the stream of the noise, on the codes' device.
+        noise: [B, D], from the standard normal distribution.
 
     Returns:
-        [B, D], differentiable in both arguments.
+        [B, D], differentiable in the first two.
     """
-    noise = torch.randn(z_mean.shape, generator=generator, device=z_mean.device, dtype=z_mean.dtype)
     return z_mean + torch.exp(z_logvar / 2) * noise
 
 

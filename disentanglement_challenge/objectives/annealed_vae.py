@@ -25,6 +25,6 @@ class AnnealedVAE(Objective):
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Objective.regularizer`; logs the capacity."""
         kl_loss = codes.kl_loss
-        progress = torch.as_tensor(codes.step / self.iteration_threshold, dtype=kl_loss.dtype, device=kl_loss.device)
-        capacity = self.c_max * progress.clamp(max=1)
+        step = torch.as_tensor(codes.step, dtype=kl_loss.dtype, device=kl_loss.device)
+        capacity = self.c_max * (step / self.iteration_threshold).clamp(max=1)
         return self.gamma * (kl_loss - capacity).abs(), {"capacity": capacity}

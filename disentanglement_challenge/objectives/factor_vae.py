@@ -29,13 +29,16 @@ class FactorVAE(Objective):
         initialise(discriminator, generator)
         return discriminator
 
-    def __call__(
-        self, codes: Codes, second_player: nn.Module | None = None, generator: torch.Generator | None = None
-    ) -> Regularization:
+    def draw(self, shape: tuple[int, int], device: torch.device, generator: torch.Generator | None) -> Tensor:
+        """Draws what `permute_codes` permutes by: uniform numbers [B, D]."""
+        return torch.rand(shape, generator=generator, device=device)
+
+    def __call__(self, codes: Codes, second_player: nn.Module | None = None) -> Regularization:
         """See `Objective.__call__`; logs the total correlation."""
         assert second_player is not None, "FactorVAE needs the second player that make_second_player makes"
+        assert codes.drawn is not None, "FactorVAE needs the numbers that draw draws"
         z_to_permute = codes.z_sampled.detach() if codes.z_independent is None else codes.z_independent
-        z_permuted = permute_codes(z_to_permute, generator)
+        z_permuted = permute_codes(z_to_permute, codes.drawn)
         # Both halves in one pass: each layer's weights are read once, and there are half as many launches.
         is_apart = is_plain(second_player)
         if is_apart:
@@ -56,18 +59,17 @@ class FactorVAE(Objective):
         )
 
 
-def permute_codes(z: Tensor, generator: torch.Generator | None) -> Tensor:
+def permute_codes(z: Tensor, uniform: Tensor) -> Tensor:
     """Permutes each latent over the batch on its own: Kim and Mnih, algorithm 1.
 
     Args:
         z: [B, D].
-        generator: the stream of the permutations, on the codes' device.
+        uniform: [B, D], uniform and independent; the order of a column's numbers is that of the permutation.
 
     Returns:
         [B, D], every column with the values it had, in an order independent of the others'.
     """
-    order = torch.rand(z.shape, generator=generator, device=z.device).argsort(dim=0)
-    return z.gather(0, order)
+    return z.gather(0, uniform.argsort(dim=0))
 
 
 def clipped_log_probabilities(log_odds: Tensor) -> Tensor:

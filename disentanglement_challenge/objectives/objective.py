@@ -9,6 +9,9 @@ keeps in Python, such as a count of its calls, stays what it was when the step w
 value (`float(tensor)`, `if tensor > 0`) cannot be recorded. What changes over the steps follows from `Codes.step`. The
 first replayed step is compared with an eager one, and training refuses one that differs; `acceleration.cuda_graph =
 False` trains without a graph.
+
+Several seeds of one configuration can share a step (`training.stacked`): the objective then computes under
+`torch.vmap`, sees one seed's codes like any others, and takes its random numbers from `draw` alone.
 """
 
 from dataclasses import dataclass, field
@@ -25,9 +28,11 @@ class Codes:
         z_mean, z_logvar: [B, D], from the encoder.
         z_sampled: [B, D], drawn from them.
         kl_loss: scalar, `kl.gaussian_kl` averaged over the batch.
-        step: updates made before this one, from 0: an integer, or a 0-d tensor where a step is replayed from a graph.
+        step: updates made before this one, from 0: an integer, or a 0-d tensor where a step is replayed from a graph or
+            shared by several seeds.
         z_independent: [B, D], codes of a batch drawn apart from this one, without gradient; None unless the objective's
             `num_batches` is 2.
+        drawn: what `Objective.draw` drew for this step.
         num_images: of the data set; None where it is not known.
     """
 
@@ -37,6 +42,7 @@ class Codes:
     kl_loss: Tensor
     step: int | Tensor
     z_independent: Tensor | None = None
+    drawn: Tensor | None = None
     num_images: int | None = None
 
 
@@ -81,9 +87,11 @@ class Objective:
         """A new second player for codes [N, num_latent], its weights drawn from the generator; None by default."""
         return None
 
-    def __call__(
-        self, codes: Codes, second_player: nn.Module | None = None, generator: torch.Generator | None = None
-    ) -> Regularization:
+    def draw(self, shape: tuple[int, int], device: torch.device, generator: torch.Generator | None) -> Tensor | None:
+        """Draws the random numbers of a step whose codes have this shape, [B, D]; None by default."""
+        return None
+
+    def __call__(self, codes: Codes, second_player: nn.Module | None = None) -> Regularization:
         """The regularizer and the second player's loss. Only an objective with a second player overrides this.
 
         Both losses are taken at the same parameters, before either player moves, and share a graph: call `backward` on
@@ -92,7 +100,6 @@ class Objective:
         Args:
             codes: of one batch.
             second_player: what `make_second_player` made.
-            generator: the stream of whatever the objective draws, on the codes' device.
         """
         regularizer, terms = self.regularizer(codes)
         return Regularization(regularizer, terms, constant=self.constant(codes))

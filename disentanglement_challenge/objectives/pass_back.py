@@ -6,7 +6,7 @@ a row's two logits through their difference alone, so on the way back through th
 same one times a number each: the gradient of the difference itself, which goes back once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -53,51 +53,87 @@ def discriminate(network: nn.Sequential, codes: Tensor, others: Tensor) -> tuple
         [B], of the codes, whose gradient reaches the codes and no weight; and [B + N], of both, whose gradient reaches
         the weights and no code.
     """
-    return _Discriminate.apply(codes, others, network, *network.parameters())
+    kind = codes.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else codes.dtype
+    parameters = [parameter.to(dtype) for parameter in network.parameters()]
+    with torch.autocast(kind, enabled=False):
+        of_codes, of_all, *_ = _Discriminate.apply(codes, others, list(network)[1::2], *parameters)
+    return of_codes, of_all
 
 
 class _Discriminate(torch.autograd.Function):
+    """`discriminate` as autograd takes it, in the parameters' type; what goes into each layer comes along.
+
+    All tensors may have one more dimension in front, of as many networks, each with rows of its own: that is what
+    `torch.vmap` makes of it.
+    """
+
     @staticmethod
     def forward(
-        context: Any, codes: Tensor, others: Tensor, network: nn.Sequential, *parameters: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        codes: Tensor, others: Tensor, activations: Sequence[nn.Module], *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
+        inputs = [torch.cat([codes, others], dim=-2).to(parameters[0].dtype)]
+        for weight, bias, activation in zip(parameters[::2], parameters[1::2], activations, strict=False):
+            inputs.append(activation(_dense(inputs[-1], weight, bias)))
+        logits = _dense(inputs[-1], *parameters[-2:])
+        logits = logits.float() if logits.dtype.itemsize < 4 else logits
+        log_odds = logits[..., 0] - logits[..., 1]
+        return log_odds[..., : codes.shape[-2]].clone(), log_odds, *inputs
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        codes, _, context.activations, *parameters = inputs
         context.set_materialize_grads(False)  # a pass back for one of the two computes nothing for the other
-        kind = codes.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else codes.dtype
-        weights = [parameter.to(dtype) for parameter in parameters[::2]]
-        inputs = [torch.cat([codes, others]).to(dtype)]
-        with torch.autocast(kind, enabled=False):
-            for index, weight in enumerate(weights):
-                output = functional.linear(inputs[-1], weight, parameters[2 * index + 1].to(dtype))
-                if index + 1 < len(weights):
-                    inputs.append(network[2 * index + 1](output))
-        context.save_for_backward(*weights, *inputs)
-        context.activations = list(network)[1::2]
-        context.num_codes, context.dtype, context.parameter_dtype = len(codes), codes.dtype, parameters[0].dtype
-        logits = output.float() if dtype.itemsize < 4 else output
-        log_odds = logits[:, 0] - logits[:, 1]
-        return log_odds[: len(codes)].clone(), log_odds
+        context.mark_non_differentiable(*output[2:])
+        context.save_for_backward(*parameters[::2], *output[2:])
+        context.num_codes, context.dtype = codes.shape[-2], codes.dtype
 
     @staticmethod
     @once_differentiable
-    def backward(context: Any, of_codes: Tensor | None, of_all: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        context: Any, of_codes: Tensor | None, of_all: Tensor | None, *of_inputs: None
+    ) -> tuple[Tensor | None, ...]:
         count = len(context.activations) + 1
         weights, inputs = context.saved_tensors[:count], context.saved_tensors[count:]
-        rows = len(inputs[0]) if of_all is not None else context.num_codes
+        rows = inputs[0].shape[-2] if of_all is not None else context.num_codes
         # The gradient of each row's log odds, and what it has to be multiplied by for the weights.
-        one = weights[0].new_ones(rows, 1)
-        gradient = torch.cat([one, -one], dim=1)
-        factor = None if of_all is None else of_all.to(weights[0].dtype)[:, None]
+        one = inputs[0].new_ones(*inputs[0].shape[:-2], rows, 1)
+        gradient = torch.cat([one, -one], dim=-1)
+        factor = None if of_all is None else of_all.to(weights[0].dtype)[..., None]
         of_parameters: list[Tensor | None] = [None] * (2 * count)
         for index in reversed(range(count)):
             if factor is not None:
                 own = factor * gradient
-                of_parameters[2 * index] = (own.T @ inputs[index]).to(context.parameter_dtype)
-                of_parameters[2 * index + 1] = own.sum(dim=0).to(context.parameter_dtype)
+                of_parameters[2 * index] = own.mT @ inputs[index]
+                of_parameters[2 * index + 1] = own.sum(dim=-2)
             if index > 0:
-                activation = context.activations[index - 1]
-                gradient = _BACK[type(activation)](activation, gradient @ weights[index], inputs[index][:rows])
+                activation, output = context.activations[index - 1], inputs[index][..., :rows, :]
+                gradient = _BACK[type(activation)](activation, gradient @ weights[index], output)
         if of_codes is None:
             return (None, None, None, *of_parameters)
-        to_codes = of_codes[:, None] * (gradient[: context.num_codes] @ weights[0]).to(context.dtype)
+        to_codes = of_codes[..., None] * (gradient[..., : context.num_codes, :] @ weights[0]).to(context.dtype)
         return (to_codes, None, None, *of_parameters)
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[Any, ...],
+        codes: Tensor,
+        others: Tensor,
+        activations: Sequence[nn.Module],
+        *parameters: Tensor,
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        def in_front(tensor: Tensor, dim: int | None) -> Tensor:
+            return tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+        of_codes, of_others, _, *of_parameters = in_dims
+        stacked = map(in_front, parameters, of_parameters)
+        outputs = _Discriminate.apply(in_front(codes, of_codes), in_front(others, of_others), activations, *stacked)
+        return outputs, (0,) * len(outputs)
+
+
+def _dense(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A dense layer on rows [B, inputs], or several, [N, outputs, inputs], each on rows of its own, [N, B, inputs]."""
+    if weight.dim() == 2:
+        return functional.linear(rows, weight, bias)
+    return torch.baddbmm(bias.unsqueeze(-2), rows, weight.mT)

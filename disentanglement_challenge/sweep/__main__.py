@@ -136,7 +136,7 @@ def _sweep(
     failed = []
     results = {table.results.table: table.results for table in tables}
     folders = {table: kept.folder for table, kept in results.items()}
-    sweep = Sweep(missing, folders, flags.cpus_per_run, flags.gpus_per_run)
+    sweep = Sweep(missing, folders, flags.cpus_per_run, flags.gpus_per_run, flags.seeds_together)
     total = sweep.num_pending
     try:
         with Live(console=console, refresh_per_second=2, transient=True) as live:
@@ -233,6 +233,11 @@ if __name__ == "__main__":
     parser.add_argument("--cpus_per_run", type=float, default=1, metavar="N", help="each run's share (default: 1)")
     parser.add_argument(
         "--gpus_per_run", type=float, metavar="N", help="each run's share, such as 0.25 (default: 1 if there are any)"
+    )
+    parser.add_argument(
+        "--seeds_together",
+        action="store_true",
+        help="train the seeds of a row in one process on one GPU, by steps that they share",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parsed = parser.parse_args()

@@ -14,13 +14,20 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from disentanglement_challenge.environment import IS_TREE, ROOT, data_path
 from disentanglement_challenge.errors import ChallengeError, ConfigError, Interrupted
 from disentanglement_challenge.extras import require_extra
-from disentanglement_challenge.sweep.runs import Record, Run, carry_out, finished_record, take_over
-from disentanglement_challenge.sweep.trainings import Training
+from disentanglement_challenge.sweep.runs import (
+    Record,
+    Run,
+    carry_out,
+    finished_record,
+    take_over,
+    train_together,
+)
+from disentanglement_challenge.sweep.trainings import Training, seeds_of_rows
 
 require_extra("sweep", "a sweep")
 # Before Ray is imported: it reports its use to its makers otherwise.
@@ -30,6 +37,8 @@ os.environ.setdefault("RAY_process_group_cleanup_enabled", "0")
 
 import ray  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
+
+T = TypeVar("T")
 
 # How often a training starts again after its process or machine died under it.
 MAX_RETRIES = 3
@@ -151,6 +160,7 @@ class Sweep:
         folders: Mapping[str, Path],
         cpus_per_run: float = 1,
         gpus_per_run: float | None = None,
+        seeds_together: bool = False,
     ) -> None:
         """Starts as many trainings as there is room for.
 
@@ -158,10 +168,11 @@ class Sweep:
             trainings: to be carried out, each by one process, run after run.
             folders: of each table's results, by the table's name. A run leaves its experiment there; on a cluster these
                 are folders that its machines share, or each has its own, and only the records come back here.
-            cpus_per_run, gpus_per_run: each training's share; by default a whole GPU where there are any.
+            cpus_per_run, gpus_per_run: each process's share; by default a whole GPU where there are any.
+            seeds_together: whether one process carries out the trainings that differ in their seed alone, together.
 
         Raises:
-            ConfigError: no machine of the cluster has such a share.
+            ConfigError: no machine of the cluster has such a share, or seeds are to share a GPU and have none.
         """
         resources = ray.cluster_resources()
         if gpus_per_run is None:
@@ -170,6 +181,11 @@ class Sweep:
             most = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
             if not 0 <= share <= most or (name == "CPU" and share == 0):
                 raise ConfigError(f"a run cannot have {share:g} {name}s; the largest machine here has {most:g}")
+        if seeds_together and not gpus_per_run:
+            raise ConfigError(
+                "--seeds_together has the seeds of a row share a GPU, and there is none for them; leave it out to "
+                "train seed by seed"
+            )
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         self._board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         threads = str(max(1, int(cpus_per_run)))
@@ -185,7 +201,11 @@ class Sweep:
             },
         )
         # The runs of each task that have not ended.
-        self._pending = {task.remote(training, folders, self._board): training.runs for training in trainings}
+        groups = seeds_of_rows(trainings) if seeds_together else [[training] for training in trainings]
+        self._pending = {
+            task.remote(group, folders, self._board): [run for training in group for run in training.runs]
+            for group in groups
+        }
 
     def wait(self, seconds: float) -> list[Finished]:
         """The runs that have ended since the last call, after waiting this long for one at the most."""
@@ -245,30 +265,61 @@ class _Board:
         return self._lines
 
 
-# One process a training: the next would inherit a GPU's context, memory and errors. Ray does that by itself for tasks
-# that declare GPUs in the decorator, and drops `max_calls` silently where it is given to `.options`. A task that starts
-# again after its process died tells of what is finished once more, and goes on.
+# One process a training, or for the seeds that share their steps: the next would inherit a GPU's context, memory and
+# errors. Ray does that by itself for tasks that declare GPUs in the decorator, and drops `max_calls` silently where it
+# is given to `.options`. A task that starts again after its process died tells of what is finished once more, and goes
+# on.
 @ray.remote(num_returns="streaming", max_retries=MAX_RETRIES, max_calls=1)
-def _carry_out(training: Training, folders: Mapping[str, Path], board: Any) -> Iterator[Finished]:
-    base = None
-    for runs in training.stages:
+def _carry_out(seeds: Sequence[Training], folders: Mapping[str, Path], board: Any) -> Iterator[Finished]:
+    bases: dict[int, tuple[Run, Path]] = {}
+    for stages in zip(*(training.stages for training in seeds), strict=True):
         # One that is finished already comes first, and the others take it over.
-        first, *others = sorted(runs, key=lambda run: finished_record(run, folders[run.table]) is None)
-        place = folders[first.table]
-        ended = _finish(first, place, board, partial(carry_out, first, place, base))
-        yield ended
-        for run in others:
-            if ended.record is None:
-                yield Finished(run, error=f"its configuration is that of {first.title}, which failed")
+        ordered = [sorted(runs, key=lambda run: finished_record(run, folders[run.table]) is None) for runs in stages]
+        trained = _train_together([runs[0] for runs in ordered], folders, bases, board)
+        for first, *others in ordered:
+            place, result = folders[first.table], trained.get(first.seed)
+            if isinstance(result, str):
+                ended = Finished(first, error=result)
             else:
-                place_of_copy = folders[run.table]
-                yield _finish(run, place_of_copy, board, partial(take_over, run, place_of_copy, (first, place)))
-        if ended.record is not None:
-            base = (first, place)
+                finish = partial(carry_out, first, place, bases.get(first.seed), result)
+                ended = _finish(first, place, board, finish)
+            yield ended
+            for run in others:
+                if ended.record is None:
+                    yield Finished(run, error=f"its configuration is that of {first.title}, which failed")
+                else:
+                    place_of_copy = folders[run.table]
+                    yield _finish(run, place_of_copy, board, partial(take_over, run, place_of_copy, (first, place)))
+            if ended.record is not None:
+                bases[first.seed] = (first, place)
+
+
+def _train_together(
+    runs: Sequence[Run], folders: Mapping[str, Path], bases: Mapping[int, tuple[Run, Path]], board: Any
+) -> dict[int, float | str]:
+    """Trains those of a row's seeds that are not finished, if they are several; logs it as the first one's.
+
+    Returns:
+        By seed, the seconds of each that was trained, or in one line what went wrong.
+    """
+    missing = [run for run in runs if finished_record(run, folders[run.table]) is None]
+    if len(missing) < 2:
+        return {}
+    first = missing[0]
+    results, error = _attempt(first, folders[first.table], board, partial(train_together, missing, folders, bases))
+    if results is None:
+        return {run.seed: error for run in missing}
+    return {seed: _line(result) if isinstance(result, ChallengeError) else result for seed, result in results.items()}
 
 
 def _finish(run: Run, folder: Path, board: Any, finish: Callable[[], Record]) -> Finished:
     """Calls `finish` for the run's record, and logs what it prints."""
+    record, error = _attempt(run, folder, board, finish)
+    return Finished(run, record, error)
+
+
+def _attempt(run: Run, folder: Path, board: Any, work: Callable[[], T]) -> tuple[T | None, str]:
+    """What `work` returns, or in one line what went wrong; what it prints is logged as the run's."""
     log_path = folder / f"{run.name}.log"
     try:
         log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -277,15 +328,19 @@ def _finish(run: Run, folder: Path, board: Any, finish: Callable[[], Record]) ->
             output = _Output(log)
             with redirect_stdout(output), redirect_stderr(output), _reporting(output, run.title, board):
                 try:
-                    return Finished(run, record=finish())
+                    return work(), ""
                 except ChallengeError as error:
                     print(f"error: {error}")
-                    return Finished(run, error=str(error).splitlines()[0])
+                    return None, _line(error)
                 except Exception as error:  # One run's bug must not end the others; its traceback is in its log.
                     traceback.print_exc()
-                    return Finished(run, error=f"{_reason(error)} (see {log_path})")
+                    return None, f"{_reason(error)} (see {log_path})"
     except OSError as error:
-        return Finished(run, error=f"cannot write {log_path} on {socket.gethostname()}: {error.strerror or error}")
+        return None, f"cannot write {log_path} on {socket.gethostname()}: {error.strerror or error}"
+
+
+def _line(error: ChallengeError) -> str:
+    return str(error).splitlines()[0]
 
 
 class _Output(io.TextIOBase):

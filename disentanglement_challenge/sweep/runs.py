@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from disentanglement_challenge.pages.tables import natural_order
 from disentanglement_challenge.training.checkpoints import newest_first
 from disentanglement_challenge.training.precision import AUTO
 from disentanglement_challenge.training.run import train_and_export
+from disentanglement_challenge.training.seeds import train_and_export_together
 
 # What is counted in training steps, and so divided with them.
 STEP_PARAMETERS = ("model.training_steps", "annealed_vae.iteration_threshold")
@@ -182,7 +183,31 @@ def finished_record(run: Run, folder: Path) -> Record | None:
     return record if isinstance(record, dict) and record.get("config") == run.config else None
 
 
-def carry_out(run: Run, folder: Path, base: tuple[Run, Path] | None = None) -> Record:
+def train_together(
+    runs: Sequence[Run], folders: Mapping[str, Path], bases: Mapping[int, tuple[Run, Path]]
+) -> dict[int, float | ChallengeError]:
+    """Trains and exports the runs of one row under several seeds, by steps that they share.
+
+    Args:
+        runs: which differ in their seed alone.
+        folders: of the tables' results, by the tables' names.
+        bases: as for `carry_out`, by seed.
+
+    Returns:
+        By seed, its share of the seconds that this took, or why its training failed.
+
+    Raises ChallengeError where all fail for one reason.
+    """
+    started = time.monotonic()
+    experiments = {run.seed: Experiment(folders[run.table] / run.name) for run in runs}
+    continued = {seed: Experiment(folder / base.name) for seed, (base, folder) in bases.items()}
+    with gin_configuration(runs[0].gin_files, runs[0].gin_bindings):
+        outcomes = train_and_export_together(experiments, overwrite=True, resume=True, continue_from=continued)
+    share = (time.monotonic() - started) / len(runs)
+    return {seed: done if isinstance(done, ChallengeError) else share for seed, done in outcomes.items()}
+
+
+def carry_out(run: Run, folder: Path, base: tuple[Run, Path] | None = None, trained_in: float | None = None) -> Record:
     """Trains, exports and scores one run, as the experiment of its name below the folder, and leaves its record there.
 
     It is resumed from the checkpoint of a process that died at it. A run that is finished is not made again.
@@ -191,18 +216,20 @@ def carry_out(run: Run, folder: Path, base: tuple[Run, Path] | None = None) -> R
         run: to be carried out.
         folder: of its table's results.
         base: a finished run of the same training and fewer steps, with its folder, whose training this one's continues.
+        trained_in: the seconds that its training took, where `train_together` has trained and exported it.
 
     Raises ChallengeError as the stages do.
     """
     record = finished_record(run, folder)
     if record is not None:
         return record
-    started = time.monotonic()
+    started = time.monotonic() - (trained_in or 0)
     experiment = Experiment(folder / run.name)
     continued = None if base is None else Experiment(base[1] / base[0].name)
     with gin_configuration(run.gin_files, run.gin_bindings):
         steps, num_latent = bound_value("model.training_steps"), bound_value("encoder.num_latent")
-        train_and_export(experiment, overwrite=True, resume=True, continue_from=continued)
+        if trained_in is None:
+            train_and_export(experiment, overwrite=True, resume=True, continue_from=continued)
     if continued is not None:  # what of its checkpoints was copied has served
         for checkpoint in newest_first(continued.checkpoints):
             remove(experiment.checkpoints / checkpoint.name)

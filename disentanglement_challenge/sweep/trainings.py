@@ -41,6 +41,15 @@ def trainings(runs: Sequence[Run]) -> list[Training]:
     return [Training(tuple(tuple(stages[steps]) for steps in sorted(stages))) for stages in found.values()]
 
 
+def seeds_of_rows(found: Sequence[Training]) -> list[list[Training]]:
+    """Groups trainings of the same rows, which differ in their seed alone, in the order of each group's first."""
+    groups: dict[tuple[tuple[tuple[str, str], ...], ...], list[Training]] = {}
+    for training in found:
+        rows = tuple(tuple((run.table, run.row) for run in stage) for stage in training.stages)
+        groups.setdefault(rows, []).append(training)
+    return list(groups.values())
+
+
 def _apart_from_steps(config: str) -> tuple[str, int]:
     """What runs of one training have in common, and how many steps this one makes."""
     steps = _STEPS.search(config)

@@ -19,7 +19,7 @@ from disentanglement_challenge.training.batches import DeviceBatches
 from disentanglement_challenge.training.graph import Recorded
 from disentanglement_challenge.training.precision import AUTO, PRECISIONS, check_has_precision, precision_that_pays
 from disentanglement_challenge.training.processes import ALONE, Processes
-from disentanglement_challenge.training.step import Losses, TrainingStep
+from disentanglement_challenge.training.step import Losses, Step, TrainingStep
 from disentanglement_challenge.training.transposed_convolution import composed_transposed_convolutions
 
 Advance = Callable[[Tensor, int], dict[str, Tensor]]
@@ -85,18 +85,18 @@ class BFloat16Step(TrainingStep):
         """See `TrainingStep`."""
         super().__init__(objective, observation_shape, random_seed, device, processes, num_images)
         for player in self.players:
-            player.compute_with(_in_bfloat16(player.network))
+            player.compute_by(_in_bfloat16(player.network))
         if self.second_player is not None:
             network = self.second_player.computes
             if not is_plain(network):  # whose logits are float32 already
                 # FactorVAE clips probabilities at 1 - 1e-6, which is 1 in bfloat16.
                 network.register_forward_hook(lambda network, inputs, logits: logits.float())
 
-    def losses(self, images: Tensor, step: int | Tensor) -> Losses:
-        """See `TrainingStep.losses`."""
+    def losses_of(self, images: Tensor, drawn: dict[str, Tensor], step: int | Tensor) -> Losses:
+        """See `TrainingStep.losses_of`."""
         # What casts are left are of what is used once; and a graph would not refresh a cache.
         with torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False):
-            return super().losses(images, step)
+            return super().losses_of(images, drawn, step)
 
 
 def _in_bfloat16(network: nn.Module) -> nn.Module:
@@ -128,11 +128,11 @@ class GraphedStep:
     The scalars that it returns are overwritten by the next call.
     """
 
-    def __init__(self, step: TrainingStep) -> None:
+    def __init__(self, step: Step) -> None:
         self.step = step
         self._recorded: Recorded | None = None
         self._names: list[str] = []
-        self._losses: Tensor | None = None  # [number of terms]
+        self._losses: Tensor | None = None  # [number of terms, and whatever shape a term has]
 
     def __call__(self, images: Tensor, step: int) -> dict[str, Tensor]:
         """See `TrainingStep.__call__`."""
@@ -164,7 +164,7 @@ class Steps(Protocol):
     at_once: int
 
     def __call__(self, done: int, count: int) -> dict[str, Tensor]:
-        """Makes `count` updates after `done`; returns named losses, of shape [count], or [] of one update."""
+        """Makes `count` updates after `done`; returns named losses, of shape [count, ...], or [...] of one update."""
         ...
 
 
@@ -193,15 +193,15 @@ class Replayed:
     # Between two graphs the device waits for the next launch, so there is one of several steps too.
     UNROLLED = 10
 
-    def __init__(self, step: TrainingStep, batches: DeviceBatches) -> None:
+    def __init__(self, step: Step, batches: DeviceBatches) -> None:
         self._step = step
         self._batches = batches
         device = batches.images.device
-        self._indices = torch.zeros(self.at_once, batches.batch_size, dtype=torch.int64, device=device)
+        self._indices = torch.zeros(self.at_once, *batches.shape, dtype=torch.int64, device=device)
         self._place = torch.zeros(1, dtype=torch.int64, device=device)
         self._index = torch.zeros((), dtype=torch.int64, device=device)
         self._names: list[str] = []
-        self._losses: Tensor | None = None  # [at_once, number of terms]
+        self._losses: Tensor | None = None  # [at_once, number of terms, ...]
         self._recorded = Recorded(step, self._advance, self._latest, (self._place, self._index))
 
     def __call__(self, done: int, count: int) -> dict[str, Tensor]:
@@ -221,7 +221,7 @@ class Replayed:
         values = torch.stack([*terms.values()])
         if self._losses is None:  # in the first step, which is not recorded
             self._names = list(terms)
-            self._losses = values.new_zeros(self.at_once, len(values))
+            self._losses = values.new_zeros(self.at_once, *values.shape)
         self._losses.index_copy_(0, self._place, values[None])
         self._place.add_(1)
         self._index.add_(1)
@@ -231,7 +231,7 @@ class Replayed:
         return self._losses.index_select(0, self._place - 1)[0]
 
 
-def make_steps(step: TrainingStep, advance: Advance, batches: Iterator[Tensor]) -> Steps:
+def make_steps(step: Step, advance: Advance, batches: Iterator[Tensor]) -> Steps:
     """What makes the most of how a step is taken and where its batches come from."""
     if isinstance(advance, GraphedStep) and isinstance(batches, DeviceBatches):
         return Replayed(step, batches)

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -71,14 +71,14 @@ class DeviceBatches:
 
     Attributes:
         images: all of them, integers [N, height, width, channels].
-        batch_size: of all processes together.
+        shape: of the indices of one batch: its size, of all processes together.
     """
 
     def __init__(
         self, images: Tensor, batch_size: int, random: np.random.Generator, processes: Processes = ALONE
     ) -> None:
         self.images = images
-        self.batch_size = batch_size
+        self.shape: tuple[int, ...] = (batch_size,)
         self._random = random
         self._processes = processes
 
@@ -90,17 +90,55 @@ class DeviceBatches:
         return self.take(self._processes.own(self.indices(1)[0].to(self.images.device, non_blocking=True)))
 
     def indices(self, count: int) -> Tensor:
-        """Draws which images the next batches are of: int64 [count, batch_size], on the host.
+        """Draws which images the next batches are of: int64 [count, *shape], on the host.
 
         The generator is then where drawing these batches one by one leaves it.
         """
-        drawn = [self._random.integers(len(self.images), size=self.batch_size) for _ in range(count)]
-        indices = torch.from_numpy(np.stack(drawn))
+        indices = torch.from_numpy(self._draw(count))
         return indices.pin_memory() if self.images.is_cuda else indices
 
+    def _draw(self, count: int) -> NDArray[np.int64]:
+        return np.stack([self._random.integers(len(self.images), size=self.shape) for _ in range(count)])
+
     def take(self, indices: Tensor) -> Tensor:
-        """The images at these indices [B], as a network takes them: float32 [B, channels, height, width]."""
-        return divided(self.images.index_select(0, indices)).permute(0, 3, 1, 2)
+        """The images at these indices [..., B], as a network takes them: float32 [..., B, channels, height, width]."""
+        pixels = self.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+        return divided(pixels).movedim(-1, -3)
+
+
+class StackedDeviceBatches(DeviceBatches):
+    """The batches of several seeds, each as its own `DeviceBatches` draws them, of the same images."""
+
+    def __init__(self, seeds: Sequence[DeviceBatches]) -> None:
+        """The shape of a batch's indices is [N, batch_size]."""
+        self.images = seeds[0].images
+        self.shape = (len(seeds), *seeds[0].shape)
+        self._seeds = seeds
+        self._processes = ALONE
+
+    def _draw(self, count: int) -> NDArray[np.int64]:
+        return np.stack([seed._draw(count) for seed in self._seeds], axis=1)
+
+
+def batches_of_seeds(
+    ground_truth_data: NamedGroundTruthData,
+    batch_size: int,
+    randoms: Sequence[np.random.Generator],
+    device: torch.device,
+) -> list[Iterator[Tensor]]:
+    """The `training_batches` of each random generator; images that a GPU has room for lie there once."""
+    first = training_batches(ground_truth_data, batch_size, randoms[0], device)
+    if isinstance(first, DeviceBatches):
+        return [first, *(DeviceBatches(first.images, batch_size, random) for random in randoms[1:])]
+    return [first, *(_from_host(ground_truth_data, batch_size, random, device, ALONE) for random in randoms[1:])]
+
+
+def stacked_batches(seeds: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
+    """The batches of several seeds in one, [N, B, channels, height, width]."""
+    on_device = [batches for batches in seeds if isinstance(batches, DeviceBatches)]
+    if len(on_device) == len(seeds):
+        return StackedDeviceBatches(on_device)
+    return (torch.stack(batches) for batches in zip(*seeds, strict=True))
 
 
 def upload(images: NDArray[Any], device: torch.device, processes: Processes = ALONE) -> Tensor | None:

@@ -42,6 +42,12 @@ class DiskNeeds:
         """What a run needs at most."""
         return self.at_once * self.checkpoint + self.model + self.rest + self.in_passing
 
+    def of(self, runs: int) -> "DiskNeeds":
+        """What so many runs need together."""
+        sizes = (self.model, self.rest, self.in_passing)
+        model, rest, in_passing = (runs * size for size in sizes)
+        return DiskNeeds(runs * self.checkpoint, self.at_once, model, rest, in_passing)
+
 
 def disk_needs(
     step: TrainingStep, observation_shape: tuple[int, int, int], keep: int, num_formats: int, logged: int, drawn: int

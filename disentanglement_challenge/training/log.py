@@ -21,7 +21,7 @@ from disentanglement_challenge.training.trackers import Trackers
 BAR_TERMS = ("loss", "reconstruction_loss", "kl_loss", "total_correlation", "discriminator_loss")
 
 
-@gin.configurable("log", denylist=["experiment", "done", "training_steps", "is_leader", "trackers"])
+@gin.configurable("log", denylist=["experiment", "done", "training_steps", "is_leader", "has_bar", "trackers"])
 class TrainingLog:
     """The losses of every few steps, in train/log.jsonl, in TensorBoard's events, in trackers, behind the progress bar.
 
@@ -37,6 +37,7 @@ class TrainingLog:
         done: int,
         training_steps: int,
         is_leader: bool = True,
+        has_bar: bool = True,
         trackers: Trackers | None = None,
         every_steps: int = 100,
         bar_terms: Sequence[str] = BAR_TERMS,
@@ -49,7 +50,8 @@ class TrainingLog:
                 where it was logged only because that process ended there.
             training_steps: of the whole run.
             is_leader: whether this process writes.
-            trackers: what logs to others beside.
+            has_bar: whether the leader shows a bar.
+            trackers: other loggers.
             every_steps: how often to log; reading the losses waits for the device, so not at every step.
             bar_terms: the losses to show behind the progress bar, those of them that the objective has.
 
@@ -64,6 +66,7 @@ class TrainingLog:
         self._done = done
         self._training_steps = training_steps
         self._is_leader = is_leader
+        self._has_bar = is_leader and has_bar
         self._trackers = trackers or Trackers(experiment, {}, [])
 
     def __enter__(self) -> Self:
@@ -80,7 +83,7 @@ class TrainingLog:
                     unit="step",
                     desc="training",
                     mininterval=1,
-                    disable=not self._is_leader,
+                    disable=not self._has_bar,
                 )
             )
             self._open = stack.pop_all()

@@ -1,8 +1,15 @@
-"""The training loop: draw a batch, step, log, checkpoint, stop. What comes before and after it is in `run`."""
+"""The training loop: ask for steps, log, checkpoint, stop. What comes before and after it is in `run`.
+
+The loop does not make the steps itself, so that several loops can share them (`seeds`).
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
 
 from disentanglement_challenge.errors import OutputError
 from disentanglement_challenge.training.acceleration import Steps
@@ -14,6 +21,11 @@ from disentanglement_challenge.training.state import TrainingState
 from disentanglement_challenge.training.stopping import Stop, Stopping
 from disentanglement_challenge.training.watch import LossWatch
 
+T = TypeVar("T")
+
+Asking = Generator[int, tuple[int, Mapping[str, Tensor]], T]
+"""Asks for some steps at the most, is given how many were made and their losses, and so on, until it returns."""
+
 # Steps between two times that several processes agree on whether to stop.
 _VERDICT_EVERY = 10
 
@@ -24,7 +36,6 @@ class Loop:
 
     Attributes:
         state: moved by every step, and written to the checkpoints.
-        advance: makes updates.
         training_steps: of the whole run.
         watch: stops the run where a loss is not finite.
         log: gets the losses, and pictures of the model in between.
@@ -38,7 +49,6 @@ class Loop:
     """
 
     state: TrainingState
-    advance: Steps
     training_steps: int
     watch: LossWatch
     log: TrainingLog
@@ -50,8 +60,8 @@ class Loop:
     processes: Processes
     on_progress: Callable[[float], None]
 
-    def run(self) -> tuple[Stop, OutputError | None]:
-        """Trains to the last step, or until something stops it.
+    def run(self) -> Asking[tuple[Stop, OutputError | None]]:
+        """Asks for steps up to the last, or until something stops it.
 
         Returns:
             Why it stopped before the last step, and why the last checkpoint could not be written, if it could not.
@@ -65,8 +75,8 @@ class Loop:
         stop, failure = Stop.NO, None
         self.on_progress(state.done / self.training_steps)
         while state.done < self.training_steps and stop is Stop.NO:
-            steps = self._steps_at_once()
-            self.watch.add(self.advance(state.done, steps))
+            steps, losses_of_each = yield self._steps_at_once()
+            self.watch.add(losses_of_each)
             state.done += steps
             state.seconds = time.monotonic() - started
             self.log.advance(steps)
@@ -99,4 +109,18 @@ class Loop:
         """How many steps to make before the next look: none that logs, draws or ends lies inside."""
         done = self.state.done
         to_log, to_draw = (every - done % every for every in (self.log.every_steps, self.pictures_every))
-        return min(self.advance.at_once, self.training_steps - done, to_log, to_draw, self.watch.room)
+        return min(self.training_steps - done, to_log, to_draw, self.watch.room)
+
+
+def supply(asking: Asking[T], steps: Steps, done: int) -> T:
+    """Makes the steps that a loop asks for after `done` updates; returns what the loop returns."""
+    with closing(asking):
+        try:
+            most = next(asking)
+            while True:
+                count = min(most, steps.at_once)
+                losses = steps(done, count)
+                done += count
+                most = asking.send((count, losses))
+        except StopIteration as end:
+            return end.value

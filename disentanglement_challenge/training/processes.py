@@ -17,7 +17,7 @@ import torch
 # by PyTorch's optimisers, gloo's threads would outlive the group, and one that lets go of a tensor while the
 # interpreter ends is aborted.
 import torch.distributed.nn
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from disentanglement_challenge.environment import is_torchrun
 from disentanglement_challenge.errors import ConfigError
@@ -57,7 +57,7 @@ class Processes:
         """The sum of the processes' values; its gradient is that of this process's value."""
         return value if self.size == 1 else _Total.apply(value)
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def add_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Adds the other processes' gradients to this one's."""
         if self.size == 1:
             return

@@ -28,14 +28,14 @@ from disentanglement_challenge.export.model_file import export_model, more_forma
 from disentanglement_challenge.files import remove, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
 from disentanglement_challenge.provenance import provenance
-from disentanglement_challenge.training.acceleration import make_step, make_steps
+from disentanglement_challenge.training.acceleration import Advance, make_step, make_steps
 from disentanglement_challenge.training.announcement import announcement, num_images
 from disentanglement_challenge.training.batches import training_batches
 from disentanglement_challenge.training.checkpoints import Checkpoints
 from disentanglement_challenge.training.disk import bytes_below, check_disk, disk_needs
 from disentanglement_challenge.training.log import TrainingLog, say
-from disentanglement_challenge.training.loop import Loop
-from disentanglement_challenge.training.pictures import draw_pictures, picture_interval, write_pictures
+from disentanglement_challenge.training.loop import Asking, Loop, supply
+from disentanglement_challenge.training.pictures import Pictures, draw_pictures, picture_interval, write_pictures
 from disentanglement_challenge.training.precision import AUTO
 from disentanglement_challenge.training.processes import ALONE, Processes, torchrun_processes
 from disentanglement_challenge.training.resume import find_checkpoint, is_whole, prepare_folder
@@ -122,10 +122,25 @@ def train_and_export(
             num_formats=1 + len(formats),
         )
         if trained is None:
-            return f"{experiment.path} is trained to its end already; a larger model.training_steps trains it further"
+            return already_trained(experiment)
         model = experiment.model
         if processes.is_leader:
-            model = _export(experiment, trained, ground_truth_data, formats)
+            model = export(experiment, trained, ground_truth_data, formats)
+    return summary_of(trained, model)
+
+
+def already_trained(experiment: Experiment) -> str:
+    """What is said of a run that is resumed and has nothing left to do."""
+    return f"{experiment.path} is trained to its end already; a larger model.training_steps trains it further"
+
+
+def summary_of(trained: "Trained", model: Path) -> str:
+    """What was done, in a sentence, of a run whose model is exported.
+
+    Raises:
+        Interrupted: a signal stopped the run.
+        OutputError: the last checkpoint could not be written.
+    """
     if trained.failure is not None:
         raise OutputError(f"{trained.failure}; {trained.summary} and exported {model} all the same")
     if trained.signal is not None:
@@ -133,20 +148,19 @@ def train_and_export(
     return trained.summary
 
 
-def _export(
+def export(
     experiment: Experiment, trained: "Trained", ground_truth_data: NamedGroundTruthData, formats: Sequence[str]
 ) -> Path:
     """Exports to the unfinished run, puts that into its place if it may take it, and returns where the model is."""
     unfinished = experiment.unfinished
     check_images = to_network(next(random_batches(ground_truth_data, 8, np.random.default_rng(0))), torch.device("cpu"))
-    gin_config = gin.operative_config_str()
     encoder = MeanEncoder(trained.vae.encoder)
-    metadata = Metadata.of(ground_truth_data.name, trained.vae.num_latent, gin_config)
+    metadata = Metadata.of(ground_truth_data.name, trained.vae.num_latent, trained.config)
     for suffix in ("pt", *formats):
         path = unfinished.model.with_suffix(f".{suffix}")
         export_model(encoder, path, check_images[:1].shape, images=check_images, metadata=metadata)
     configs = unfinished.representation_results / "gin"
-    write_text(configs / "train.gin", gin_config)
+    write_text(configs / "train.gin", trained.config)
     # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
     write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
     write_card(unfinished)
@@ -162,12 +176,14 @@ class Trained:
 
     Attributes:
         vae: trained.
+        config: gin's operative configuration.
         summary: how far it is, in a sentence.
         signal: that stopped it, if one did.
         failure: why the last checkpoint could not be written, if it could not.
     """
 
     vae: VAE
+    config: str
     summary: str
     signal: Signals | None
     failure: OutputError | None
@@ -205,7 +221,145 @@ def train(
         TrainingError: a loss is no longer finite or diverges, or no checkpoint can be read.
         OutputError: the disk is full or cannot be written.
     """
+    run = prepare(
+        settings, experiment, ground_truth_data, resume_from, overwrite, processes, may_move, num_formats=num_formats
+    )
+    if run is None:
+        return None
+    if processes.is_leader:
+        for line in run.announcement:
+            say(line)
+    run.begin()
+    batches = training_batches(ground_truth_data, run.batch_size, run.state.random, training_device(), processes)
     stopping = Stopping(settings.time_limit)
+    with stopping:
+        steps = make_steps(run.step, run.advance, batches)
+        stop, failure = supply(run.loop(stopping, on_progress), steps, run.state.done)
+    return run.end(max(stop, stopping.reason), failure, batches)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to begin.
+
+    Attributes:
+        settings, experiment, ground_truth_data, processes: as for `train`.
+        resumed: whose checkpoint it starts from, if it does.
+        step, advance: as `make_step` makes them.
+        state: as it is before the first step.
+        checkpoints, log: where it will be kept.
+        pictures_every: steps between two drawings.
+        configuration: what its checkpoints are marked with.
+        config: gin's operative configuration.
+        together: the seeds that train with it, itself among them; none where it trains alone.
+        announcement: what it will do, a line each; none where this process does not lead.
+    """
+
+    settings: TrainingSettings
+    experiment: Experiment
+    ground_truth_data: NamedGroundTruthData
+    processes: Processes
+    resumed: Experiment | None
+    step: TrainingStep
+    advance: Advance
+    state: TrainingState
+    checkpoints: Checkpoints
+    log: TrainingLog
+    pictures_every: int
+    configuration: dict[str, str]
+    config: str
+    together: Sequence[int]
+    announcement: list[str]
+
+    @property
+    def batch_size(self) -> int:
+        """Images that a step draws."""
+        return self.settings.batch_size * self.settings.model.num_batches
+
+    def begin(self) -> None:
+        """Leaves in the experiment's folder what belongs to this run, and nothing else.
+
+        Raises:
+            OutputError: the disk is full or cannot be written.
+        """
+        if not self.processes.is_leader:
+            return
+        prepare_folder(self.experiment, self.resumed, self.state.done)
+        write_text(self.experiment.train / "config.gin", self.config)
+        data = {"name": self.ground_truth_data.name, "note": self.ground_truth_data.note}
+        together = {"seeds_together": list(self.together)} if self.together else {}
+        record = {**provenance(), "precision": self.step.precision, "ground_truth_data": data, **together}
+        write_json(self.experiment.train_provenance, {**record, **_moves(self.state)})
+
+    def loop(
+        self, stopping: Stopping, on_progress: Callable[[float], None] = lambda progress: None
+    ) -> Asking[tuple[Stop, OutputError | None]]:
+        """Asks for steps and goes through the training loop; at its end draws pictures. As `Loop.run`."""
+        height, width, channels = self.ground_truth_data.observation_shape
+        with self.checkpoints.named_in_errors(), self.log:
+            stop, failure = yield from Loop(
+                state=self.state,
+                training_steps=self.settings.training_steps,
+                watch=LossWatch(_WATCHED_STEPS, height * width * channels),
+                log=self.log,
+                draw=self._draw,
+                pictures_every=self.pictures_every,
+                checkpoints=self.checkpoints,
+                configuration=self.configuration,
+                stopping=stopping,
+                processes=self.processes,
+                on_progress=on_progress,
+            ).run()
+            has_failed = self.processes.from_leader(lambda: failure is not None)
+            if self.processes.is_leader and not has_failed:
+                pictures = self._draw(self.state.done)
+                write_pictures(self.experiment.pictures, pictures)
+                self.log.images(pictures.grids(), self.state.done)
+        return stop, failure
+
+    def end(self, stop: Stop, failure: OutputError | None, batches: Iterator[Tensor]) -> Trained:
+        """Takes the final losses, on the next batches, of a run whose loop has returned `stop` and `failure`."""
+        state, steps = self.state, self.settings.training_steps
+        stop = Stop(self.processes.largest(stop))
+        # The room that is left on a full disk is the model's.
+        if stop.signal is None and not self.processes.from_leader(lambda: failure is not None):
+            losses = _mean_losses(self.step, batches, self.settings.eval_steps, state.done)
+            timing = {"seconds": state.seconds, "steps_per_second": state.done / state.seconds}
+            if self.processes.is_leader:
+                write_json(self.experiment.losses, {"step": state.done, **losses, **timing})
+        summary = f"trained to step {state.done} of {steps}"
+        if stop.signal is not None or state.done < steps:
+            summary += f" and stopped {stop.explanation}; --resume continues from there"
+        if failure is not None:
+            failure = OutputError(f"{failure}; the last good checkpoint is {self.checkpoints.last_good}")
+        return Trained(self.step.vae, self.config, summary, stop.signal, failure)
+
+    def _draw(self, step: int, **fewer: int) -> Pictures:
+        activation = self.step.reconstruction_loss.activation
+        return draw_pictures(self.step.vae, activation, self.ground_truth_data, self.step.noise.device, step, **fewer)
+
+
+def prepare(
+    settings: TrainingSettings,
+    experiment: Experiment,
+    ground_truth_data: NamedGroundTruthData,
+    resume_from: Experiment | None = None,
+    overwrite: bool = False,
+    processes: Processes = ALONE,
+    may_move: bool = False,
+    num_formats: int = 1,
+    together: Sequence[int] = (),
+) -> Run | None:
+    """Builds a run, or takes it up where a checkpoint left it, and writes nothing.
+
+    Args and errors are those of `train`.
+
+    Args:
+        together: the seeds that will train with it, on the same disk, itself among them; the first has the bar.
+
+    Returns:
+        The run; None where `resume_from` is another run, and complete.
+    """
     if settings.batch_size % processes.size:
         raise ConfigError(
             f"model.batch_size is {settings.batch_size}; it cannot be shared evenly by {processes.size} processes"
@@ -247,8 +401,10 @@ def train(
     state = TrainingState(step, settings.random_seed)
     if resumed is not None:
         state.load_state_dict(resumed.state)
+    has_bar = not together or settings.random_seed == together[0]
     trackers = Trackers(experiment, configuration, trackers_in_use())
-    log = TrainingLog(experiment, state.done, settings.training_steps, processes.is_leader, trackers)
+    log = TrainingLog(experiment, state.done, settings.training_steps, processes.is_leader, has_bar, trackers)
+    announced = []
     if processes.is_leader:
         steps_left = settings.training_steps - state.done
         needs = disk_needs(
@@ -258,10 +414,10 @@ def train(
             num_formats,
             logged=steps_left // log.every_steps + 1,
             drawn=steps_left // pictures_every,
-        )
+        ).of(max(1, len(together)))
         # What is there is the run that is resumed, or goes before the first step.
         room = check_disk(experiment.path, needs, bytes_below(experiment.path))
-        lines = announcement(
+        announced = announcement(
             ground_truth_data,
             step,
             device,
@@ -273,51 +429,23 @@ def train(
             room,
             is_auto,
         )
-        for line in lines:
-            say(line)
-        prepare_folder(experiment, resume_from if resumed else None, state.done)
-        write_text(experiment.train / "config.gin", gin.operative_config_str())
-        data = {"name": ground_truth_data.name, "note": ground_truth_data.note}
-        record = {**provenance(), "precision": step.precision, "ground_truth_data": data, **_moves(state)}
-        write_json(experiment.train_provenance, record)
-
-    batches = training_batches(
-        ground_truth_data, settings.batch_size * settings.model.num_batches, state.random, device, processes
+    return Run(
+        settings,
+        experiment,
+        ground_truth_data,
+        processes,
+        resume_from if resumed is not None else None,
+        step,
+        advance,
+        state,
+        checkpoints,
+        log,
+        pictures_every,
+        configuration,
+        gin.operative_config_str(),
+        together,
+        announced,
     )
-    draw = partial(draw_pictures, step.vae, step.reconstruction_loss.activation, ground_truth_data, device)
-    with stopping, checkpoints.named_in_errors(), log:
-        stop, failure = Loop(
-            state=state,
-            advance=make_steps(step, advance, batches),
-            training_steps=settings.training_steps,
-            watch=LossWatch(_WATCHED_STEPS, height * width * channels),
-            log=log,
-            draw=draw,
-            pictures_every=pictures_every,
-            checkpoints=checkpoints,
-            configuration=configuration,
-            stopping=stopping,
-            processes=processes,
-            on_progress=on_progress,
-        ).run()
-        has_failed = processes.from_leader(lambda: failure is not None)
-        if processes.is_leader and not has_failed:
-            pictures = draw(state.done)
-            write_pictures(experiment.pictures, pictures)
-            log.images(pictures.grids(), state.done)
-
-    stop = Stop(processes.largest(max(stop, stopping.reason)))
-    if stop.signal is None and not has_failed:  # the room that is left is the model's
-        losses = _mean_losses(step, batches, settings.eval_steps, state.done)
-        timing = {"seconds": state.seconds, "steps_per_second": state.done / state.seconds}
-        if processes.is_leader:
-            write_json(experiment.losses, {"step": state.done, **losses, **timing})
-    summary = f"trained to step {state.done} of {settings.training_steps}"
-    if stop.signal is not None or state.done < settings.training_steps:
-        summary += f" and stopped {stop.explanation}; --resume continues from there"
-    if failure is not None:
-        failure = OutputError(f"{failure}; the last good checkpoint is {checkpoints.last_good}")
-    return Trained(step.vae, summary, stop.signal, failure)
 
 
 def _moves(state: TrainingState) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One step of training: the losses of a batch, and an update of each player."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,28 +16,22 @@ from disentanglement_challenge.training.optimizers import make_discriminator_opt
 from disentanglement_challenge.training.processes import ALONE, Processes
 
 
-@dataclass
-class Player:
-    """A network and the optimiser that moves it.
+class Weights:
+    """The parameters of one player: those that are moved, and those that a step computes with.
 
     Attributes:
-        network, optimizer: as they are kept and exported.
-        parameters: the network's.
-        computes: the network that a step calls: itself, or a copy with some parameters in a lower precision.
-        used: the parameters of `computes`, in the order of `parameters`.
+        parameters: as they are kept.
+        used: what a step computes with, in the same order: the parameters themselves, or copies of some of them in a
+            lower precision.
     """
 
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
+    parameters: list[Tensor]
+    used: list[Tensor]
 
-    def __post_init__(self) -> None:
-        self.parameters = list(self.network.parameters())
-        self.computes, self.used = self.network, self.parameters
-
-    def compute_with(self, copy: nn.Module) -> None:
-        """Has steps call this copy of the network, whose parameters follow the network's."""
-        self.computes, self.used = copy, list(copy.parameters())
-        self._pairs = [pair for pair in zip(self.parameters, self.used, strict=True) if pair[0] is not pair[1]]
+    def compute_with(self, used: list[Tensor]) -> None:
+        """Has steps compute with these, which follow the parameters."""
+        self.used = used
+        self._pairs = [pair for pair in zip(self.parameters, used, strict=True) if pair[0] is not pair[1]]
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -59,9 +53,46 @@ class Player:
                 kept.grad = torch.empty_like(kept)
             torch._foreach_copy_([kept.grad for kept, _ in pairs], [used.grad for _, used in pairs])  # type: ignore[misc]
 
+    def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
+        """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
+        self.clear_gradients()
+        loss.backward(inputs=self.used, retain_graph=retain_graph)
+
+    def move(self) -> None:
+        """Moves the parameters down their gradients."""
+        raise NotImplementedError
+
+
+@dataclass
+class Player(Weights):
+    """A network and the optimiser that moves it.
+
+    Attributes:
+        network, optimizer: as they are kept and exported.
+        computes: the network that a step calls: itself, or a copy with some parameters in a lower precision.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.network.parameters())
+        self.computes, self.used = self.network, self.parameters
+
+    def compute_by(self, copy: nn.Module) -> None:
+        """Has steps call this copy of the network, whose parameters follow the network's."""
+        self.computes = copy
+        self.compute_with(list(copy.parameters()))
+
+    def move(self) -> None:
+        """See `Weights.move`."""
+        self.optimizer.step()
+
     def state_dict(self) -> dict[str, Any]:
         """Weights and what the optimiser remembers."""
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        # Copies: of a tensor that is a part of another, as where seeds share a step, a file would hold the whole.
+        weights = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        return {"network": weights, "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what `state_dict` of an equal player returned; raises what PyTorch raises where it is of another."""
@@ -71,11 +102,6 @@ class Player:
             if "capturable" in here:  # which an optimiser such as SGD has not
                 saved["capturable"] = here["capturable"]
         self.optimizer.load_state_dict(state["optimizer"])
-
-    def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
-        """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
-        self.clear_gradients()
-        loss.backward(inputs=self.used, retain_graph=retain_graph)
 
 
 @dataclass(frozen=True)
@@ -96,16 +122,84 @@ class Losses:
     is_apart: bool = False
 
 
-class TrainingStep:
-    """A VAE, its objective, perhaps the objective's second player, and how they take a step together.
-
-    `precision` says what its products are computed in; `num_images` how many images the data set has.
+class Step:
+    """Players that move together, each down its own loss.
 
     Called with a batch, it computes all losses from one forward pass, takes both players' gradients at the same
     parameters, and then moves both, as disentanglement_lib's train ops do (methods/unsupervised/vae.py).
+
+    Attributes:
+        precision: what its products are computed in.
+        processes: that train together.
+        players: the first, and the second where there is one.
+        generators: the streams of noise.
     """
 
     precision = "float32"
+    processes = ALONE
+
+    @property
+    def players(self) -> Sequence[Weights]:
+        """See the class."""
+        raise NotImplementedError
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """See the class."""
+        raise NotImplementedError
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that a step changes: weights, what a layer keeps beside them, and the optimisers' state."""
+        raise NotImplementedError
+
+    def losses(self, images: Tensor, step: int | Tensor) -> Losses:
+        """Computes all losses from one forward pass, with their graphs, and updates nothing."""
+        raise NotImplementedError
+
+    def __call__(self, images: Tensor, step: int | Tensor) -> dict[str, Tensor]:
+        """Updates the players on images [num_batches * B, C, H, W], float32 in [0, 1]; returns named scalars there.
+
+        Where several processes train together, the images are this one's share, and the scalars those of all shares.
+        "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
+        """
+        with self.arithmetic():
+            losses = self.losses(images, step)
+            self.update(losses)
+        return {name: loss.detach() for name, loss in losses.named.items()}
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """The step's own precision, and sums in one order each time, inside the block."""
+        with float32_products("tf32" if self.precision == "tf32" else "ieee"), deterministic_convolutions():
+            yield
+
+    def update(self, losses: Losses) -> None:
+        """Moves both players, each down its own loss."""
+        first, *others = self.players
+        if not others or losses.second_player is None:
+            others = []
+            first.backward(losses.first_player)
+        elif losses.is_apart:
+            for player in self.players:
+                player.clear_gradients()
+            inputs = [parameter for player in self.players for parameter in player.used]
+            torch.autograd.backward([losses.first_player, losses.second_player], inputs=inputs)
+        else:
+            first.backward(losses.first_player, retain_graph=True)
+            others[0].backward(losses.second_player)
+        for player in (first, *others):
+            player.take_gradients()
+        # Of the second player's loss every process has the whole, and so of its gradient.
+        self.processes.add_gradients(first.parameters)
+        for player in (*others, first):
+            player.move()
+
+
+class TrainingStep(Step):
+    """A VAE, its objective, perhaps the objective's second player, and how they take a step together.
+
+    `num_images` says how many images the data set has.
+    """
 
     def __init__(
         self,
@@ -136,15 +230,20 @@ class TrainingStep:
 
     @property
     def players(self) -> list[Player]:
-        """The first player, and the second where there is one."""
+        """See `Step`."""
         return [self.first_player] + ([self.second_player] if self.second_player is not None else [])
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """See `Step`."""
+        return [self.noise]
 
     @property
     def _computing_vae(self) -> VAE:
         return cast(VAE, self.first_player.computes)
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor that a step changes: weights, what a layer keeps beside them, and the optimisers' state."""
+        """See `Step.tensors`."""
         found = []
         for player in self.players:
             found += [*player.network.parameters(), *player.network.buffers()]
@@ -168,55 +267,32 @@ class TrainingStep:
         else:
             self.noise.manual_seed(new_noise_seed)
 
-    def __call__(self, images: Tensor, step: int | Tensor) -> dict[str, Tensor]:
-        """Updates the players on images [num_batches * B, C, H, W], float32 in [0, 1]; returns named scalars there.
-
-        Where several processes train together, the images are this one's share, and the scalars those of all shares.
-        "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
-        """
-        with self.arithmetic():
-            losses = self.losses(images, step)
-            self.update(losses)
-        return {name: loss.detach() for name, loss in losses.named.items()}
-
-    @contextmanager
-    def arithmetic(self) -> Iterator[None]:
-        """The step's own precision, and sums in one order each time, inside the block."""
-        with float32_products("tf32" if self.precision == "tf32" else "ieee"), deterministic_convolutions():
-            yield
-
-    def update(self, losses: Losses) -> None:
-        """Moves both players, each down its own loss."""
-        first, second = self.first_player, self.second_player
-        if second is None or losses.second_player is None:
-            first.backward(losses.first_player)
-        elif losses.is_apart:
-            for player in (first, second):
-                player.clear_gradients()
-            torch.autograd.backward([losses.first_player, losses.second_player], inputs=[*first.used, *second.used])
-        else:
-            first.backward(losses.first_player, retain_graph=True)
-            second.backward(losses.second_player)
-        for player in self.players:
-            player.take_gradients()
-        # Of the second player's loss every process has the whole, and so of its gradient.
-        self.processes.add_gradients(first.parameters)
-        if second is not None and losses.second_player is not None:
-            second.optimizer.step()
-        first.optimizer.step()
-
     def losses(self, images: Tensor, step: int | Tensor) -> Losses:
-        """Computes all losses from one forward pass, with their graphs, and updates nothing.
+        """See `Step.losses`.
 
         The images are those of `Objective.num_batches` batches; a second one is encoded and no more.
         Where several processes train together, the gradient of the first player's loss is this one's part of it.
         """
         for player in self.players:
             player.refresh()
+        return self.losses_of(images, self.draw(len(images)), step)
+
+    def draw(self, num_images: int) -> dict[str, Tensor]:
+        """Draws the random numbers of a step on so many images, this process's share, by what they are for."""
+        shape = (num_images * self.processes.size // self.objective.num_batches, self.vae.num_latent)
+        kept = self.first_player.parameters[0]
+        drawn = {}
+        for name in ("codes", "independent")[: self.objective.num_batches]:
+            drawn[name] = torch.randn(shape, generator=self.noise, device=kept.device, dtype=kept.dtype)
+        own = self.objective.draw(shape, kept.device, self.noise)
+        return drawn if own is None else {**drawn, "objective": own}
+
+    def losses_of(self, images: Tensor, drawn: dict[str, Tensor], step: int | Tensor) -> Losses:
+        """Computes the losses from these images, random numbers and the weights, and from nothing else."""
         images, *independent = images.chunk(self.objective.num_batches)
         z_mean, z_logvar = self._encode(images)
-        z_sampled = sample_from_latent_distribution(z_mean, z_logvar, self.noise)
-        reconstructed = self._computing_vae.decode(self.processes.own(z_sampled)).float()
+        z_sampled = sample_from_latent_distribution(z_mean, z_logvar, drawn["codes"])
+        reconstructed = _full(self._computing_vae.decode(self.processes.own(z_sampled)))
         own_reconstruction = self.reconstruction_loss(images, reconstructed).mean() / self.processes.size
         reconstruction = self.processes.total(own_reconstruction)
         codes = Codes(
@@ -225,10 +301,11 @@ class TrainingStep:
             z_sampled,
             kl_loss=gaussian_kl(z_mean, z_logvar).mean(),
             step=step,
-            z_independent=self._sample_codes(independent[0]) if independent else None,
+            z_independent=self._sample_codes(independent[0], drawn["independent"]) if independent else None,
+            drawn=drawn.get("objective"),
             num_images=self.num_images,
         )
-        result = self.objective(codes, self.second_player.computes if self.second_player else None, self.noise)
+        result = self.objective(codes, self.second_player.computes if self.second_player else None)
         loss = reconstruction + result.regularizer
         named = {
             "loss": loss + result.constant if result.constant else loss,
@@ -244,8 +321,13 @@ class TrainingStep:
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         z_mean, z_logvar = self._computing_vae.encode(images)
-        return self.processes.gather(z_mean.float()), self.processes.gather(z_logvar.float())
+        return self.processes.gather(_full(z_mean)), self.processes.gather(_full(z_logvar))
 
     @torch.no_grad()
-    def _sample_codes(self, images: Tensor) -> Tensor:
-        return sample_from_latent_distribution(*self._encode(images), self.noise)
+    def _sample_codes(self, images: Tensor, noise: Tensor) -> Tensor:
+        return sample_from_latent_distribution(*self._encode(images), noise)
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is where that is longer."""
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor

@@ -29,6 +29,10 @@ def numpy_losses(z_mean, z_logvar, z_sampled, z_permuted, *layers):
     return kl + GAMMA * tc, -(0.5 * real.mean() + 0.5 * permuted.mean())
 
 
+def uniform(*shape, seed=2):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
 @pytest.fixture
 def discriminator():
     torch.manual_seed(0)
@@ -42,13 +46,14 @@ def tensors():
 
 
 def losses_of(tensors, discriminator, gamma=GAMMA):
-    codes = Codes(*tensors, kl_loss=gaussian_kl(*tensors[:2]).mean(), step=0)
-    return FactorVAE(gamma)(codes, discriminator, torch.Generator().manual_seed(2))
+    drawn = uniform(BATCH, NUM_LATENT)
+    codes = Codes(*tensors, kl_loss=gaussian_kl(*tensors[:2]).mean(), step=0, drawn=drawn)
+    return FactorVAE(gamma)(codes, discriminator)
 
 
 def test_values_and_gradients(tensors, discriminator):
     losses = losses_of(tensors, discriminator)
-    z_permuted = permute_codes(tensors[2].detach(), torch.Generator().manual_seed(2)).numpy()
+    z_permuted = permute_codes(tensors[2].detach(), uniform(BATCH, NUM_LATENT)).numpy()
     codes = [tensor.detach().numpy() for tensor in tensors]
     parameters = list(discriminator.parameters())
     layers = [parameter.detach().numpy() for parameter in parameters]
@@ -115,7 +120,7 @@ def test_a_certain_discriminator_meets_the_library_s_clip(tensors):
 
 def test_permuted_codes_keep_every_latent_s_values():
     z = torch.randn(64, 10)
-    permuted = permute_codes(z, torch.Generator().manual_seed(0))
+    permuted = permute_codes(z, uniform(*z.shape))
     torch.testing.assert_close(permuted.sort(dim=0).values, z.sort(dim=0).values, rtol=0, atol=0)
     assert not torch.equal(permuted, z)
 
@@ -123,15 +128,14 @@ def test_permuted_codes_keep_every_latent_s_values():
 def test_permuted_codes_are_independent_across_latents():
     count = 20_000
     z = torch.randn(count, 1).expand(count, 4)
-    permuted = permute_codes(z, torch.Generator().manual_seed(0))
+    permuted = permute_codes(z, uniform(*z.shape))
     off_diagonal = torch.corrcoef(permuted.T) - torch.eye(4)
     assert off_diagonal.abs().max() < 5 / count**0.5  # five standard errors of a correlation of zero
     assert abs(torch.corrcoef(torch.stack([z[:, 0], permuted[:, 0]]))[0, 1]) < 5 / count**0.5
 
 
 def test_every_permutation_is_as_likely_as_another():
-    generator = torch.Generator().manual_seed(0)
-    draws = permute_codes(torch.tensor([[0.0], [1.0], [2.0]]).expand(3, 6000), generator).T
+    draws = permute_codes(torch.tensor([[0.0], [1.0], [2.0]]).expand(3, 6000), uniform(3, 6000)).T
     _, counts = draws.unique(dim=0, return_counts=True)
     # Chi-squared with five degrees of freedom exceeds 25.7 once in ten thousand draws.
     assert len(counts) == 6
@@ -139,8 +143,9 @@ def test_every_permutation_is_as_likely_as_another():
 
 
 def test_permutations_are_seeded():
-    z = torch.randn(16, 4)
-    first, again, other = (permute_codes(z, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    cpu, objective = torch.device("cpu"), FactorVAE(GAMMA)
+    drawn = [objective.draw((16, 4), cpu, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    first, again, other = (permute_codes(torch.arange(64.0).reshape(16, 4), numbers) for numbers in drawn)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -163,11 +168,12 @@ def test_impossible_gammas():
 def test_a_second_batch_is_what_the_permuted_codes_come_from(tensors, discriminator):
     generator = torch.Generator().manual_seed(3)
     z_independent = torch.randn(BATCH, NUM_LATENT, generator=generator, dtype=torch.float64)
-    codes = Codes(*tensors, kl_loss=gaussian_kl(*tensors[:2]).mean(), step=0, z_independent=z_independent)
+    kl_loss, drawn = gaussian_kl(*tensors[:2]).mean(), uniform(BATCH, NUM_LATENT)
+    codes = Codes(*tensors, kl_loss=kl_loss, step=0, z_independent=z_independent, drawn=drawn)
     objective = FactorVAE(GAMMA, second_batch=True)
-    losses = objective(codes, discriminator, torch.Generator().manual_seed(2))
+    losses = objective(codes, discriminator)
 
-    z_permuted = permute_codes(z_independent, torch.Generator().manual_seed(2)).numpy()
+    z_permuted = permute_codes(z_independent, uniform(BATCH, NUM_LATENT)).numpy()
     layers = [parameter.detach().numpy() for parameter in discriminator.parameters()]
     expected = numpy_losses(*(tensor.detach().numpy() for tensor in tensors), z_permuted, *layers)
     assert losses.regularizer.item() == pytest.approx(expected[0], rel=1e-12)

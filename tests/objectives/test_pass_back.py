@@ -118,8 +118,8 @@ def test_a_discriminator_of_another_kind_is_called_as_it_is():
     for discriminator, is_apart in ((network(), True), (Other(), False), (hooked, False)):
         assert is_plain(discriminator) is is_apart
         real, _ = codes()
-        given = Codes(real, real, real, kl_loss=real.sum(), step=0)
-        result = FactorVAE(7.0)(given, discriminator, torch.Generator().manual_seed(2))
+        drawn = torch.rand(B, D, generator=torch.Generator().manual_seed(2))
+        result = FactorVAE(7.0)(Codes(real, real, real, kl_loss=real.sum(), step=0, drawn=drawn), discriminator)
         assert result.is_apart is is_apart
         results.append((float(result.regularizer.detach()), float(result.second_player_loss.detach())))
     assert results[1] == pytest.approx(results[0], rel=1e-12)

@@ -32,8 +32,8 @@ def peer(**settings):
     return SimpleNamespace(model_config=SimpleNamespace(**OURS), **settings)
 
 
-def codes_of(tensors, z_independent=None):
-    return Codes(*tensors, kl_loss=gaussian_kl(*tensors[:2]).mean(), step=0, z_independent=z_independent)
+def codes_of(tensors, **drawn):
+    return Codes(*tensors, kl_loss=gaussian_kl(*tensors[:2]).mean(), step=0, **drawn)
 
 
 def assert_same(ours, theirs, inputs):
@@ -58,9 +58,9 @@ def test_factor_vae_with_its_second_batch(tensors):
     z_independent = torch.randn(BATCH, NUM_LATENT, generator=generator, dtype=torch.float64)
     discriminator = FactorVAEDiscriminator(NUM_LATENT, hidden_units=20).double()
 
-    losses = FactorVAE(30.0, second_batch=True)(
-        codes_of(tensors, z_independent), discriminator, torch.Generator().manual_seed(5)
-    )
+    uniform = torch.rand(BATCH, NUM_LATENT, generator=generator)
+    codes = codes_of(tensors, z_independent=z_independent, drawn=uniform)
+    losses = FactorVAE(30.0, second_batch=True)(codes, discriminator)
     _, loss, discriminator_loss = PythaeFactorVAE.loss_function(
         peer(gamma=30.0, discriminator=discriminator),
         IMAGES,
@@ -68,7 +68,7 @@ def test_factor_vae_with_its_second_batch(tensors):
         z_mean,
         z_logvar,
         z_sampled,
-        permute_codes(z_independent, torch.Generator().manual_seed(5)),
+        permute_codes(z_independent, uniform),
     )
     assert_same(losses.regularizer, loss, tensors)
     assert_same(losses.second_player_loss, discriminator_loss, list(discriminator.parameters()))

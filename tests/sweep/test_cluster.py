@@ -24,7 +24,7 @@ def training(seed=0):
 
 
 def carry_out(folder):
-    (finished,) = _carry_out._function(training(), {"table": folder}, Board)
+    (finished,) = _carry_out._function([training()], {"table": folder}, Board)
     return finished
 
 
@@ -82,7 +82,7 @@ def test_every_training_has_a_process_of_its_own(tmp_path):
     ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
     try:
         task = _carry_out.options(num_cpus=1, num_gpus=1)
-        tasks = [task.remote(training(seed), {"table": tmp_path}, PidBoard(pids)) for seed in range(4)]
+        tasks = [task.remote([training(seed)], {"table": tmp_path}, PidBoard(pids)) for seed in range(4)]
         finished = ray.get([next(ended) for ended in tasks], timeout=600)
     finally:
         ray.shutdown()

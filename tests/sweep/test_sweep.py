@@ -248,3 +248,5 @@ def test_a_share_that_no_machine_has():
             message = rf"a run cannot have {share} CPUs; the largest machine here has \d+"
             with pytest.raises(ConfigError, match=message):
                 Sweep([], {}, cpus_per_run=share)
+        with pytest.raises(ConfigError, match="--seeds_together has the seeds of a row share a GPU, and there is none"):
+            Sweep([], {}, gpus_per_run=0, seeds_together=True)

@@ -8,11 +8,14 @@ import torch
 from squares import QUICK_SCORES, SMALL, squares
 
 from disentanglement_challenge.data import named
+from disentanglement_challenge.errors import TrainingError
 from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.sweep import runs as runs_module
 from disentanglement_challenge.sweep.cluster import _carry_out
 from disentanglement_challenge.sweep.runs import make_runs, table_folder
-from disentanglement_challenge.sweep.trainings import trainings
+from disentanglement_challenge.sweep.trainings import seeds_of_rows, trainings
 from disentanglement_challenge.training.checkpoints import newest_first, read_checkpoint
+from disentanglement_challenge.training.seeds import train_and_export_together
 
 
 def of(*tables, rows=None, seeds=1, bindings=(), divide_steps=1):
@@ -90,20 +93,23 @@ def swept(tmp_path, monkeypatch):
     bindings = [*SMALL, *QUICK_SCORES, "checkpoints.every_minutes = 0", "log.every_steps = 10"]
     bindings = [binding for binding in bindings if "training_steps" not in binding]
 
-    def sweep(output, **steps):
+    def sweep(output, *more, seeds=1, together=False, **steps):
         runs = []
         for name, number in steps.items():
             table, _, row = name.partition("_")
             folder = tmp_path / "gin" / output / table
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{row}.gin").write_text(f'include "shared.gin"\nmodel.training_steps = {number}\n')
-            made, broken = make_runs(folder, [row], 1, [], bindings)
+            made, broken = make_runs(folder, [row], seeds, [], [*bindings, *more])
             assert not broken
             runs += made
         folders = {run.table: tmp_path / output / run.table for run in runs}
-        for training in trainings(runs):
-            for ended in _carry_out._function(training, folders, Silent):
+        found = trainings(runs)
+        for group in seeds_of_rows(found) if together else [[training] for training in found]:
+            for ended in _carry_out._function(group, folders, Silent):
                 assert not ended.error
+        if seeds > 1:
+            return {f"{run.row}_{run.seed}": Experiment(folders[run.table] / run.name) for run in runs}
         return {f"{run.table}_{run.row}": Experiment(folders[run.table] / run.name) for run in runs}
 
     return sweep
@@ -170,3 +176,71 @@ def test_what_is_finished_is_not_made_again(swept):
     again = swept("out", one_a=10, one_b=12, two_c=10)
     assert {path: path.stat().st_mtime_ns for path in found["one_a"].path.rglob("*")} == before
     np.testing.assert_equal(record(again["two_c"])["scores"], record(found["one_a"])["scores"])
+
+
+def test_the_seeds_of_the_same_rows_are_one_group():
+    made, _ = make_runs(table_folder("table2"), ["1000k", "30k"], 2)
+    others, _ = make_runs(table_folder("table1"), ["beta_vae"], 2)
+    groups = seeds_of_rows(trainings([*made, *others]))
+    rows = [[[(run.row, run.seed) for run in training.runs] for training in group] for group in groups]
+    assert rows == [
+        [[("30k", seed), ("1000k", seed)] for seed in range(2)],
+        [[("beta_vae", seed)] for seed in range(2)],
+    ]
+
+
+SMOOTH = [f"{network}.activation = 'tanh'" for network in ("conv_encoder", "deconv_decoder", "fc_discriminator")]
+
+
+def test_seeds_that_are_trained_together_have_the_records_of_their_own(swept, monkeypatch):
+    """Two rows that continue each other, in two seeds; what is left to do after the first row is done together too."""
+    rows = {"t_short": 12, "t_long": 20}
+    alone = swept("alone", *SMOOTH, seeds=2, **rows)
+    calls = []
+
+    def together(experiments, **flags):
+        calls.append(list(experiments))
+        return train_and_export_together(experiments, on_cpu=True, **flags)
+
+    monkeypatch.setattr(runs_module, "train_and_export_together", together)
+    found = swept("together", *SMOOTH, seeds=2, together=True, **rows)
+    assert calls == [[0, 1], [0, 1]]
+    assert found.keys() == alone.keys() == {"short_0", "short_1", "long_0", "long_1"}
+    for name, experiment in found.items():
+        ours, theirs = record(experiment), record(alone[name])
+        assert ours.keys() == theirs.keys()
+        assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-4, abs=1e-4)
+        for key in ours.keys() - {"losses", "scores"}:
+            assert ours[key] == theirs[key], key
+        assert ours["scores"].keys() == theirs["scores"].keys()
+        assert json.loads((experiment.path / "run.json").read_text())["seconds"] > 0
+        kept = [[path.name for path in newest_first(each.checkpoints)] for each in (experiment, alone[name])]
+        assert kept[0] == kept[1]
+    swept("together", *SMOOTH, seeds=2, together=True, **rows)  # all finished
+    assert len(calls) == 2
+
+
+def test_a_seed_that_fails_beside_others_is_told_by_its_own_reason(tmp_path, monkeypatch):
+    monkeypatch.setitem(named.LOADERS, "squares", lambda name, path: squares())
+
+    def together(experiments, **flags):
+        outcomes = train_and_export_together(experiments, on_cpu=True, **flags)
+        return {**outcomes, 1: TrainingError("loss is nan at step 3")}
+
+    monkeypatch.setattr(runs_module, "train_and_export_together", together)
+    (tmp_path / "row.gin").write_text('include "shared.gin"\n')
+    made, _ = make_runs(tmp_path, ["row"], 2, [], [*SMALL, *QUICK_SCORES])
+    folders = {tmp_path.name: tmp_path / "out"}
+    first, second = _carry_out._function(trainings(made), folders, Silent)
+    assert first.record["seed"] == 0
+    assert (second.run.seed, second.record, second.error) == (1, None, "loss is nan at step 3")
+
+
+def test_without_a_gpu_seeds_are_not_trained_together(tmp_path, monkeypatch):
+    monkeypatch.setenv("AICROWD_CUDA", "False")
+    monkeypatch.setitem(named.LOADERS, "squares", lambda name, path: squares())
+    (tmp_path / "row.gin").write_text('include "shared.gin"\n')
+    made, _ = make_runs(tmp_path, ["row"], 2, [], [*SMALL, *QUICK_SCORES])
+    ended = list(_carry_out._function(trainings(made), {tmp_path.name: tmp_path / "out"}, Silent))
+    assert [each.run.seed for each in ended] == [0, 1]
+    assert all("seeds are trained together on a GPU alone" in each.error for each in ended)

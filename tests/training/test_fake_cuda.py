@@ -65,7 +65,7 @@ def fake_step(kind, objective, bindings, monkeypatch):
             player.computes, player.used = player.network, player.parameters
             if kind is BFloat16Step:
                 with mode:
-                    player.compute_with(_in_bfloat16(player.network))
+                    player.compute_by(_in_bfloat16(player.network))
             group = player.optimizer.param_groups[0]
             player.optimizer = torch.optim.Adam(
                 player.parameters, lr=group["lr"], betas=group["betas"], fused=True, capturable=True
@@ -122,6 +122,9 @@ class Context(SimpleNamespace):
     def set_materialize_grads(self, value):
         pass
 
+    def mark_non_differentiable(self, *tensors):
+        pass
+
     def save_for_backward(self, *tensors):
         self.saved_tensors = tensors
 
@@ -131,9 +134,10 @@ def test_the_pass_back_through_the_discriminator(monkeypatch):
         network = step.second_player.network
         codes = torch.empty(8, step.vae.num_latent, device="cuda:0")
         with OneDevice(), torch.no_grad():
-            context = Context()
-            of_codes, of_all = _Discriminate.forward(context, codes, codes, network, *network.parameters())
-            gradients = _Discriminate.backward(context, of_codes, of_all)
+            context, inputs = Context(), (codes, codes, list(network)[1::2], *network.parameters())
+            of_codes, of_all, *kept = _Discriminate.forward(*inputs)
+            _Discriminate.setup_context(context, inputs, (of_codes, of_all, *kept))
+            gradients = _Discriminate.backward(context, of_codes, of_all, *[None] * len(kept))
         for gradient, value in zip(gradients, (codes, None, None, *network.parameters()), strict=True):
             assert (gradient is None) == (value is None)
             assert gradient is None or (gradient.shape, gradient.device) == (value.shape, value.device)

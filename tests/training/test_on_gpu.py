@@ -21,9 +21,15 @@ from disentanglement_challenge.models import MeanEncoder
 from disentanglement_challenge.objectives import FactorVAE
 from disentanglement_challenge.training import batches as batches_module
 from disentanglement_challenge.training.acceleration import GraphedStep, OneByOne, Replayed, make_step, make_steps
-from disentanglement_challenge.training.batches import DeviceBatches, training_batches
+from disentanglement_challenge.training.batches import (
+    DeviceBatches,
+    batches_of_seeds,
+    stacked_batches,
+    training_batches,
+)
 from disentanglement_challenge.training.checkpoints import newest_first, read_checkpoint
 from disentanglement_challenge.training.run import train
+from disentanglement_challenge.training.seeds import make_stacked_step, train_and_export_together
 from disentanglement_challenge.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.gpu
@@ -48,9 +54,9 @@ def noise(num_images=64):
     return IndexedGroundTruthData("noise", images, [num_images], ["index"])
 
 
-def make(objective, *bindings, device=CUDA):
+def make(objective, *bindings, device=CUDA, seed=0):
     with gin_configuration(["shared.gin"], [*SETTINGS, *bindings], ["dataset", "model"]):
-        return make_step(objective, (3, 64, 64), 0, device)
+        return make_step(objective, (3, 64, 64), seed, device)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
@@ -72,6 +78,70 @@ def test_many_steps_a_replay_have_the_losses_of_eager_steps(objective, precision
                 torch.testing.assert_close(rows[name][index], value, rtol=1e-3, atol=1e-3)
         done += count
     assert torch.equal(step.noise.get_state(), eager.noise.get_state())
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("objective", EVERY.values(), ids=EVERY)
+def test_seeds_that_share_their_steps_have_the_losses_of_their_own(objective, precision):
+    """On batches of their own. In a lower precision the rounding of one step may lead the next ones apart."""
+    is_exact = precision == "float64"
+    bindings = ["acceleration.cuda_graph = False", *([] if is_exact else [f"acceleration.precision = {precision!r}"])]
+    seeds, size = (0, 3, 4), 8 * objective().num_batches
+    made, own = ([make(objective(), *bindings, seed=seed) for seed in seeds] for _ in range(2))
+    if is_exact:
+        for step, _ in (*made, *own):
+            for player in step.players:
+                player.network.double()
+    stacked, _ = make_stacked_step(made, [0] * len(seeds))
+    batches = batches_of_seeds(noise(), size, [np.random.default_rng(seed) for seed in seeds], CUDA)
+    rounding = {"float64": 1e-9, "float32": 1e-4}.get(precision, 2e-2)
+    for index in range(20 if is_exact else 1):
+        images = next(stacked_batches(batches)).to(torch.float64 if is_exact else torch.float32)
+        terms = stacked(images, index)
+        for place, (step, _) in enumerate(own):
+            for name, value in step(images[place], index).items():
+                torch.testing.assert_close(terms[name][place], value, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("objective", EVERY.values(), ids=EVERY)
+def test_many_steps_a_replay_of_several_seeds_have_the_losses_of_eager_ones(objective, precision):
+    bindings = [f"acceleration.precision = {precision!r}"]
+    seeds, size = (0, 3, 4), 8 * objective().num_batches
+
+    def steps(*more):
+        made = [make(objective(), *bindings, *more, seed=seed) for seed in seeds]
+        stacked, advance = make_stacked_step(made, [0] * len(seeds))
+        drawn = batches_of_seeds(noise(), size, [np.random.default_rng(seed) for seed in seeds], CUDA)
+        return [step for step, _ in made], make_steps(stacked, advance, stacked_batches(drawn))
+
+    members, replayed = steps()
+    others, one_by_one = steps("acceleration.cuda_graph = False")
+    assert isinstance(replayed, Replayed)
+    done = 0
+    for count in (7, 23, 10):
+        rows = {name: row.clone() for name, row in replayed(done, count).items()}
+        for index in range(count):
+            for name, value in one_by_one(done + index).items():
+                torch.testing.assert_close(rows[name][index], value, rtol=1e-3, atol=1e-3)
+        done += count
+    for step, other in zip(members, others, strict=True):
+        assert torch.equal(step.noise.get_state(), other.noise.get_state())
+
+
+def test_seeds_are_trained_together_and_each_is_resumed_alone(tmp_path):
+    """As a sweep's --seeds_together does it; losses and weights of each are those of its own run."""
+    seeds = (0, 3)
+    experiments = {seed: Experiment(tmp_path / f"seed_{seed}") for seed in seeds}
+    with gin_configuration(["shared.gin"], [*SMALL, "model.training_steps = 25"]):
+        outcomes = train_and_export_together(experiments, False, ground_truth_data=squares())
+    assert outcomes == dict.fromkeys(seeds, "trained to step 25 of 25")
+    for seed, experiment in experiments.items():
+        seeded = [f"model.random_seed = {seed}", "model.training_steps = 60"]
+        whole = run(tmp_path / f"whole_{seed}", *seeded)
+        resumed = run(tmp_path / f"rest_{seed}", *seeded, source=experiment.path)
+        torch.testing.assert_close(resumed, whole, rtol=1e-3, atol=1e-4)
+        assert experiment.model.exists()
 
 
 def test_the_eager_step_has_the_losses_of_the_cpu():
