@@ -205,7 +205,10 @@ def _heat_map(record: Record, metric: str) -> dict[str, Any]:
     matrix, order = record.matrices[metric], record.order
     assert order is not None
     described = record.metrics.get(metric, {})
-    title, explanation = described.get("matrix_label") or metric, described.get("explanation", "")
+    title, explanation = (
+        described.get("matrix_label") or described.get("label") or metric,
+        described.get("explanation", ""),
+    )
     finite = matrix[np.isfinite(matrix)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     digits = 0 if described.get("is_count") else 2

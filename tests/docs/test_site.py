@@ -50,8 +50,15 @@ def test_every_page_is_there_and_the_api(site, pages):
     for path in PAGES:
         name = path.relative_to(ROOT).with_suffix(".html")
         assert site / ("index.html" if path.name == "README.md" else name) in pages
+    assert site / "docs" / "tour.html" in pages
     assert "disentanglement_challenge.score.score" in pages[site / "api" / "score.html"].ids
     assert "disentanglement_challenge.objectives.factor_vae.FactorVAE" in pages[site / "api" / "objectives.html"].ids
+
+
+def test_the_notebook_is_a_page_with_its_pictures(site):
+    text = (site / "docs" / "tour.html").read_text()
+    assert text.count('src="data:image/png;base64,') == 5
+    assert '<a href="docs/tour.html">' in (site / "index.html").read_text()
 
 
 def test_every_link_leads_somewhere(site, pages):

@@ -90,6 +90,29 @@ def test_nothing_is_wider_than_a_phone(browser, pages, name):
         assert all(index == 0 for _, index in boxes)
 
 
+@pytest.mark.parametrize("name", ["small", "wide", "comparison"])
+def test_tables_of_scores_fit_a_phone_and_each_number_stands_beside_its_heading(browser, pages, name):
+    with Visit(browser, pages[name], PHONE) as visit:
+        boxes = "[...document.querySelectorAll('.stacked')].map(table => table.parentElement)"
+        tables = visit.run(f"{boxes}.map(box => [box.ariaLabel, box.scrollWidth - box.clientWidth])")
+        wanted = {
+            "comparison": ["Scores by configuration", "Wins of one configuration over another", "Scores of all runs"]
+        }.get(name, ["Scores and their published neighbours", "More metrics", "Best latent of each factor"])
+        assert tables == [[label, 0] for label in wanted]
+        shown = visit.run("""[...document.querySelectorAll(".stacked tbody td")].map(cell => [
+            cell.dataset.label ?? "What it says",
+            cell.closest("table").tHead.rows[0].cells[cell.cellIndex].textContent.trim(),
+            getComputedStyle(cell, "::before").content])""")
+        assert len(shown) > 15
+        for label, heading, before in shown:
+            assert label == heading
+            assert before == ("none" if label == "What it says" else f'"{label}"')
+    with Visit(browser, pages[name]) as visit:
+        assert (
+            visit.run("""getComputedStyle(document.querySelector(".stacked tbody td"), "::before").content""") == "none"
+        )
+
+
 @pytest.mark.parametrize("name", ["small", "comparison"])
 def test_light_and_dark_are_both_readable(browser, pages, name):
     """Text, plots included, has the contrast that WCAG asks of it against the page."""

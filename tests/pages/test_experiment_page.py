@@ -18,10 +18,12 @@ from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.experiment_page import duration, experiment_page, write_page
+from disentanglement_challenge.pages.figures import loss_curve
 from disentanglement_challenge.pages.pictures import cell_style, overview
 from disentanglement_challenge.pages.record import find_experiment, read_record
 from disentanglement_challenge.pages.standing import standing
 from disentanglement_challenge.pages.tables import published_tables
+from disentanglement_challenge.training.log import TrainingLog
 
 
 class Page(HTMLParser):
@@ -216,6 +218,32 @@ def test_a_run_that_was_killed(tmp_path, small_experiment):
     for sentence in ("not come to its end", "no final losses", "no pictures", "no scores yet"):
         assert sentence in page.text
     assert "Losses" in [text for _, text in page.headings]
+
+
+def test_the_curves_of_a_run_that_was_killed_and_resumed_are_whole(tmp_path):
+    """Steps before the kill, steps made twice and steps after it: each once, in order, and drawn from first to last."""
+
+    def value_at(step, start):
+        return 100 / step + start  # the two starts differ, to tell whose value is kept
+
+    experiment = Experiment(tmp_path / "resumed")
+    experiment.train.mkdir(parents=True)
+    with TrainingLog(experiment, done=0, training_steps=12, every_steps=1) as log:
+        for step in range(1, 9):
+            log.losses({"loss": value_at(step, 0), "kl_loss": float(step)}, step)
+    with experiment.log.open("a") as file:
+        file.write('{"step": 9, "lo')
+    with TrainingLog(experiment, done=5, training_steps=12, every_steps=1) as log:
+        for step in range(6, 13):
+            log.losses({"loss": value_at(step, 0.5), "kl_loss": float(step)}, step)
+
+    steps, values = read_record(experiment.path).curves["loss"]
+    assert steps.tolist() == list(range(1, 13))
+    assert values.tolist() == [value_at(step, 0 if step <= 5 else 0.5) for step in range(1, 13)]
+    (line,) = loss_curve("loss", steps, values).axes[0].lines
+    np.testing.assert_array_equal(line.get_xydata(), np.stack([steps, values], axis=1))
+    shown = Page(experiment_page(read_record(experiment.path))).descriptions
+    assert any(text.startswith("kl loss: 1 at step 1, 12 at step 12;") for text in shown)
 
 
 def test_an_earlier_versions_run(tmp_path, small_experiment):

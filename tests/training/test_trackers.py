@@ -1,11 +1,18 @@
 """Weights & Biases and MLflow, by their own libraries: an offline folder, a local store."""
 
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
+import time
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import extra
+from conftest import ROOT, extra
 from squares import SMALL, squares
 
 from disentanglement_challenge.config import gin_configuration
@@ -34,7 +41,7 @@ def train(experiment, *bindings, **keywords):
         train_and_export(experiment, overwrite=False, ground_truth_data=squares(), **keywords)
 
 
-def test_mlflow_has_what_the_log_has_and_a_resumed_run_goes_on(tmp_path):
+def test_mlflow_has_what_the_log_has(tmp_path):
     extra("mlflow")
     import mlflow
 
@@ -48,24 +55,75 @@ def test_mlflow_has_what_the_log_has_and_a_resumed_run_goes_on(tmp_path):
     assert run.data.params["encoder.num_latent"] == "3"
     assert run.data.params["vae/AdamOptimizer.beta2"] == "0.999"
 
-    def history():
-        names = client.get_run(run_id).data.metrics
-        return {name: [(m.step, m.value) for m in client.get_metric_history(run_id, name)] for name in names}
-
-    def log():
-        entries = read_log(experiment.log)
-        return {name: [(entry["step"], entry[name]) for entry in entries] for name in entries[0] if name != "step"}
-
-    assert history() == log()
+    history = {name: [(m.step, m.value) for m in client.get_metric_history(run_id, name)] for name in run.data.metrics}
+    entries = read_log(experiment.log)
+    assert history == {
+        name: [(entry["step"], entry[name]) for entry in entries] for name in entries[0] if name != "step"
+    }
     pictures = {path.path.split("/")[-1].split("+step+")[0] for path in client.list_artifacts(run_id, "images")}
     assert pictures == {"reconstructions", "traversals", "samples"}
 
-    train(experiment, "trackers.use = ['mlflow']", "model.training_steps = 16", resume=True)
-    assert read_json(experiment.tracked) == {"mlflow": run_id}
-    assert history() == log()
-    assert [step for step, _ in history()["loss"]] == [2, 4, 6, 8, 10, 12, 14, 16]
-    assert len(client.search_runs([run.info.experiment_id])) == 1
-    assert client.get_run(run_id).info.status == "FINISHED"
+
+TRAIN = """
+import sys
+from pathlib import Path
+
+from test_trackers import Experiment, train
+
+train(Experiment(Path(sys.argv[1])), *sys.argv[2:])
+"""
+
+
+def kill_between_checkpoints(process, run):
+    """Kill a training process when it has logged two steps or more since its newest checkpoint."""
+    while True:
+        time.sleep(0.1)
+        assert process.poll() is None, "it ended"
+        process.send_signal(signal.SIGSTOP)  # or it would go on between the look and the kill
+        kept = [int(path.stem.removeprefix("step_")) for path in run.checkpoints.glob("step_*.pt")]
+        logged = [entry["step"] for entry in read_log(run.log)] if run.log.exists() else []
+        if kept and logged and logged[-1] >= max(kept) + 2:
+            process.kill()
+            process.wait()
+            return
+        process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_and_resumed_is_one_run_of_mlflow_with_every_step(tmp_path):
+    extra("mlflow")
+    import mlflow
+
+    experiment = Experiment(tmp_path / "mine")
+    bindings = ["trackers.use = ['mlflow']", "log.every_steps = 1", "checkpoints.every_minutes = 0.01"]
+    folders = os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN, experiment.path, *bindings, "model.training_steps = 10000"],
+        env={**os.environ, "PYTHONPATH": folders},
+    )
+    try:
+        kill_between_checkpoints(process, experiment.unfinished)
+    finally:
+        process.kill()
+        process.wait()
+    run_id = read_json(experiment.unfinished.tracked)["mlflow"]
+    last = read_log(experiment.unfinished.log)[-1]["step"]
+    for steps in (last + 3, last + 5):  # what was killed, then what had come to its end
+        train(experiment, *bindings, f"model.training_steps = {steps}", resume=True)
+
+    client = mlflow.MlflowClient()
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert [found.info.run_id for found in client.search_runs([run.info.experiment_id])] == [run_id]
+    entries = read_log(experiment.log)
+    assert [entry["step"] for entry in entries] == list(range(1, last + 6))
+    for name in entries[0].keys() - {"step"}:
+        history = sorted(client.get_metric_history(run_id, name), key=lambda value: (value.step, value.timestamp))
+        by_step = [list(values) for _, values in groupby(history, key=lambda value: value.step)]
+        assert max(map(len, by_step)) == 2, "no step was made twice"
+        assert [(values[-1].step, values[-1].value) for values in by_step] == [
+            (entry["step"], entry[name]) for entry in entries
+        ]
 
 
 def records(path):
