@@ -100,7 +100,7 @@ def wait_for(condition, seconds=600):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
+        time.sleep(0.02)
     return value
 
 
@@ -165,7 +165,7 @@ def test_rows_of_one_training_killed_between_two_and_within_one_are_what_each_is
     table, tmp_path, embedded_data_path, monkeypatch
 ):
     """The sweep is killed when the first row is finished; the second's process dies later, and is started again."""
-    for row, steps in (("short", 20), ("middle", 120), ("long", 150)):
+    for row, steps in (("short", 20), ("middle", 400), ("long", 450)):
         table(row, steps, name="chain")
     output = tmp_path / "out"
     flags = ("--seeds", "1", "--gin_bindings", "checkpoints.every_minutes = 0")
