@@ -222,9 +222,9 @@ def seeds_note(num_seeds: int) -> str:
     if num_seeds == 1:
         return "One seed: without a spread over seeds this is not a result"
     if num_seeds < MEAN_FROM:
-        return "Two seeds: their values, which bear no mean and no interval"
+        return "Two seeds: their values, as two are too few for a mean or an interval"
     if num_seeds < INTERVAL_FROM:
-        return "Mean over seeds and their range, which is no interval of the mean; that takes five seeds"
+        return "Mean over seeds and their range, which is not a confidence interval; that takes five seeds"
     robust = ", and the interquartile mean's by the bootstrap" if num_seeds >= BOOTSTRAP_FROM else ""
     return f"Mean over seeds and its 95% t interval{robust}"
 
@@ -256,8 +256,8 @@ def win_notes(pairs: Sequence[Pair]) -> list[str]:
     largest = max((int(pair.comparisons.max()) for pair in pairs), default=0)
     expected = sum(float(pair.by_chance.sum()) for pair in pairs)
     notes = [
-        f"None of this is a test: if no two rows differed, about {expected:.2g} of these {count} comparisons would "
-        f"still be all or none, such as {largest} of {largest}"
+        f"This is not a significance test: if no two rows differed, about {expected:.2g} of these {count} "
+        f"comparisons would still be all or none, such as {largest} of {largest}"
     ]
     if any(pair.is_paired for pair in pairs):
         notes.insert(0, "Paired, dependent: one training at several of its steps, compared under the same seed")

@@ -102,7 +102,7 @@ def cells_of(text):
     [
         (1, "0.1000", None, "One seed: without a spread over seeds this is not a result"),
         (2, "0.1000, 0.2000", None, "Two seeds: their values"),
-        (3, "0.2000", ("range of 3 seeds", "0.100 to 0.300"), "no interval of the mean"),
+        (3, "0.2000", ("range of 3 seeds", "0.100 to 0.300"), "not a confidence interval"),
         (5, "0.3000", ("95% t interval", "0.104 to 0.496"), "its 95% t interval"),
         (8, "0.4500", ("interquartile mean", "0.4500"), "its 95% t interval"),
         (10, "0.5500", ("its 95% bootstrap interval", "0.350 to 0.750"), "the interquartile mean's by the bootstrap"),
