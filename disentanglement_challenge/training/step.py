@@ -1,4 +1,4 @@
-"""One step of training: the losses of a batch, and an update of each player."""
+"""Compute a training step: the losses of a batch, and an update of each player."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from disentanglement_challenge.training.processes import ALONE, Processes
 
 @dataclass
 class Player:
-    """A network and the optimiser that moves it.
+    """A network and its optimiser.
 
     Attributes:
         network, optimizer: as they are kept and exported.
@@ -35,24 +35,24 @@ class Player:
         self.computes, self.used = self.network, self.parameters
 
     def compute_with(self, copy: nn.Module) -> None:
-        """Has steps call this copy of the network, whose parameters follow the network's."""
+        """Use this copy of the network in steps; its parameters follow the network's."""
         self.computes, self.used = copy, list(copy.parameters())
         self._pairs = [pair for pair in zip(self.parameters, self.used, strict=True) if pair[0] is not pair[1]]
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Copies the parameters to those that the step uses, where these are others."""
+        """Copy the parameters to those of the step's copy of the network, if it has one."""
         if self.used is not self.parameters:
             torch._foreach_copy_([used for _, used in self._pairs], [kept for kept, _ in self._pairs])
 
     def clear_gradients(self) -> None:
-        """Leaves no parameter a gradient."""
+        """Clear the gradients of all parameters."""
         for parameter in (*self.parameters, *self.used):
             parameter.grad = None
 
     @torch.no_grad()
     def take_gradients(self) -> None:
-        """Gives the parameters the gradients of those that the step used, where these are others."""
+        """Take over the gradients of the step's copy of the network, if it has one."""
         if self.used is not self.parameters:
             pairs = [pair for pair in self._pairs if pair[1].grad is not None]
             for kept, _ in pairs:
@@ -60,11 +60,11 @@ class Player:
             torch._foreach_copy_([kept.grad for kept, _ in pairs], [used.grad for _, used in pairs])  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and what the optimiser remembers."""
+        """Return the weights and the optimiser's state."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` of an equal player returned; raises what PyTorch raises where it is of another."""
+        """Load the `state_dict` of an equal player; raise PyTorch's error if it does not fit."""
         self.network.load_state_dict(state["network"])
         # Whether the optimiser is one for a graph depends on the device, which may be another than that of the state.
         for saved, here in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
@@ -73,7 +73,7 @@ class Player:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
-        """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
+        """Set the gradients of this player's parameters, and no others, to those of the loss."""
         self.clear_gradients()
         loss.backward(inputs=self.used, retain_graph=retain_graph)
 
@@ -97,7 +97,7 @@ class Losses:
 
 
 class TrainingStep:
-    """A VAE, its objective, perhaps the objective's second player, and how they take a step together.
+    """A training step of a VAE with its objective and the objective's optional second player.
 
     `precision` says what its products are computed in; `num_images` how many images the data set has.
 
@@ -116,7 +116,7 @@ class TrainingStep:
         processes: Processes = ALONE,
         num_images: int | None = None,
     ) -> None:
-        """Builds the networks and optimisers that gin describes; the seed decides their weights and all later noise."""
+        """Build the networks and optimisers of gin's configuration; the seed determines weights and all later noise."""
         self.processes = processes
         self.num_images = num_images
         # Weights are drawn on the CPU, so that a seed means the same network on every device.
@@ -136,7 +136,7 @@ class TrainingStep:
 
     @property
     def players(self) -> list[Player]:
-        """The first player, and the second where there is one."""
+        """Return the first player and, if there is one, the second."""
         return [self.first_player] + ([self.second_player] if self.second_player is not None else [])
 
     @property
@@ -144,7 +144,7 @@ class TrainingStep:
         return cast(VAE, self.first_player.computes)
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor that a step changes: weights, what a layer keeps beside them, and the optimisers' state."""
+        """Return all tensors that a step changes: weights, buffers of layers, and the optimisers' state."""
         found = []
         for player in self.players:
             found += [*player.network.parameters(), *player.network.buffers()]
@@ -153,11 +153,11 @@ class TrainingStep:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on beside its batch: both players, and the stream of noise."""
+        """Return everything that the next step depends on except its batch: both players and the noise's generator."""
         return {"players": [player.state_dict() for player in self.players], "noise": self.noise.get_state()}
 
     def load_state_dict(self, state: dict[str, Any], new_noise_seed: int | None = None) -> None:
-        """Takes up what `state_dict` returned; raises what PyTorch raises where that is of other networks.
+        """Load the result of `state_dict`; raise PyTorch's error if it does not fit the networks.
 
         Each kind of device has noise of its own: that of another kind begins anew, from `new_noise_seed`.
         """
@@ -169,7 +169,7 @@ class TrainingStep:
             self.noise.manual_seed(new_noise_seed)
 
     def __call__(self, images: Tensor, step: int | Tensor) -> dict[str, Tensor]:
-        """Updates the players on images [num_batches * B, C, H, W], float32 in [0, 1]; returns named scalars there.
+        """Update the players on images [num_batches * B, C, H, W], float32 in [0, 1]; return named scalars there.
 
         Where several processes train together, the images are this one's share, and the scalars those of all shares.
         "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
@@ -181,12 +181,12 @@ class TrainingStep:
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """The step's own precision, and sums in one order each time, inside the block."""
+        """Use the step's precision and deterministic sums inside the block."""
         with float32_products("tf32" if self.precision == "tf32" else "ieee"), deterministic_convolutions():
             yield
 
     def update(self, losses: Losses) -> None:
-        """Moves both players, each down its own loss."""
+        """Update both players, each by its own loss."""
         first, second = self.first_player, self.second_player
         if second is None or losses.second_player is None:
             first.backward(losses.first_player)
@@ -206,7 +206,7 @@ class TrainingStep:
         first.optimizer.step()
 
     def losses(self, images: Tensor, step: int | Tensor) -> Losses:
-        """Computes all losses from one forward pass, with their graphs, and updates nothing.
+        """Compute all losses and their graphs in one forward pass, without updates.
 
         The images are those of `Objective.num_batches` batches; a second one is encoded and no more.
         Where several processes train together, the gradient of the first player's loss is this one's part of it.
