@@ -19,7 +19,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise DataError(f"{path} cannot be read: {reason}") from error
     entries = []
     for number, line in enumerate(lines[:-1], start=1):  # behind the last line's end is nothing, or a torn line

@@ -2,7 +2,7 @@
 
 Every process draws the same random numbers for the whole batch, and the objective sees the codes of the whole batch in
 every process. So FactorVAE permutes, and DIP-VAE takes covariances, over all of them, the losses are those of one
-process with the whole batch up to rounding, and a checkpoint can be gone on with by another number of processes.
+process with the whole batch up to rounding, and a checkpoint can be resumed by another number of processes.
 `DistributedDataParallel` would average the gradients of losses that each saw a share, which is something else.
 """
 
