@@ -1,11 +1,11 @@
-"""Models on Hugging Face's hub.
+"""Push a model to Hugging Face's hub, or load one from there.
 
 python -m disentanglement_challenge.hub push EXPERIMENT owner/name
 python -m disentanglement_challenge.hub load owner/name --experiment NAME
 
-`push` takes the model, its card and its gin configuration there. `load` brings them into an experiment, which
-run.py --evaluate_only --experiment NAME scores. Nothing that is loaded is unpickled. To push, set HF_TOKEN to a token
-of yours, or log in once: hf auth login.
+`push` uploads the model, its card and its gin configuration. `load` downloads them into an experiment, which
+run.py --evaluate_only --experiment NAME scores; it never unpickles a file. To push, set HF_TOKEN to your token, or log
+in once with: hf auth login.
 """
 
 import argparse
@@ -36,12 +36,12 @@ if __name__ == "__main__":
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("push", help="push an experiment's model")
-    command.add_argument("experiment", metavar="EXPERIMENT", help="its name")
-    command.add_argument("repository", metavar="OWNER/NAME", help="made where there is none; @BRANCH behind it for one")
-    command.add_argument("--private", action="store_true", help="where it is made, let nobody else see it")
+    command.add_argument("experiment", metavar="EXPERIMENT", help="name of the experiment")
+    command.add_argument("repository", metavar="OWNER/NAME", help="created if missing; append @BRANCH for a branch")
+    command.add_argument("--private", action="store_true", help="if the repository is created, make it private")
     command = commands.add_parser("load", help="load a model into an experiment")
-    command.add_argument("repository", metavar="OWNER/NAME", help="@REVISION behind it for one")
+    command.add_argument("repository", metavar="OWNER/NAME", help="append @REVISION for a revision")
     command.add_argument("--experiment", metavar="NAME", help="experiment name (default: $AICROWD_EVALUATION_NAME)")
-    command.add_argument("--overwrite", action="store_true", help="replace what the experiment holds")
+    command.add_argument("--overwrite", action="store_true", help="replace the experiment's contents")
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), parsed.debug)

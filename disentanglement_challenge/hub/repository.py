@@ -1,6 +1,6 @@
-"""Push an experiment's model to Hugging Face's hub, and load a model from there, by huggingface_hub.
+"""Push an experiment's model to Hugging Face's hub, and load a model from there, with huggingface_hub.
 
-https://huggingface.co/docs/huggingface_hub. Its own environment variables count: HF_TOKEN, HF_ENDPOINT, HF_HOME.
+The library (https://huggingface.co/docs/huggingface_hub) reads HF_TOKEN, HF_ENDPOINT and HF_HOME.
 """
 
 import shutil
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
 
 PREFIX = "hf://"
 MODELS = ("pytorch_model.pt", "pytorch_model.pt2", "pytorch_model.onnx")
-# What goes there and comes from there; whatever else a repository holds stays there.
+# The files that are pushed and loaded; other files of a repository are left alone.
 FILES = (*MODELS, "README.md", "results/gin/train.gin", "results/gin/postprocess.gin")
 
 
 def push(experiment: Experiment, repository: str, private: bool = False) -> str:
-    """Push the model, its card and its gin configuration; return where to look.
+    """Push the model, its card and its gin configuration; return the repository's URL.
 
-    Files of the repository that `load` would take, and the experiment does not have, are deleted there in the same
-    commit. A repository that is not there is made.
+    Create a missing repository. The same commit deletes files of the repository that `load` would take and the
+    experiment does not have.
 
     Args:
-        experiment: has a model.
-        repository: owner/name, or owner/name@branch for a branch that is there.
-        private: whether a repository that is made is seen by its owner alone.
+        experiment: an experiment with a model.
+        repository: owner/name, or owner/name@branch for an existing branch.
+        private: whether to make a new repository private.
 
     Raises:
         RepresentationError: the experiment has no model.
-        HubError: the repository's name is none, or the hub refuses, or cannot be reached.
+        HubError: the repository's name is invalid, or the hub refuses or cannot be reached.
         OutputError: a process is writing to the experiment.
     """
     uri = _parsed(repository)
     if not experiment.model_to_score.exists():
         raise RepresentationError(
-            f"no model at {experiment.model}; train one first, or name the experiment that has one"
+            f"no model at {experiment.model}; train one first, or name an experiment that has one"
         )
     from huggingface_hub import HfApi
 
     api = HfApi()
     with locked(experiment.path):
-        if not experiment.card.exists():  # the experiment is older than cards are
+        if not experiment.card.exists():  # an experiment of an earlier version
             write_card(experiment)
         with _explained(uri.id):
             url = api.create_repo(uri.id, private=private, exist_ok=True)
@@ -66,23 +66,23 @@ def push(experiment: Experiment, repository: str, private: bool = False) -> str:
 
 
 def load(repository: str, experiment: Experiment, overwrite: bool = False) -> Path:
-    """Load a repository's model, card and gin configuration into an experiment, to be scored there; return the model.
+    """Load a repository's model, card and gin configuration into an experiment, for scoring; return the model's path.
 
-    The model is read as any other file is: nothing is unpickled. Nothing is written where it is refused.
+    The model is checked first, without unpickling. Nothing is written if it cannot be loaded.
 
     Args:
         repository: owner/name, or owner/name@revision.
-        experiment: where to put it.
-        overwrite: whether to replace what the experiment holds.
+        experiment: the experiment to write to.
+        overwrite: whether to replace the experiment's contents.
 
     Raises:
-        HubError: the repository's name is none, it holds no model, or the hub refuses, or cannot be reached.
+        HubError: the repository's name is invalid, it has no model, or the hub refuses or cannot be reached.
         RepresentationError: the model cannot be loaded.
-        OutputError: the experiment holds something already, or cannot be written.
+        OutputError: the experiment is not empty, or cannot be written.
     """
     uri = _parsed(repository)
     experiment.check_start(overwrite)
-    from disentanglement_challenge.export.model_file import import_model  # and PyTorch, which push does without
+    from disentanglement_challenge.export.model_file import import_model  # imports PyTorch, which push does not need
 
     downloaded = _download(uri, FILES)
     models = [downloaded / name for name in MODELS if (downloaded / name).is_file()]
@@ -112,13 +112,13 @@ def model_file(address: str) -> Path:
     """Download the model at an address, or find it in huggingface_hub's cache, and return its file.
 
     Args:
-        address: "hf://owner/name", with "@revision" or "/file" behind it or not.
+        address: "hf://owner/name", optionally followed by "@revision" or "/file".
 
     Raises:
-        HubError: as of `load`.
+        HubError: as for `load`.
     """
     uri = _parsed(address)
-    for name in [uri.path_in_repo] if uri.path_in_repo else MODELS:  # the first alone, as it may be large
+    for name in [uri.path_in_repo] if uri.path_in_repo else MODELS:  # one by one, as each may be large
         path = _download(uri, [name]) / name
         if path.is_file():
             return path
@@ -133,7 +133,7 @@ def _parsed(repository: str) -> "HfUri":
     try:
         uri = parse_hf_uri(address)
     except ValueError as error:
-        raise HubError(f"{repository!r} is no model on the hub ({lines_of(error)[0]}); write owner/name") from error
+        raise HubError(f"{repository!r} is not a model on the hub ({lines_of(error)[0]}); write owner/name") from error
     if uri.type != "model":
         raise HubError(f"{repository!r} is a {uri.type}, not a model; write owner/name")
     return uri
@@ -149,14 +149,14 @@ def _download(uri: "HfUri", names: Sequence[str]) -> Path:
 def _no_model(uri: "HfUri") -> HubError:
     names = [uri.path_in_repo] if uri.path_in_repo else MODELS
     return HubError(
-        f"{uri.id} on the hub does not hold {' or '.join(names)}; {PREFIX}{uri.id}/FILE scores another file"
+        f"{uri.id} on the hub does not have {' or '.join(names)}; {PREFIX}{uri.id}/FILE scores another file"
     )
 
 
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one line that names the repository."""
-    from httpx2 import HTTPError  # which huggingface_hub lets through where nothing answers
+    """Turn errors of huggingface_hub into one line that names the repository."""
+    from httpx2 import HTTPError  # huggingface_hub lets it through if no server answers
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
@@ -165,9 +165,9 @@ def _explained(repository: str) -> Iterator[None]:
         if isinstance(error, HfHubHTTPError):
             reason = f"{error.response.status_code} {error.server_message or error.response.reason_phrase}"
             if error.response.status_code in (401, 403):
-                reason += "; set HF_TOKEN to a token that may, or log in: hf auth login"
+                reason += "; set HF_TOKEN to a token with access, or log in: hf auth login"
         elif isinstance(error, LocalEntryNotFoundError):
-            reason = "it cannot be reached, and is not in the cache"
+            reason = "cannot be reached, and is not in the cache"
         else:
             reason = lines_of(error)[0]
         raise HubError(f"{repository} on the hub: {reason:.300}") from error

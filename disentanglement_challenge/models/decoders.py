@@ -1,8 +1,8 @@
-"""Decoders: codes to images.
+"""Decoders map codes to images.
 
 A decoder function takes (observation_shape, num_latent) and returns a module from codes [B, D] to logits [B, C, H, W];
-the reconstruction loss knows how logits become intensities. To add one, write such a function, register it with gin and
-bind `decoder.decoder_fn`.
+the reconstruction loss converts logits to intensities. To add one, write such a function, register it with gin and bind
+`decoder.decoder_fn`.
 """
 
 import math
@@ -23,7 +23,7 @@ from disentanglement_challenge.models.layers import (
 def deconv_decoder(
     observation_shape: tuple[int, int, int], num_latent: int, activation: str = "relu", width: float = 1
 ) -> nn.Module:
-    """disentanglement_lib's deconv_decoder: beta-VAE, Higgins et al. 2017, table 1, row 3.
+    """Build disentanglement_lib's deconv_decoder: beta-VAE, Higgins et al. 2017, table 1, row 3.
 
     Args:
         observation_shape: (channels, height, width), the sides multiples of 16.
@@ -32,7 +32,7 @@ def deconv_decoder(
         width: multiplies the number of channels and units of every hidden layer.
 
     Raises:
-        ConfigError: image sides, activation or width that cannot be.
+        ConfigError: invalid image sides, activation or width.
     """
     height, breadth = bottom_size("deconv_decoder", observation_shape)
     narrow, wide, units = scaled(32, width), scaled(64, width), scaled(256, width)
@@ -56,9 +56,9 @@ def deconv_decoder(
 def fc_decoder(
     observation_shape: tuple[int, int, int], num_latent: int, activation: str = "tanh", width: float = 1
 ) -> nn.Module:
-    """disentanglement_lib's fc_decoder: beta-VAE, Higgins et al. 2017, table 1, row 1. Images of any size.
+    """Build disentanglement_lib's fc_decoder: beta-VAE, Higgins et al. 2017, table 1, row 1.
 
-    Args and errors are those of `deconv_decoder`.
+    Images may have any size. Args and errors are those of `deconv_decoder`.
     """
     units = scaled(1200, width)
     return nn.Sequential(
@@ -81,17 +81,19 @@ def residual_decoder(
     base_channels: int = 64,
     blocks_per_stage: int = 1,
 ) -> nn.Module:
-    """The residual_encoder run backwards: four stages of residual blocks and a 4x4 stride-two transposed convolution.
+    """Build the reverse of residual_encoder: four stages of residual blocks and a stride-two transposed convolution.
+
+    The kernels of the transposed convolutions are 4x4.
 
     Args:
         observation_shape: (channels, height, width), the sides multiples of 16.
         num_latent: the number of latents D.
         activation: of the hidden layers, one of `layers.ACTIVATIONS`.
-        base_channels: the channels of the last stage's blocks; those before have 4, 4 and 2 times as many.
-        blocks_per_stage: residual blocks in each stage.
+        base_channels: the channels of the last stage's blocks; the earlier stages have 4, 4 and 2 times as many.
+        blocks_per_stage: the number of residual blocks in each stage.
 
     Raises:
-        ConfigError: image sides, activation or sizes that cannot be.
+        ConfigError: invalid image sides, activation or sizes.
     """
     check_count("residual_decoder.base_channels", base_channels)
     check_count("residual_decoder.blocks_per_stage", blocks_per_stage)

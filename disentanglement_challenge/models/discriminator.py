@@ -1,4 +1,4 @@
-"""FactorVAE's second player: tells codes of the aggregate posterior from codes with every latent permuted on its own.
+"""Discriminators for FactorVAE tell codes of the aggregate posterior from codes with independently permuted latents.
 
 A discriminator function takes num_latent and returns a module from codes [B, D] to logits [B, 2], the first for "drawn
 from q(z)", the second for "permuted". To add one, register it with gin and bind `discriminator.discriminator_fn`.
@@ -12,7 +12,7 @@ from disentanglement_challenge.models.layers import activation_layer, scaled
 
 @gin.configurable("fc_discriminator", denylist=["num_latent"])
 def fc_discriminator(num_latent: int, activation: str = "leaky_relu", width: float = 1) -> nn.Module:
-    """disentanglement_lib's fc_discriminator, six layers of 1000: FactorVAE, Kim and Mnih 2018, appendix A.
+    """Build disentanglement_lib's fc_discriminator, six layers of 1000: FactorVAE, Kim and Mnih 2018, appendix A.
 
     Args:
         num_latent: the number of latents D.
@@ -20,7 +20,7 @@ def fc_discriminator(num_latent: int, activation: str = "leaky_relu", width: flo
         width: multiplies the number of units of every hidden layer.
 
     Raises:
-        ConfigError: an activation or a width that cannot be.
+        ConfigError: an invalid activation or width.
     """
     units = scaled(1000, width)
     layers = nn.Sequential()

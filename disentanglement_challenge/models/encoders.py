@@ -1,11 +1,11 @@
-"""Encoders: images to the mean and log variance of a Gaussian with independent latents.
+"""Encoders map images to the mean and log variance of a Gaussian with independent latents.
 
 An encoder function takes (observation_shape, num_latent) and returns a module from images [B, C, H, W], float32 in
 [0, 1], to (z_mean [B, D], z_logvar [B, D]). To add one, write such a function, register it with gin and bind
 `encoder.encoder_fn`.
 
-Features are flattened channels first here and channels last in disentanglement_lib: the dense layer that follows holds
-the same weights in another order.
+Features are flattened channels first here and channels last in disentanglement_lib, so the weights of the next dense
+layer are in a different order.
 """
 
 import math
@@ -32,7 +32,7 @@ class GaussianEncoder(nn.Module):
         self.z_logvar = nn.Linear(hidden_units, num_latent)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, C, H, W] -> (z_mean [B, D], z_logvar [B, D])."""
+        """Encode images [B, C, H, W]; return (z_mean [B, D], z_logvar [B, D])."""
         features = self.hidden(images)
         return self.z_mean(features), self.z_logvar(features)
 
@@ -41,7 +41,7 @@ class GaussianEncoder(nn.Module):
 def conv_encoder(
     observation_shape: tuple[int, int, int], num_latent: int, activation: str = "relu", width: float = 1
 ) -> GaussianEncoder:
-    """disentanglement_lib's conv_encoder: beta-VAE, Higgins et al. 2017, table 1, row 3.
+    """Build disentanglement_lib's conv_encoder: beta-VAE, Higgins et al. 2017, table 1, row 3.
 
     Args:
         observation_shape: (channels, height, width), the sides multiples of 16.
@@ -50,7 +50,7 @@ def conv_encoder(
         width: multiplies the number of channels and units of every hidden layer.
 
     Raises:
-        ConfigError: image sides, activation or width that cannot be.
+        ConfigError: invalid image sides, activation or width.
     """
     height, breadth = bottom_size("conv_encoder", observation_shape)
     narrow, wide, units = scaled(32, width), scaled(64, width), scaled(256, width)
@@ -74,9 +74,9 @@ def conv_encoder(
 def fc_encoder(
     observation_shape: tuple[int, int, int], num_latent: int, activation: str = "relu", width: float = 1
 ) -> GaussianEncoder:
-    """disentanglement_lib's fc_encoder: beta-VAE, Higgins et al. 2017, table 1, row 1. Images of any size.
+    """Build disentanglement_lib's fc_encoder: beta-VAE, Higgins et al. 2017, table 1, row 1.
 
-    Args and errors are those of `conv_encoder`.
+    Images may have any size. Args and errors are those of `conv_encoder`.
     """
     units = scaled(1200, width)
     hidden = nn.Sequential(
@@ -97,19 +97,20 @@ def residual_encoder(
     base_channels: int = 64,
     blocks_per_stage: int = 1,
 ) -> GaussianEncoder:
-    """For more capacity than conv_encoder: four stride-two stages, each a 4x4 convolution and some residual blocks.
+    """Build an encoder with more capacity than conv_encoder, from stride-two convolutions and residual blocks.
 
-    The stages have 1, 2, 4 and 4 times `base_channels` channels; a dense layer of 16 times `base_channels` follows.
+    Each of four stages is a 4x4 stride-two convolution followed by `blocks_per_stage` residual blocks. The stages have
+    1, 2, 4 and 4 times `base_channels` channels; a dense layer of 16 times `base_channels` follows.
 
     Args:
         observation_shape: (channels, height, width), the sides multiples of 16.
         num_latent: the number of latents D.
         activation: of the hidden layers, one of `layers.ACTIVATIONS`.
         base_channels: the channels of the first stage.
-        blocks_per_stage: residual blocks in each stage.
+        blocks_per_stage: the number of residual blocks in each stage.
 
     Raises:
-        ConfigError: image sides, activation or sizes that cannot be.
+        ConfigError: invalid image sides, activation or sizes.
     """
     check_count("residual_encoder.base_channels", base_channels)
     check_count("residual_encoder.blocks_per_stage", blocks_per_stage)

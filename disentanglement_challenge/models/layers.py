@@ -1,4 +1,4 @@
-"""What the architectures are made of: named activations, scaled sizes, checked image sizes, the residual block."""
+"""Building blocks of the architectures: activations, layer sizes, image sizes and the residual block."""
 
 from collections.abc import Callable
 
@@ -18,49 +18,49 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def activation_layer(name: str) -> nn.Module:
-    """A new activation layer of one of the names in `ACTIVATIONS`.
+    """Return a new activation layer with this name of `ACTIVATIONS`.
 
     Raises:
-        ConfigError: another name.
+        ConfigError: the name is unknown.
     """
     return ACTIVATIONS[check_choice("activation", name, ACTIVATIONS)]()
 
 
 def scaled(count: int, width: float) -> int:
-    """The number of channels or units that disentanglement_lib gives as `count`, multiplied by `width`.
+    """Multiply disentanglement_lib's number of channels or units by `width`, and round it.
 
     Raises:
-        ConfigError: a width that is not a positive number, or that leaves no unit.
+        ConfigError: the width is not a positive number, or the result is 0.
     """
     units = round(count * check_number("width", width, above=0))
     if units < 1:
-        raise ConfigError(f"width {width} leaves nothing of a layer of {count} units")
+        raise ConfigError(f"width {width} scales a layer of {count} units to 0 units; use a larger width")
     return units
 
 
 def bottom_size(architecture: str, observation_shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Height and width of an image after the four stride-two stages that every convolutional architecture here has.
+    """Return the height and width of an image after the four stride-two stages of the convolutional architectures.
 
-    TensorFlow's "same" padding is the same on both sides only while every stage's input is even, hence multiples of 16.
+    TensorFlow's "same" padding is symmetric only if the input of every stage has even sides, hence multiples of 16.
 
     Args:
-        architecture: the name to use in the error.
+        architecture: the name for the error text.
         observation_shape: (channels, height, width).
 
     Raises:
-        ConfigError: sides that are no multiples of 16.
+        ConfigError: the sides are not multiples of 16.
     """
     _, height, width = observation_shape
     if height < 16 or width < 16 or height % 16 or width % 16:
-        raise ConfigError(f"{architecture} takes images whose sides are multiples of 16, not {height}x{width}")
+        raise ConfigError(f"{architecture} got images of {height}x{width}; both sides must be multiples of 16")
     return height // 16, width // 16
 
 
 class ResidualBlock(nn.Module):
     """x + gain * conv(activation(conv(x))), with 3x3 kernels and no normalisation.
 
-    The gain is learned and starts at zero, so that a block starts as the identity and a deep network trains from the
-    start without normalisation (SkipInit: De and Smith, "Batch Normalization Biases Residual Blocks Towards the
+    The gain is learned and starts at zero. So a block starts as the identity, and a deep network trains without
+    normalisation (SkipInit: De and Smith, "Batch Normalization Biases Residual Blocks Towards the
     Identity Function in Deep Networks").
     """
 
@@ -74,5 +74,5 @@ class ResidualBlock(nn.Module):
         self.gain = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, channels, H, W] -> [B, channels, H, W]."""
+        """Apply the block to features [B, channels, H, W]; return the same shape."""
         return features + self.gain * self.branch(features)

@@ -24,11 +24,11 @@ class VAE(nn.Module):
         self.num_latent = num_latent
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, C, H, W], float32 in [0, 1] -> (z_mean [B, D], z_logvar [B, D])."""
+        """Encode images [B, C, H, W], float32 in [0, 1]; return (z_mean [B, D], z_logvar [B, D])."""
         return self.encoder(images)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes [B, D] -> logits [B, C, H, W]."""
+        """Decode codes [B, D]; return logits [B, C, H, W]."""
         return self.decoder(codes)
 
 
@@ -40,13 +40,13 @@ class MeanEncoder(nn.Module):
         self.encoder = encoder
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W], float32 in [0, 1] -> z_mean [B, D]."""
+        """Encode images [B, C, H, W], float32 in [0, 1]; return z_mean [B, D]."""
         z_mean, _ = self.encoder(images)
         return z_mean
 
 
 def sample_from_latent_distribution(z_mean: Tensor, z_logvar: Tensor, noise: Tensor) -> Tensor:
-    """z_mean + exp(z_logvar / 2) * noise: Kingma and Welling, "Auto-Encoding Variational Bayes", section 2.4.
+    """Return z_mean + exp(z_logvar / 2) * noise: Kingma and Welling, "Auto-Encoding Variational Bayes", section 2.4.
 
     Args:
         z_mean: [B, D].
@@ -65,7 +65,7 @@ def make_gaussian_encoder(
     num_latent: int = gin.REQUIRED,
     encoder_fn: Callable[[ObservationShape, int], nn.Module] = gin.REQUIRED,
 ) -> nn.Module:
-    """The encoder that gin's `encoder` bindings ask for.
+    """Build the encoder of gin's `encoder` bindings.
 
     Args:
         observation_shape: (channels, height, width).
@@ -85,7 +85,7 @@ def make_decoder(
     num_latent: int,
     decoder_fn: Callable[[ObservationShape, int], nn.Module] = gin.REQUIRED,
 ) -> nn.Module:
-    """The decoder that gin's `decoder` bindings ask for.
+    """Build the decoder of gin's `decoder` bindings.
 
     Args:
         observation_shape: (channels, height, width).
@@ -100,7 +100,7 @@ def make_decoder(
 
 @gin.configurable("discriminator", denylist=["num_latent"])
 def make_discriminator(num_latent: int, discriminator_fn: Callable[[int], nn.Module] = gin.REQUIRED) -> nn.Module:
-    """The discriminator that gin's `discriminator` bindings ask for.
+    """Build the discriminator of gin's `discriminator` bindings.
 
     Args:
         num_latent: the number of latents D of the encoder.
@@ -113,7 +113,7 @@ def make_discriminator(num_latent: int, discriminator_fn: Callable[[int], nn.Mod
 
 
 def make_vae(observation_shape: ObservationShape, generator: torch.Generator) -> VAE:
-    """The VAE that gin's `encoder` and `decoder` bindings ask for, on the CPU, with weights drawn from the generator.
+    """Build the VAE of gin's `encoder` and `decoder` bindings on the CPU, with weights drawn from the generator.
 
     Args:
         observation_shape: (channels, height, width).
@@ -143,7 +143,7 @@ def make_vae(observation_shape: ObservationShape, generator: torch.Generator) ->
 
 @contextmanager
 def _tried(name: str, network: nn.Module) -> Iterator[None]:
-    """A block that computes a new network; raises ConfigError, with this name in it, where that cannot be done."""
+    """Try a new network in the block; raise ConfigError with this name if that fails."""
     try:
         network.eval()
         with torch.no_grad():

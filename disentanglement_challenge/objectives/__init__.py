@@ -1,4 +1,4 @@
-"""One file for each VAE of the report's Table 4, all behind the interface of `objective`."""
+"""Objectives: the VAEs of the report's Table 4, one in each file, with the interface of `objective`."""
 
 from disentanglement_challenge.objectives.annealed_vae import AnnealedVAE
 from disentanglement_challenge.objectives.beta_tc_vae import BetaTCVAE

@@ -31,7 +31,7 @@ class BetaTCVAE(Objective):
 
 
 def left_out(codes: Codes) -> float:
-    """(D - 1) * log(batch_size * dataset_size), which `total_correlation` leaves out; 0 where the latter is not known.
+    """Return (D - 1) * log(batch_size * dataset_size), which `total_correlation` omits; 0 for an unknown dataset_size.
 
     Chen et al., appendix C.1: each density of minibatch-weighted sampling is divided by batch_size * dataset_size.
     """
@@ -40,7 +40,7 @@ def left_out(codes: Codes) -> float:
 
 
 def total_correlation(z_sampled: Tensor, z_mean: Tensor, z_logvar: Tensor) -> Tensor:
-    """KL(q(z) || prod_l q(z_l)) estimated on the batch, up to a constant: disentanglement_lib's total_correlation.
+    """Estimate KL(q(z) || prod_l q(z_l)) on the batch, up to a constant: disentanglement_lib's total_correlation.
 
     q(z) is taken as the mixture of the batch's own posteriors (the paper's minibatch-weighted sampling). The left-out
     constant, (D - 1) * log(batch_size * dataset_size), has no gradient.

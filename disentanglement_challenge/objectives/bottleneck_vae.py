@@ -9,7 +9,7 @@ from disentanglement_challenge.objectives.objective import Codes, Objective
 
 @gin.configurable("bottleneck_vae")
 class BottleneckVAE(Objective):
-    """gamma * |KL - target|: the challenge starter kit's example, an AnnealedVAE whose capacity never moves."""
+    """gamma * |KL - target|: the challenge starter kit's example, an AnnealedVAE with constant capacity."""
 
     def __init__(self, gamma: float = gin.REQUIRED, target: float = gin.REQUIRED):
         self.gamma = check_number("bottleneck_vae.gamma", gamma, minimum=0)
@@ -22,7 +22,7 @@ class BottleneckVAE(Objective):
 
 @gin.configurable("BottleneckVAE")
 class KitBottleneckVAE(BottleneckVAE):
-    """The same under the name that the starter kit's gin files have for it."""
+    """BottleneckVAE under its name in the starter kit's gin files."""
 
     def __init__(self, gamma: float = gin.REQUIRED, target: float = gin.REQUIRED):
         super().__init__(gamma, target)

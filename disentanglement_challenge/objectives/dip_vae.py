@@ -35,7 +35,7 @@ class DIPVAE(Objective):
 
 
 def covariance_of(z_mean: Tensor) -> Tensor:
-    """Covariance over the batch, normalised by B as in disentanglement_lib: [B, D] -> [D, D]."""
+    """Return the covariance over the batch, normalised by B as in disentanglement_lib: [B, D] -> [D, D]."""
     centred = z_mean - z_mean.mean(dim=0)
     # A sum over the batch, which autocast takes for a layer as it is a matrix product.
     with torch.autocast(z_mean.device.type, enabled=False):

@@ -24,7 +24,7 @@ class FactorVAE(Objective):
         self.num_batches = 2 if check_switch("factor_vae.second_batch", second_batch) else 1
 
     def make_second_player(self, num_latent: int, generator: torch.Generator) -> nn.Module:
-        """The discriminator that gin's `discriminator` bindings ask for: codes [N, num_latent] -> logits [N, 2]."""
+        """Build the discriminator of gin's `discriminator` bindings: codes [N, num_latent] -> logits [N, 2]."""
         discriminator = make_discriminator(num_latent)
         initialise(discriminator, generator)
         return discriminator
@@ -60,7 +60,7 @@ class FactorVAE(Objective):
 
 
 def permute_codes(z: Tensor, uniform: Tensor) -> Tensor:
-    """Permutes each latent over the batch on its own: Kim and Mnih, algorithm 1.
+    """Permute each latent over the batch independently: Kim and Mnih, algorithm 1.
 
     Args:
         z: [B, D].
@@ -73,7 +73,7 @@ def permute_codes(z: Tensor, uniform: Tensor) -> Tensor:
 
 
 def clipped_log_probabilities(log_odds: Tensor) -> Tensor:
-    """Logarithms of disentanglement_lib's clipped softmax, each in [log(1e-6), log(1 - 1e-6)]: [N] -> [N].
+    """Return logarithms of disentanglement_lib's clipped softmax, each in [log(1e-6), log(1 - 1e-6)]: [N] -> [N].
 
     The first probability of a softmax of two logits is the sigmoid of their difference. Not logsigmoid: beyond the clip
     the loss is flat, and a sample the discriminator is certain of has no gradient.

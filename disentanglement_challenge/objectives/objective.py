@@ -1,4 +1,4 @@
-"""What an objective is.
+"""The interface of objectives.
 
 The loss of every VAE of the report's Table 4 is a reconstruction loss plus a regularizer. An objective is the
 regularizer. To add one: a file with a class that is registered with gin, checks its hyperparameters in the constructor
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Codes:
-    """What a training step knows of its batch's codes.
+    """The codes of a batch in a training step.
 
     Attributes:
         z_mean, z_logvar: [B, D], from the encoder.
@@ -48,7 +48,7 @@ class Codes:
 
 @dataclass(frozen=True)
 class Regularization:
-    """What an objective makes of the codes.
+    """The losses that an objective computes from the codes.
 
     Attributes:
         regularizer: scalar; with the reconstruction loss, what encoder and decoder minimise.
@@ -67,7 +67,7 @@ class Regularization:
 
 
 class Objective:
-    """A regularizer, perhaps with a second player that is trained against the VAE.
+    """A regularizer, optionally with a second player that is trained against the VAE.
 
     Attributes:
         num_batches: how many batches a step draws: 1, or 2 for an objective that needs `Codes.z_independent`.
@@ -76,15 +76,15 @@ class Objective:
     num_batches = 1
 
     def regularizer(self, codes: Codes) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar that is added to the reconstruction loss, and named scalars worth logging."""
+        """Return the scalar to add to the reconstruction loss, and named scalars to log."""
         raise NotImplementedError(f"{type(self).__name__} overrides neither regularizer nor __call__")
 
     def constant(self, codes: Codes) -> float:
-        """What the regularizer leaves out, as it has no gradient; 0 by default."""
+        """Return the constant that the regularizer omits because it has no gradient; 0 by default."""
         return 0.0
 
     def make_second_player(self, num_latent: int, generator: torch.Generator) -> nn.Module | None:
-        """A new second player for codes [N, num_latent], its weights drawn from the generator; None by default."""
+        """Build a second player for codes [N, num_latent] with weights from the generator; return None by default."""
         return None
 
     def draw(self, shape: tuple[int, int], device: torch.device, generator: torch.Generator | None) -> Tensor | None:
@@ -92,7 +92,7 @@ class Objective:
         return None
 
     def __call__(self, codes: Codes, second_player: nn.Module | None = None) -> Regularization:
-        """The regularizer and the second player's loss. Only an objective with a second player overrides this.
+        """Return the regularizer and the second player's loss. Only an objective with a second player overrides this.
 
         Both losses are taken at the same parameters, before either player moves, and share a graph: call `backward` on
         each with `inputs=` the parameters of its own player.

@@ -1,4 +1,4 @@
-"""Both gradients of a discriminator in one pass back.
+"""Compute both gradients of a discriminator in one backward pass.
 
 Encoder and decoder need the gradient of the codes' logits, for the codes alone: half of the rows that the
 discriminator sees. The discriminator needs that of its own loss, for its weights, over all rows. Both losses depend on
@@ -28,7 +28,7 @@ _BACK: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Tensor]] = {
 
 
 def is_plain(network: nn.Module) -> bool:
-    """Whether a network is a sequence of dense layers with activations between, which `discriminate` can take.
+    """Return whether `discriminate` supports a network: a sequence of dense layers with activations between them.
 
     One with hooks is not: they belong to the calls of its modules, which `discriminate` does not make.
     """
@@ -42,7 +42,7 @@ def is_plain(network: nn.Module) -> bool:
 
 
 def discriminate(network: nn.Sequential, codes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Log odds of codes and of others, first logit minus second, from one pass through the network.
+    """Return the log odds of codes and others, first logit minus second, from one pass through the network.
 
     Args:
         network: for which `is_plain` is true, with two logits.

@@ -1,4 +1,4 @@
-"""Reconstruction losses: how far decoded images are from the true ones, summed over pixels, one number a sample.
+"""Reconstruction losses compare decoded images with the true ones; they sum over pixels, for each sample.
 
 gin's `reconstruction_loss.activation` says how the decoder's output becomes intensities: "logits" by a sigmoid, "tanh"
 by tanh(x) / 2 + 0.5. What `reconstruction_loss.loss_fn` names takes the activation and returns the loss function, so
@@ -22,7 +22,7 @@ CLIP = 1e-6
 
 
 class ReconstructionLoss(Protocol):
-    """True images [B, C, H, W] in [0, 1] and the decoder's output [B, C, H, W] to losses [B]."""
+    """A function from true images [B, C, H, W] in [0, 1] and the decoder's output [B, C, H, W] to losses [B]."""
 
     activation: str
 
@@ -33,7 +33,7 @@ class ReconstructionLoss(Protocol):
 def make_reconstruction_loss(
     loss_fn: Callable[[str], ReconstructionLoss] = gin.REQUIRED, activation: str = "logits"
 ) -> ReconstructionLoss:
-    """The loss that gin's `reconstruction_loss` bindings ask for.
+    """Build the loss of gin's `reconstruction_loss` bindings.
 
     Args:
         loss_fn: `BernoulliLoss` (gin: @bernoulli_loss) or `L2Loss` (@l2_loss).
@@ -58,7 +58,7 @@ class BernoulliLoss:
         self.subtract_true_image_entropy = subtract_true_image_entropy
 
     def __call__(self, true_images: Tensor, reconstructed_images: Tensor) -> Tensor:
-        """True images and decoder output, both [B, C, H, W] -> [B]."""
+        """Return the losses [B] of true images and decoder output, both [B, C, H, W]."""
         if self.activation == "logits":
             loss = functional.binary_cross_entropy_with_logits(reconstructed_images, true_images, reduction="none")
         else:
@@ -78,10 +78,10 @@ class L2Loss:
         self.activation = activation
 
     def __call__(self, true_images: Tensor, reconstructed_images: Tensor) -> Tensor:
-        """True images and decoder output, both [B, C, H, W] -> [B]."""
+        """Return the losses [B] of true images and decoder output, both [B, C, H, W]."""
         return (true_images - to_intensities(reconstructed_images, self.activation)).square().sum(dim=(1, 2, 3))
 
 
 def to_intensities(outputs: Tensor, activation: str) -> Tensor:
-    """The decoder's output as intensities in [0, 1], of the same shape; the activation is one of `ACTIVATIONS`."""
+    """Convert the decoder's output to intensities in [0, 1], of the same shape, by one of `ACTIVATIONS`."""
     return torch.sigmoid(outputs) if activation == "logits" else torch.tanh(outputs) / 2 + 0.5

@@ -1,10 +1,10 @@
-"""A page to look at: of one experiment everything that it left, of several how they compare.
+"""Draw the HTML page of one experiment, or a comparison of several.
 
     python -m disentanglement_challenge.pages EXPERIMENT              # writes EXPERIMENT/page.html
     python -m disentanglement_challenge.pages EXPERIMENT EXPERIMENT   # writes comparison_NAMES.html beside them
 
-An EXPERIMENT is a folder, or a name below $AICROWD_OUTPUT_PATH. What a sweep left, its folder or its results.json,
-stands for all of its runs. A page holds all that it shows, and opens without a network.
+An EXPERIMENT is a folder, or a name below $AICROWD_OUTPUT_PATH. The folder or the results.json of a sweep stands for
+all of its runs. A page is self-contained: it opens without a network.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from disentanglement_challenge.pages.experiment_page import write_page
 from disentanglement_challenge.pages.record import find_experiment
 from disentanglement_challenge.pages.templates import encodable
 
-# Characters; of four bytes each they still fit a file's name, which Linux limits to 255 bytes.
+# In characters: even with four bytes each, the name of the file stays below Linux's limit of 255 bytes.
 _LONGEST_NAME = 50
 
 
 def comparison_name(paths: Sequence[Path]) -> str:
-    """The file of a comparison, named after what it compares, so that another comparison does not replace it."""
+    """Return a file name made from the compared names, so that another comparison does not replace the page."""
     names = "_".join(path.stem for path in paths)
     if len(names) > _LONGEST_NAME:
         names = f"{names[:_LONGEST_NAME]}_{sha256(os.fsencode(names)).hexdigest()[:8]}"
@@ -50,7 +50,7 @@ if __name__ == "__main__":
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="a folder, a name, or what a sweep left")
+    parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="an experiment, or a sweep")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the page")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parsed = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Several experiments on one page: scores, what the seeds of a configuration can bear, ranks, and wins."""
+"""Draw the page that compares several experiments: scores over seeds, ranks, and wins."""
 
 import os
 import re
@@ -45,7 +45,7 @@ from disentanglement_challenge.training.checkpoints import FREE
 Configuration = tuple[tuple[str, str], ...]
 
 _NAME = "name"
-# What the weights do not depend on; but how long a run was trained sets it apart from another.
+# Bindings that runs of one configuration may differ in: those of FREE except the number of steps.
 _IRRELEVANT = tuple(name for name in FREE if name != "model.training_steps")
 
 
@@ -54,14 +54,14 @@ class Run:
     """One experiment in a comparison.
 
     Attributes:
-        name: the experiment's; in a sweep row/seed_N.
-        scores: float64 [5], in the order of METRICS; NaN where there is none.
-        bindings: of training's configuration, by name; empty where the model was not trained here.
-        settings: of the metrics, as far as they are known and not among the bindings.
-        dataset: that it was scored on, or else trained.
-        steps, num_latent, num_active, seconds: as far as they are known.
-        folder: the experiment's, if it is there.
-        source: the path that the run was found by, of an experiment or a sweep.
+        name: the experiment's name; row/seed_N in a sweep.
+        scores: float64 [5], in the order of METRICS; NaN for a missing score.
+        bindings: the bindings of training by name; empty if the model was not trained here.
+        dataset: the data set of the scores, or else of training.
+        source: the given path of an experiment or a sweep that contains the run.
+        settings: the known settings of the metrics that are not among the bindings.
+        steps, num_latent, num_active, seconds: None if unknown.
+        folder: the experiment's folder, if it exists.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Run:
 
     @property
     def seed(self) -> str:
-        """Of training; "" where it is not known."""
+        """Return the seed of training; "" if unknown."""
         return self.bindings.get(SEED, "")
 
     @property
     def configuration(self) -> Configuration:
-        """What runs that differ by the seed alone have in common; a run without a configuration has none in common."""
+        """Return a key that runs share if they differ only in the seed; a run without bindings has its own."""
         kept = {
             name: value
             for name, value in {**self.bindings, **self.settings}.items()
@@ -101,7 +101,7 @@ class Group:
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """[num_runs, 5]."""
+        """Return the scores of the runs, float64 [num_runs, 5]."""
         return np.stack([run.scores for run in self.runs])
 
     def summaries(self) -> list[Summary]:
@@ -110,7 +110,7 @@ class Group:
 
 
 def _label(runs: Sequence[Run]) -> str:
-    """The row of a sweep; else the runs' common name without the seed, or the first one's."""
+    """Return the row of a sweep, or else the runs' common name without the seed, or else the first run's name."""
     if len(runs) == 1 and "/" not in runs[0].name:
         return runs[0].name
     names = [re.sub(r"((^|[-_./ ]+)(seed|s))?[-_./ ]*\d+$", "", run.name) for run in runs]
@@ -118,21 +118,21 @@ def _label(runs: Sequence[Run]) -> str:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run] | None:
-    """The runs of these experiments and sweeps; None where the paths are one experiment.
+    """Return the runs of these experiments and sweeps, or None if the paths are a single experiment.
 
     Raises:
-        DataError: a path is neither, or a file is damaged.
+        DataError: a path is neither an experiment nor a sweep, or a file is damaged.
     """
     runs: list[Run] = []
     is_one = len(paths) == 1
-    for path in {path.resolve(): path for path in paths}.values():  # given twice, it is still one run
+    for path in {path.resolve(): path for path in paths}.values():  # a path that is given twice counts once
         finished = list(path.glob("*/seed_*/run.json")) if (path / "table.json").is_file() else []
         finished.sort(key=lambda file: natural_order(f"{file.parent.parent.name}/{file.parent.name}"))
         if path.is_file():
             runs += _recorded_runs(path)
         elif finished and all(is_experiment(file.parent) for file in finished):
             runs += [_run(read_record(file.parent), path) for file in finished]
-        elif finished:  # and left on other machines, but for its record
+        elif finished:  # the experiments are on other machines; only their records are here
             runs += [_recorded_run(read_json(file), file, path) for file in finished]
         elif is_one:
             return None
@@ -142,15 +142,15 @@ def read_runs(paths: Sequence[Path]) -> list[Run] | None:
 
 
 def write_comparison(runs: Sequence[Run], path: Path) -> Path:
-    """Writes the page; returns where it is. Raises OutputError where it cannot be written."""
+    """Write the page and return its path. Raise OutputError if it cannot be written."""
     write_text(path, comparison_page(runs, path.parent))
     return path
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Take runs of one configuration together, in the order they come in.
+    """Group runs by configuration, in their given order.
 
-    A seed that comes again is another run of the same, and says nothing of the spread: it gets a group of its own.
+    A second run of the same configuration and seed says nothing about the spread over seeds, so it gets another group.
     """
     times: Counter[tuple[Configuration, str]] = Counter()
     by_configuration: dict[tuple[Configuration, int], list[Run]] = {}
@@ -169,9 +169,9 @@ def group(runs: Sequence[Run]) -> list[Group]:
 
 
 def scores_by_seed(groups: Sequence[Group]) -> NDArray[np.float64]:
-    """Return the groups' scores, float64 [num_groups, num_seeds, 5]; NaN where a group has no run of a seed.
+    """Return the groups' scores, float64 [num_groups, num_seeds, 5]; NaN if a group has no run of a seed.
 
-    Where each group is one run, these stand beside each other, whatever their seeds are.
+    If each group is one run, they are compared with each other under any seeds.
     """
     if all(len(one.runs) == 1 for one in groups):
         return np.stack([one.scores for one in groups])
@@ -184,14 +184,14 @@ def scores_by_seed(groups: Sequence[Group]) -> NDArray[np.float64]:
 
 
 def rank(groups: Sequence[Group]) -> Ranks:
-    """Rank the groups, seed by seed; none where their scores cannot be set beside each other, or only one has them."""
+    """Rank the groups, seed by seed; rank none if their settings differ or fewer than two have all scores."""
     scores = scores_by_seed(groups)
     num_rivals = sum(bool(np.isfinite(one.scores).all(axis=1).any()) for one in groups)
     return rank_by_seed(scores if num_rivals > 1 and not unequal_settings(groups) else scores[:, :0])
 
 
 def pairs_of(groups: Sequence[Group]) -> list[Pair]:
-    """Compare every two groups that have three seeds each; none where their scores cannot be set beside each other."""
+    """Compare every two groups with at least three seeds each; compare none if their settings differ."""
     if unequal_settings(groups):
         return []
     trainings = [training_of(one.runs[0].bindings) or one.runs[0].name for one in groups]
@@ -199,7 +199,7 @@ def pairs_of(groups: Sequence[Group]) -> list[Pair]:
 
 
 def differences(groups: Sequence[Group]) -> dict[str, list[str | None]]:
-    """The settings that are not the same in all groups, by name, with each group's value; None where it has none."""
+    """Return each group's value, or None, of the settings that differ between groups, by name."""
     configurations = [dict(one.runs[0].configuration) for one in groups]
     names = sorted({name for configuration in configurations for name in configuration} - {_NAME})
     values = {name: [configuration.get(name) for configuration in configurations] for name in names}
@@ -207,14 +207,14 @@ def differences(groups: Sequence[Group]) -> dict[str, list[str | None]]:
 
 
 def unequal_settings(groups: Sequence[Group]) -> list[str]:
-    """Return the settings of metrics that were not the same for all groups, whose scores can then not be ranked."""
+    """Return the settings of metrics that differ between groups; with any, the scores cannot be ranked."""
     settings = [one.runs[0].settings for one in groups if np.isfinite(one.scores).any()]
     names = sorted({name for one in settings for name in one} - {"evaluation.engine"})
     return [name for name in names if len({one.get(name) for one in settings}) > 1]
 
 
 def comparison_page(runs: Sequence[Run], folder: Path) -> str:
-    """The page as HTML; its links are relative to the folder that it will lie in."""
+    """Return the page as HTML, with links relative to `folder`, where the page will be."""
     groups = group(runs)
     datasets = sorted({run.dataset for run in runs if run.dataset})
     ranks, pairs = rank(groups), pairs_of(groups)
@@ -259,7 +259,7 @@ def _plot(groups: Sequence[Group], index: int, metric: str) -> Markup:
 
 
 def _line(one: Group, ranks: Ranks, row: int) -> dict[str, Any]:
-    """Return what the table of configurations says of one."""
+    """Return the line of one configuration in the table of configurations."""
     summaries, rank = one.summaries(), ranks.named(row)
     named = [summary.named() for summary in summaries]
     details = details_of(named, rank)
@@ -311,18 +311,18 @@ def _run(record: Record, source: Path) -> Run:
 
 
 def _recorded_runs(path: Path) -> list[Run]:
-    """The runs of a sweep's results.json, whose experiments may be elsewhere."""
+    """Return the runs in a sweep's results.json; their experiments may be on other machines."""
     content = read_json(path)
     records = content.get("runs") if isinstance(content, dict) else None
     if not isinstance(records, list):
-        raise DataError(f"{path} is not what a sweep writes; name its results.json, or the folder of an experiment")
+        raise DataError(f"{path} is not a sweep's results.json; name that file, or the folder of an experiment")
     if not records:
-        raise DataError(f"{path} has no finished run")
+        raise DataError(f"{path} contains no finished run")
     return sorted((_recorded_run(record, path, path) for record in records), key=lambda run: natural_order(run.name))
 
 
 def _recorded_run(record: Any, path: Path, source: Path) -> Run:
-    """A run as the sweep has recorded it in this file."""
+    """Return a run from its record in a sweep's file."""
     try:
         return Run(
             name=f"{record['row']}/seed_{record['seed']}",
@@ -337,6 +337,6 @@ def _recorded_run(record: Any, path: Path, source: Path) -> Run:
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
-            f"{path} is not what a sweep writes ({type(error).__name__}: {error}); "
-            "name its results.json, or the folder of an experiment"
+            f"{path} is not a sweep's results.json ({type(error).__name__}: {error}); "
+            "name that file, or the folder of an experiment"
         ) from error

@@ -1,9 +1,9 @@
-"""The embedded data set on one page: a row for each factor, a picture for each of its values.
+"""Draw the embedded data set on one page: a row for each factor, a picture for each of its values.
 
     python -m disentanglement_challenge.pages.contact_sheet [FILE]
 
-writes docs/contact_sheet.png, or FILE. Nothing is read: the pictures are rendered for the page, with the values of
-`mpi3d_embedded_full`, and with six positions of each 40-step axis.
+writes docs/contact_sheet.png, or FILE. The pictures are rendered for the page, with the values of
+`mpi3d_embedded_full` and six positions of each 40-step axis.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from disentanglement_challenge.data.embedded import FACTOR_NAMES, SIZES
 from disentanglement_challenge.errors import OutputError
 
 _TABLES = (scene.COLORS, scene.SHAPES, scene.SIZES, scene.CAMERAS, scene.BACKGROUNDS)
-# What the other factors are while one of them changes: a large red cube on purple, seen from the centre.
+# The values of the other factors while one changes: a large red cube on purple, seen from the centre.
 _REST = [2, 1, 1, 1, 0, 33, 22]
 _COLUMNS = 6
 
@@ -27,7 +27,7 @@ _PAPER, _INK = (255, 255, 255), (30, 30, 34)
 
 
 def draw_contact_sheet() -> Image.Image:
-    """Returns the page, about 1000 pixels wide."""
+    """Return the page, about 1000 pixels wide."""
     sizes = SIZES["mpi3d_embedded_full"]
     width = _LABEL_WIDTH + _COLUMNS * (_TILE + _GAP)
     height = _TITLE + len(FACTOR_NAMES) * (_TILE + _CAPTION + _GAP)
@@ -51,7 +51,7 @@ def draw_contact_sheet() -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draws the contact sheet of the embedded data set.")
+    parser = argparse.ArgumentParser(description="Draw the contact sheet of the embedded data set.")
     parser.add_argument("file", nargs="?", type=Path, default=Path("docs/contact_sheet.png"), help="the PNG to write")
     path = parser.parse_args().file
     try:

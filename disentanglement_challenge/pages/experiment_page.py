@@ -1,4 +1,4 @@
-"""One experiment on one page: what it scored, what it learnt, which latent holds which factor, and how it was made."""
+"""Draw the page of one experiment: scores, pictures, latents and factors, losses, and provenance."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -21,15 +21,15 @@ from disentanglement_challenge.pages.tables import LABELS
 from disentanglement_challenge.pages.templates import render
 from disentanglement_challenge.training.pictures import Pictures, tiled
 
-# Rows of a heat map; what lies beyond is in its overview.
+# Rows of a heat map; its overview shows all latents.
 SHOWN_LATENTS = 20
 
 
 def write_page(experiment: Experiment, path: Path | None = None) -> Path:
-    """Draws an experiment's page and writes it into its folder, or to `path`; returns where it is.
+    """Draw an experiment's page, write it into the experiment's folder or to `path`, and return its path.
 
     Raises:
-        DataError: the folder is none of an experiment, or a file in it is damaged.
+        DataError: the folder is not an experiment, or a file in it is damaged.
         OutputError: the page cannot be written.
     """
     page = experiment_page(read_record(experiment.path))
@@ -39,7 +39,7 @@ def write_page(experiment: Experiment, path: Path | None = None) -> Path:
 
 
 def write_score_page(scores: Scores, name: str, path: Path) -> Path:
-    """Draw the page of scores that belong to no experiment, write it to `path`, and return that.
+    """Draw the page of scores that belong to no experiment, write it to `path`, and return `path`.
 
     Raises:
         OutputError: the page cannot be written.
@@ -64,7 +64,7 @@ def write_score_page(scores: Scores, name: str, path: Path) -> Path:
 
 
 def experiment_page(record: Record, kind: str = "Experiment") -> str:
-    """The page as HTML with everything in it."""
+    """Return the page as self-contained HTML."""
     if record.log is not None and not record.curves:
         reason = "There are no loss curves: training was stopped before it logged any losses."
         record = replace(record, missing=(*record.missing, reason))
@@ -93,7 +93,7 @@ def experiment_page(record: Record, kind: str = "Experiment") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the units that people use."""
+    """Format seconds in seconds, minutes or hours."""
     if seconds < 100 or not np.isfinite(seconds):
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
@@ -102,7 +102,7 @@ def duration(seconds: float) -> str:
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
-    """The summary at the top."""
+    """Return the names and values of the summary at the top."""
     facts = []
     if record.model:
         facts.append(("objective", record.model))
@@ -140,14 +140,14 @@ def _scores(record: Record) -> list[dict[str, Any]]:
 
 
 def _unofficial(record: Record, of_five: bool) -> str:
-    """The note on settings that are not official, of the challenge's five or of the other metrics."""
+    """Return the note on unofficial settings, of the challenge's five metrics or of the others."""
     names = {"evaluation.random_seed", *(name for metric in METRICS.values() for name in metric.settings)}
     settings = {name: value for name, value in record.unofficial.items() if (name in names) == of_five}
     return unofficial_note(settings) if settings else ""
 
 
 def _more(record: Record) -> list[dict[str, Any]]:
-    """Scores beside the challenge's five, and what else belongs to one of them."""
+    """Return the scores beside the challenge's five, and additional values of each metric."""
     rows = []
     for name, metric in record.metrics.items():
         if name not in (record.scores or {}) and name != "activity":
@@ -169,8 +169,8 @@ def _pictures(pictures: Pictures) -> dict[str, Picture]:
         ),
         "samples": picture(
             grids["samples"],
-            f"{len(pictures.samples)} pictures decoded from codes drawn from the prior. From picture to picture a "
-            f"pixel's intensity, from 0 to 1, has a standard deviation of {spread:.3f} on average.",
+            f"{len(pictures.samples)} pictures decoded from codes drawn from the prior. Over the pictures, a pixel's "
+            f"intensity, from 0 to 1, has a standard deviation of {spread:.3f} on average.",
         ),
     }
 
@@ -197,7 +197,7 @@ def _traversals(record: Record, pictures: Pictures) -> list[dict[str, Any]]:
 
 
 def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Mean absolute difference of intensities in [0, 1]."""
+    """Return the mean absolute difference of intensities in [0, 1]."""
     return float(np.abs(one.astype(np.float64) - other).mean() / 255)
 
 
@@ -213,7 +213,7 @@ def _heat_map(record: Record, metric: str) -> dict[str, Any]:
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     digits = 0 if described.get("is_count") else 2
     best = _best_latents(matrix)
-    # A factor's best latent is shown wherever it stands.
+    # Also show the best latent of each factor if it comes later in the order.
     first = order[:SHOWN_LATENTS]
     others = [latent for latent in order[SHOWN_LATENTS:] if latent in best]
 
@@ -249,19 +249,19 @@ def _heat_map(record: Record, metric: str) -> dict[str, Any]:
 
 
 def _number(value: float, digits: int) -> str:
-    """Without the sign that a small negative number would keep when it is rounded to zero."""
+    """Format a number, and drop the sign of a negative number that rounds to zero."""
     return f"{round(float(value), digits) + 0.0:.{digits}f}"
 
 
 def _best_latents(matrix: NDArray[np.float64]) -> list[int]:
-    """The latent of the largest value of each factor; -1 where no value is known."""
+    """Return the latent with the largest value for each factor; -1 if no value is known."""
     known = np.isfinite(matrix)
     best = np.where(known, matrix, -np.inf).argmax(axis=0)
     return [int(latent) if known[:, factor].any() else -1 for factor, latent in enumerate(best)]
 
 
 def _holders(record: Record) -> list[dict[str, Any]]:
-    """For each factor and matrix the best latent, its value, and the second best value."""
+    """Return the best latent, its value, and the second best value for each factor and matrix."""
     table = []
     for factor, name in enumerate(record.factor_names):
         cells = []
@@ -313,12 +313,12 @@ def _curve(index: int, name: str, curve: Curve) -> Markup:
 
 
 def _made_with(record: Record) -> list[dict[str, Any]]:
-    """Rows of a table of training beside scoring."""
+    """Return the rows of the table that sets training beside scoring."""
     columns = (record.training, record.evaluation)
     rows: list[tuple[str, list[Any]]] = [
         ("Date (UTC)", [column.get("date", "").replace("T", " ").removesuffix("+00:00") for column in columns]),
         ("Took", [_took(record.losses.get("seconds")), _took(sum(record.evaluation.get("seconds", {}).values()))]),
-        ("Seed", [record.seed, "each metric's own, 0 at the official settings" if record.evaluation else None]),
+        ("Seed", [record.seed, "one for each metric, 0 in the official settings" if record.evaluation else None]),
         ("Engine", [None, record.evaluation.get("engine")]),
     ]
     machines = [column.get("machine", {}) for column in columns]

@@ -1,4 +1,4 @@
-"""Plots as SVG for a page that may be light or dark: lines and text take the page's own colours and fonts."""
+"""Draw plots as SVG; lines and text use the page's colours and fonts, so they suit a light and a dark page."""
 
 import io
 import re
@@ -18,7 +18,7 @@ from disentanglement_challenge.pages.statistics import summarise
 from disentanglement_challenge.pages.tables import LABELS
 from disentanglement_challenge.pages.templates import encodable
 
-# matplotlib draws in these, and each becomes a colour of the page's style sheet.
+# Placeholder colours for matplotlib; `svg` replaces each with a variable of the style sheet.
 INK, MUTED, LINE, ACCENT, SECOND = "#010203", "#020304", "#030405", "#040506", "#050607"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", ACCENT: "--accent", SECOND: "--second"}
 _STYLE: Any = {
@@ -45,16 +45,16 @@ _STYLE: Any = {
 
 
 def svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an <svg> element for a page.
+    """Return the figure as an <svg> element for a page.
 
     Args:
-        figure: drawn under `_STYLE`.
-        name: another one for each figure of a page, as it goes into the identifiers.
-        description: what the picture shows, for whoever does not see it.
+        figure: a figure drawn under `_STYLE`.
+        name: the prefix of the identifiers, unique on the page.
+        description: the text alternative for screen readers.
     """
     drawn = io.StringIO()
     with rc_context(_STYLE), warnings.catch_warnings():
-        # Text stays text, so the fonts are the reader's; and a picture without room for its axes shows that by itself.
+        # The browser supplies the fonts, so matplotlib's may lack glyphs; a lack of room is visible in the picture.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         warnings.filterwarnings("ignore", "constrained_layout not applied")
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -67,7 +67,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'xlink:href="#', f'href="#{name}-', text)
     text = re.sub(r"url\(#", f"url(#{name}-", text)
-    # In points as it comes; the style sheet says how large.
+    # Drop the size in points: the style sheet sets the size.
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert size is not None
     opening = f'<svg role="img" aria-label="{escape(description)}" viewBox="{size.group()[9:-1]}" class="plot">'
@@ -75,7 +75,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
 
 def loss_curve(name: str, steps: NDArray[np.int64], values: NDArray[np.float64]) -> Figure:
-    """One loss over the steps of training."""
+    """Draw one loss over the training steps."""
     with rc_context(_STYLE):
         figure, axes = _panel(3.4, 1.9)
         axes.plot(steps, values, color=ACCENT, marker="o" if len(steps) < 3 else None, markersize=3)
@@ -94,13 +94,13 @@ def latent_activity(
     ordered_by: str,
     threshold: float,
 ) -> Figure:
-    """Each latent's variance, and its KL where that is known, in this order, on a logarithmic axis."""
+    """Draw each latent's variance, and its KL if known, in the given order, on a logarithmic axis."""
     with rc_context(_STYLE):
         figure, axes = _panel(4.6, 2.4)
         places = np.arange(1, len(order) + 1)
-        # A latent that does not vary at all has no place on a logarithmic axis but its lower edge.
+        # A logarithmic axis has no zero: draw a latent without variance at the lower edge.
         floor = 1e-8
-        # Hundreds of latents are a cloud, and lines between them noise.
+        # Lines between hundreds of latents would hide the points.
         few = len(order) <= 64
         style: dict[str, Any] = {"marker": "o", "markersize": 4 if few else 1.6, "linewidth": 0.8 if few else 0}
         if kl is not None:
@@ -136,8 +136,8 @@ def scores_of_groups(labels: Sequence[str], scores: Sequence[NDArray[np.float64]
     """Draw one metric: a row for each configuration, a dot for each run, a bar at the mean, a line for its t interval.
 
     Args:
-        labels: of the configurations.
-        scores: of each one's runs in this metric, float64 [num_runs].
+        labels: the names of the configurations.
+        scores: the scores of each configuration's runs in this metric, float64 [num_runs].
         metric: one of METRICS.
     """
     with rc_context(_STYLE):

@@ -1,4 +1,4 @@
-"""Pictures as a page holds them: inside it, without loss."""
+"""Encode pictures losslessly for embedding into a page."""
 
 import base64
 import io
@@ -17,12 +17,12 @@ NO_COLOR = "transparent"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture inside a page.
+    """A picture embedded in a page.
 
     Attributes:
         source: a data URI.
         width, height: in pixels.
-        alt: what it shows, for whoever does not see it.
+        alt: the text alternative for screen readers.
     """
 
     source: str
@@ -32,7 +32,7 @@ class Picture:
 
 
 def picture(pixels: NDArray[np.uint8], alt: str) -> Picture:
-    """Takes uint8 [height, width, 1 or 3 channels]."""
+    """Return pixels, uint8 [height, width, 1 or 3 channels], as a picture for a page."""
     height, width, channels = pixels.shape
     encoded = io.BytesIO()
     image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).convert("RGB")
@@ -41,26 +41,26 @@ def picture(pixels: NDArray[np.uint8], alt: str) -> Picture:
 
 
 def colors(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """Each value's colour between `low` and `high`: RGB in [0, 1], float64 [*shape, 3]; NaN is the lowest."""
+    """Return the colour of each value between `low` and `high`, RGB in [0, 1], float64 [*shape, 3]; NaN is as `low`."""
     span = high - low
     return np.asarray(COLOR_MAP(np.nan_to_num((values - low) / (span if span > 0 else 1))))[..., :3]
 
 
 def cell_style(value: float, low: float, high: float) -> str:
-    """CSS of a heat map's cell: its colour, and black or white on it, whichever is readable."""
+    """Return the CSS of a heat map's cell: its colour, with black or white text, whichever has more contrast."""
     if not np.isfinite(value):
         return ""
     color = colors(np.array(value), low, high)
-    # Relative luminance (WCAG 2.2); above 0.179 black has the better contrast.
+    # Relative luminance (WCAG 2.2); black text has more contrast above 0.179.
     linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
     ink = "#000" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "#fff"
     return f"background:{to_hex(tuple(color))};color:{ink}"
 
 
 def overview(matrix: NDArray[np.float64], columns: int = 256, row_height: int = 14) -> NDArray[np.uint8]:
-    """A whole matrix [num_latent, num_factors] as a picture: a row a factor, latents from left to right.
+    """Draw a matrix [num_latent, num_factors] with a row for each factor and the latents from left to right.
 
-    Where there are more latents than columns, a column is the largest value of several.
+    If there are more latents than columns, a column shows the maximum of several latents.
 
     Returns:
         uint8 [num_factors * row_height, at most `columns`, 3].

@@ -1,4 +1,4 @@
-"""What the stages left on disk of one experiment: what is missing is named, what is damaged an error."""
+"""Read the files of one experiment; list missing files, and raise an error for damaged ones."""
 
 import os
 from collections.abc import Mapping
@@ -31,33 +31,34 @@ SEED = "model.random_seed"
 _EVALUATION_CONFIG = Path("results") / "gin" / "evaluation.gin"
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
-"""Steps and the values after them."""
+"""Steps, and the loss after each of them."""
 
 Training = frozenset[tuple[str, str]]
-"""Bindings, names and values, that runs of one training share."""
+"""The bindings, as names and values, that the runs of one training share."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One experiment as its files tell it; a part that is not there is None or empty, and `missing` says why.
+    """The contents of one experiment's files; a missing part is None or empty, and `missing` says why.
 
     Attributes:
         path: the experiment's folder.
-        scores: the five by metric; NaN for one that is missing.
-        metrics: what is on record of each metric that was computed: label, explanation, value, reason, and so on.
-        unofficial: the settings that were not the official ones, by gin name.
-        notes: what a reader of the scores must know.
-        evaluation: what metrics/provenance.json holds.
-        settings: of the metrics, those that are not official and the engine, by their gin names.
-        matrices: latent by factor, float64 [num_latent, num_factors], by metric.
-        variance: of each latent's mean over images, float64 [num_latent].
-        threshold: that an active latent's variance exceeds.
-        pictures: of the trained VAE.
-        log: the file of training's losses.
+        scores: the challenge's five scores by metric; NaN for a missing one.
+        metrics: the record of each computed metric: label, explanation, value, reason, and so on.
+        unofficial: the settings that differ from the official ones, by gin name.
+        notes: sentences to show with the scores.
+        evaluation: the contents of metrics/provenance.json.
+        settings: the unofficial settings of the metrics, and the engine, by gin name.
+        matrices: the latent by factor matrices, float64 [num_latent, num_factors], by metric.
+        variance: the variance over images of each latent's mean, float64 [num_latent].
+        threshold: the variance above which a latent is active.
+        pictures: the pictures of the trained VAE.
+        log: the file with the losses of training.
         config: the operative gin configuration of training, as text.
-        losses: the final ones, with step, seconds and steps_per_second.
-        training: what train/provenance.json holds.
-        missing: a sentence for each part that is not there.
+        losses: the final losses, with step, seconds and steps_per_second.
+        training: the contents of train/provenance.json.
+        dataset: the name of the data set of the scores, or else of training.
+        missing: a sentence for each missing part.
     """
 
     path: Path
@@ -80,33 +81,33 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The experiment's."""
+        """Return the name of the experiment."""
         return Experiment(self.path).name
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
-        """The losses by name."""
+        """Return the loss curves by name."""
         return {} if self.log is None else read_curves(self.log)
 
     @property
     def bindings(self) -> dict[str, str]:
-        """`config`, by name."""
+        """Return the bindings of `config` by name."""
         return config_bindings(self.config)
 
     @property
     def model(self) -> str:
-        """What was trained, such as "factor_vae"; "" where that is not known."""
+        """Return the name of the objective, such as "factor_vae"; "" if unknown."""
         return self.bindings.get("model.model", "").strip("@()")
 
     @property
     def seed(self) -> int | None:
-        """Of training."""
+        """Return the seed of training; None if unknown."""
         seed = self.bindings.get(SEED, "")
         return int(seed) if seed.isdecimal() else None
 
     @property
     def steps(self) -> int | None:
-        """Updates made, as far as is known."""
+        """Return the number of training steps; None if unknown."""
         if "step" in self.losses:
             return int(self.losses["step"])
         if self.pictures is not None:
@@ -115,7 +116,7 @@ class Record:
 
     @property
     def num_latent(self) -> int | None:
-        """Of the representation."""
+        """Return the number of latents of the representation; None if unknown."""
         sizes = [len(matrix) for matrix in self.matrices.values()]
         sizes += [len(self.variance)] if self.variance is not None else []
         sizes += [len(self.pictures.kl)] if self.pictures is not None else []
@@ -123,12 +124,12 @@ class Record:
 
     @property
     def num_active(self) -> int | None:
-        """Latents whose variance exceeds the threshold."""
+        """Return the number of latents whose variance exceeds the threshold; None if unknown."""
         return None if self.variance is None else int((self.variance > self.threshold).sum())
 
     @property
     def order(self) -> NDArray[np.int64] | None:
-        """All latents, the largest KL first; by variance where no KL is known, by number where nothing is."""
+        """Return all latents sorted by decreasing KL, or else by decreasing variance, or else by number."""
         by = self.pictures.kl if self.pictures is not None else self.variance
         if by is not None:
             return np.argsort(-by, kind="stable")
@@ -136,33 +137,33 @@ class Record:
 
     @property
     def ordered_by(self) -> str:
-        """What `order` goes by."""
+        """Return the quantity that `order` sorts by."""
         return "KL" if self.pictures is not None else "variance" if self.variance is not None else "number"
 
     @property
     def factor_names(self) -> list[str]:
-        """Of the matrices' columns."""
+        """Return the names of the matrices' columns."""
         names = self.evaluation.get("ground_truth_data", {}).get("factor_names", [])
         count = max((matrix.shape[1] for matrix in self.matrices.values()), default=len(names))
         return [str(name) for name in names] if len(names) == count else [f"factor {index}" for index in range(count)]
 
 
 def find_experiment(name: str) -> Path:
-    """The folder of an experiment, given as a path or as a name below AICROWD_OUTPUT_PATH.
+    """Return the folder of an experiment, given as a path or as a name below AICROWD_OUTPUT_PATH.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no such experiment.
     """
     candidates = (Path(name), Path(get_config().base_path) / name)
     for candidate in candidates:
-        if os.path.exists(candidate):  # which a name that is too long for a file is no error for
+        if os.path.exists(candidate):  # unlike Path.exists, it does not raise for a name that is too long
             return candidate
     places = " nor ".join(dict.fromkeys(os.fspath(candidate) for candidate in candidates))
-    raise DataError(f"there is no experiment {name!r}: neither {places} is there")
+    raise DataError(f"there is no experiment {name!r}: neither {places} exists")
 
 
 def is_experiment(path: Path) -> bool:
-    """Whether a stage has left anything in this folder."""
+    """Return whether this folder contains output of any stage."""
     return bool(_parts(Experiment(path)))
 
 
@@ -172,20 +173,20 @@ def _parts(experiment: Experiment) -> list[Path]:
 
 
 def read_record(path: Path) -> Record:
-    """Reads what an experiment's folder holds.
+    """Read the files of an experiment's folder.
 
     Raises:
-        DataError: the folder is none of an experiment, or a file in it is damaged.
+        DataError: the folder is not an experiment, or a file in it is damaged.
     """
     experiment = Experiment(path)
     missing: list[str] = []
     if not experiment.train.exists() and experiment.unfinished.train.exists():
-        missing.append("Training has not come to its end: this page shows what it has left so far.")
+        missing.append("Training is not finished: this page shows its files so far.")
         experiment = experiment.unfinished
     if not _parts(experiment):
         inside = sorted(file.name for file in path.iterdir() if is_experiment(file)) if path.is_dir() else []
-        hint = f"; it holds experiments, such as {inside[0]}: name those" if inside else ""
-        raise DataError(f"{path} is no experiment: it holds no train, representation, metrics or scores{hint}")
+        hint = f"; it contains experiments, such as {inside[0]}; name one of those" if inside else ""
+        raise DataError(f"{path} is not an experiment: it contains no train, representation, metrics or scores{hint}")
     content: dict[str, Any] = {}
     _read_training(experiment, content, missing)
     _read_evaluation(experiment, content, missing)
@@ -211,21 +212,21 @@ def _read_training(experiment: Experiment, content: dict[str, Any], missing: lis
     config = experiment.train / "config.gin"
     content["config"] = _text(config)
     if not content["config"]:
-        missing.append(f"The gin configuration of training ({config.name}) is not there.")
+        missing.append(f"The gin configuration of training ({config.name}) is missing.")
     content["dataset"] = config_bindings(content["config"]).get("dataset.name", "").strip("'\"")
     if experiment.log.exists():
         content["log"] = experiment.log
     else:
-        missing.append(f"There are no loss curves: training has left no {experiment.log.name}.")
+        missing.append(f"There are no loss curves: {experiment.log.name} is missing.")
     if experiment.losses.exists():
         content["losses"] = _numbers(experiment.losses)
     else:
-        missing.append("Training was stopped before its end, so there are no final losses and no time of training.")
+        missing.append("Training was stopped before its end, so there are no final losses and no training time.")
     if experiment.pictures.exists():
         content["pictures"] = read_pictures(experiment.pictures)
     else:
         missing.append(
-            "There are no pictures of the VAE (pictures.npz): training was killed, or made by an earlier version. "
+            "There are no pictures of the VAE (pictures.npz): training was killed, or an earlier version trained it. "
             "--resume with a larger model.training_steps draws them."
         )
     if experiment.train_provenance.exists():
@@ -241,7 +242,7 @@ def _read_evaluation(experiment: Experiment, content: dict[str, Any], missing: l
     if experiment.scores.exists():
         scores = _numbers(experiment.scores, or_none=True)
         if set(scores) != set(METRICS):
-            raise DataError(f"{experiment.scores} is damaged: it holds {', '.join(scores)}, not {', '.join(METRICS)}")
+            raise DataError(f"{experiment.scores} is damaged: it has {', '.join(scores)}, not {', '.join(METRICS)}")
         content["scores"] = {metric: np.nan if scores[metric] is None else scores[metric] for metric in METRICS}
     else:
         missing.append("There are no scores yet: run.py --evaluate_only computes them.")
@@ -257,13 +258,13 @@ def _read_evaluation(experiment: Experiment, content: dict[str, Any], missing: l
         content["matrices"] = read_arrays(experiment.matrices)
         for metric, matrix in content["matrices"].items():
             if matrix.ndim != 2 or matrix.dtype != np.float64 or not matrix.shape[1]:
-                raise DataError(f"{experiment.matrices} is damaged: {metric!r} is no matrix of float64")
+                raise DataError(f"{experiment.matrices} is damaged: {metric!r} is not a matrix of float64")
         if len({matrix.shape[1] for matrix in content["matrices"].values()}) > 1:
-            raise DataError(f"{experiment.matrices} is damaged: its matrices are of several numbers of factors")
+            raise DataError(f"{experiment.matrices} is damaged: its matrices differ in their numbers of factors")
     if not content.get("matrices"):
         engine = content.get("evaluation", {}).get("engine")
-        reason = "disentanglement_lib's own code keeps them to itself" if engine == "library" else "they were not kept"
-        missing.append(f"The matrices behind the scores are not there: {reason}. The fast engine writes them.")
+        reason = "disentanglement_lib's own code does not return them" if engine == "library" else "they were not saved"
+        missing.append(f"The matrices behind the scores are missing: {reason}. The fast engine writes them.")
     activity = experiment.metrics / "activity" / "results" / "aggregate" / "evaluation.json"
     if activity.exists():
         results = _mapping(activity)
@@ -271,11 +272,11 @@ def _read_evaluation(experiment: Experiment, content: dict[str, Any], missing: l
             content["variance"] = np.array(results["evaluation_results.activity"], dtype=np.float64)
             content["threshold"] = float(results.get("evaluation_config.activity.threshold", ACTIVE_ABOVE))
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{activity} is damaged: it holds no variance of each latent") from error
+            raise DataError(f"{activity} is damaged: it contains no variances of the latents") from error
 
 
 def _read_metrics(experiment: Experiment, content: dict[str, Any]) -> None:
-    """Read what is on record of each metric; of scores from before there was a record, what the metric says itself."""
+    """Read the record of each metric; older scores have no record and get the metric's current description."""
     evaluation = content.get("evaluation", {})
     recorded = evaluation.get("metrics")
     if recorded is None:
@@ -293,13 +294,13 @@ def _read_metrics(experiment: Experiment, content: dict[str, Any]) -> None:
         raise DataError(f"{experiment.metrics_provenance} is damaged: its metrics are not names and values")
     content["metrics"] = {str(name): dict(metric) for name, metric in recorded.items() if isinstance(metric, Mapping)}
     content["unofficial"] = dict(settings)
-    engine = str(evaluation.get("engine", "fast")).replace("exact", "fast")  # as it was called once
+    engine = str(evaluation.get("engine", "fast")).replace("exact", "fast")  # its former name
     content["settings"] = {**settings, "evaluation.engine": repr(engine)}
     content["notes"] = [str(note) for note in evaluation.get("notes", [])]
 
 
 def _unofficial_bindings(experiment: Experiment) -> dict[str, str]:
-    """Read from each metric's own configuration which settings were not the official ones."""
+    """Return the settings in each metric's own configuration that differ from the official ones."""
     official = {"evaluation.random_seed": "0"}
     found: dict[str, str] = {}
     for name, metric in RECORDS.items():
@@ -309,18 +310,18 @@ def _unofficial_bindings(experiment: Experiment) -> dict[str, str]:
 
 
 def training_of(bindings: Mapping[str, str]) -> Training:
-    """Return what the weights of a run depend on beside its seed and its number of steps.
+    """Return the bindings that the weights of a run depend on, except its seed and its number of steps.
 
-    Runs that are equal in this, and in the seed, are one training at several of its steps.
+    Runs with equal bindings and seed are one training at different steps.
 
     Args:
-        bindings: of the run, by name.
+        bindings: all bindings of the run, by name.
     """
     return frozenset(item for item in bindings.items() if item[0] != SEED and not item[0].startswith(FREE))
 
 
 def read_curves(log: Path) -> dict[str, Curve]:
-    """The losses by name, as training logged them. Raises DataError where the file is damaged."""
+    """Return the logged losses by name. Raise DataError if the file is damaged."""
     entries = read_log(log)
     names = [name for name in dict.fromkeys(name for entry in entries for name in entry) if name != "step"]
     logged = {name: [(entry["step"], entry[name]) for entry in entries if name in entry] for name in names}
@@ -334,13 +335,13 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error
 
 
 def _mapping(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, Mapping):
-        raise DataError(f"{path} is damaged: it holds {type(content).__name__}, not names and values")
+        raise DataError(f"{path} is damaged: it contains {type(content).__name__}, not names and values")
     return dict(content)
 
 
@@ -364,5 +365,5 @@ def _numbers(path: Path, or_none: bool = False) -> dict[str, Any]:
         if value is None and or_none:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise DataError(f"{path} is damaged: {name} is {value!r}, which is no number")
+            raise DataError(f"{path} is damaged: {name} is {value!r}, which is not a number")
     return content

@@ -1,4 +1,4 @@
-"""Where a score stands among the report's published ones."""
+"""Compare a score with the scores published in the report."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from disentanglement_challenge.pages.tables import published_tables
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """A row of the report's tables in one metric.
+    """One row's score in one metric, from the report's tables.
 
     Attributes:
-        label: what the table calls the row.
+        label: the row's name in the table.
         table: such as "Table 1".
         value: the score.
-        is_doubtful: the table has a note that says some of its rows look misaligned.
+        is_doubtful: whether a note on the table says that some rows look misaligned.
     """
 
     label: str
@@ -24,13 +24,13 @@ class PublishedScore:
 
 @dataclass(frozen=True)
 class Standing:
-    """A score among the published ones.
+    """The place of a score among the published ones.
 
     Attributes:
-        place: 1 for a score that no published one exceeds.
-        published: all rows, the highest first.
-        above: the next higher one, if any.
-        below: the next lower or equal one, if any.
+        place: the rank; 1 if no published score is higher.
+        published: all published scores, the highest first.
+        above: the next higher published score, if any.
+        below: the next lower or equal published score, if any.
     """
 
     place: int
@@ -40,7 +40,7 @@ class Standing:
 
 
 def standing(metric: str, score: float) -> Standing:
-    """Where a score would stand in this metric among all rows of the report's three tables."""
+    """Return the place of a score in this metric among all rows of the report's three tables."""
     rows = sorted(published_scores(metric), key=lambda row: -row.value)
     higher = [row for row in rows if row.value > score]
     lower = rows[len(higher) :]
@@ -48,7 +48,7 @@ def standing(metric: str, score: float) -> Standing:
 
 
 def published_scores(metric: str) -> list[PublishedScore]:
-    """All rows of the report's tables in this metric, in their order."""
+    """Return the published scores in this metric, in the order of the report's tables."""
     return [
         PublishedScore(row["label"], table["title"].split(":")[0], row["scores"][metric], bool(table["notes"]))
         for table in published_tables().values()
@@ -57,5 +57,5 @@ def published_scores(metric: str) -> list[PublishedScore]:
 
 
 def published_notes() -> list[str]:
-    """What is to be said beside the report's tables."""
+    """Return the notes on the report's tables."""
     return [note for table in published_tables().values() for note in table["notes"]]

@@ -1,13 +1,13 @@
-"""Summarise scores over seeds, rank rows by the challenge's rule, and count wins, by what so few seeds can bear.
+"""Summarise scores over seeds, rank rows by the challenge's rule, and count wins.
 
-A percentile bootstrap interval of three seeds is [min, max] and holds the mean in 75% of all cases, of five seeds in
-84%; a t interval holds it in 95% (tests/pages/test_statistics.py simulates them, on normal scores). So the number of
-seeds decides what is shown:
+A 95% percentile bootstrap interval of the mean covers it in only 75% of all cases with three seeds, where it is
+[min, max], and in 84% with five. A t interval covers it in 95% (tests/pages/test_statistics.py simulates both, on
+normal scores). So the number of seeds determines which statistics are valid:
 
 * one or two: the values;
-* three and four: the mean, and the range of the seeds, which is no interval;
-* from five: the mean and its t interval;
-* from eight also the interquartile mean, and from ten its bootstrap interval (Agarwal et al., "Deep Reinforcement
+* three and four: the mean and the range of the seeds, which is not a confidence interval;
+* five or more: the mean and its t interval;
+* eight or more: also the interquartile mean, and from ten its bootstrap interval (Agarwal et al., "Deep Reinforcement
   Learning at the Edge of the Statistical Precipice", https://arxiv.org/abs/2108.13264).
 """
 
@@ -28,20 +28,20 @@ _RESAMPLES = 9999
 Interval = tuple[float, float]
 
 Named = dict[str, tuple[float, ...]]
-"""Parts of a summary by the names that readers know them by: a number, the ends of an interval, or "values"."""
+"""Parts of a summary by display name: a number, the ends of an interval, or the individual "values"."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One score over seeds; a part is None where there are too few seeds, or where a better one takes its place.
+    """One score over seeds; a part is None if there are too few seeds, or if a better statistic replaces it.
 
     Attributes:
-        values: of the seeds that have the score, float64 [num_seeds].
-        mean: from three seeds.
-        range: the lowest and the highest value, of three and four seeds.
-        interval: the 95% t interval of the mean, from five.
-        interquartile_mean: of the values without the lowest and the highest quarter, from eight.
-        bootstrap: the 95% percentile bootstrap interval of the interquartile mean, from ten.
+        values: the scores of the seeds that have one, float64 [num_seeds].
+        mean: the mean, from three seeds.
+        range: the lowest and the highest value, for three and four seeds.
+        interval: the 95% t interval of the mean, from five seeds.
+        interquartile_mean: the mean without the lowest and the highest quarter of the values, from eight seeds.
+        bootstrap: the 95% percentile bootstrap interval of the interquartile mean, from ten seeds.
     """
 
     values: NDArray[np.float64]
@@ -53,11 +53,11 @@ class Summary:
 
     @property
     def center(self) -> float:
-        """The mean of however many values there are, for an order among rows; NaN without any."""
+        """Return the mean of any number of values, to sort rows by; NaN without values."""
         return float(self.values.mean()) if len(self.values) else np.nan
 
     def named(self) -> Named:
-        """Return the parts that there are; "values" of one or two seeds."""
+        """Return the parts that are not None; "values" for one or two seeds."""
         if self.mean is None:
             return {"values": tuple(self.values.tolist())} if len(self.values) else {}
         parts: dict[str, tuple[float, ...] | None] = {
@@ -74,7 +74,7 @@ def summarise(scores: NDArray[np.float64]) -> Summary:
     """Summarise one score over seeds.
 
     Args:
-        scores: float64 [num_seeds]; NaN where a seed has none.
+        scores: float64 [num_seeds]; NaN for a missing score.
     """
     values = scores[np.isfinite(scores)]
     count = len(values)
@@ -91,7 +91,7 @@ def summarise(scores: NDArray[np.float64]) -> Summary:
 
 
 def _t_interval(values: NDArray[np.float64]) -> Interval:
-    # scipy's own t.interval is NaN where all values are equal.
+    # scipy's own t.interval is NaN if all values are equal.
     reach = float(t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * float(values.std(ddof=1)) / sqrt(len(values))
     return float(values.mean()) - reach, float(values.mean()) + reach
 
@@ -101,7 +101,7 @@ def _interquartile_mean(values: NDArray[np.float64], axis: int = 0) -> Any:
 
 
 def _bootstrap_interval(values: NDArray[np.float64], statistic: Callable[..., Any]) -> Interval:
-    # The same draws each time, so that a table is the same whenever it is printed.
+    # A fixed seed, so that a table is the same each time it is printed.
     found = bootstrap(
         (values,), statistic, n_resamples=_RESAMPLES, confidence_level=_CONFIDENCE, method="percentile", rng=0
     ).confidence_interval
@@ -109,17 +109,17 @@ def _bootstrap_interval(values: NDArray[np.float64], statistic: Callable[..., An
 
 
 def average_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank rows by the challenge's rule: in each metric, the highest score first, and the ranks averaged.
+    """Rank rows by the challenge's rule: rank them in each metric, the highest score first, and average the ranks.
 
     Args:
         scores: [num_rows, num_metrics].
 
     Returns:
-        [num_rows]; equal scores share the average of their ranks. A row that lacks a score is not ranked, and has NaN.
+        [num_rows]; equal scores share the average of their ranks. A row with a missing score has NaN.
     """
     complete = np.isfinite(scores).all(axis=1)
     ranks = np.full(len(scores), np.nan)
-    # Equal scores may differ in their last digit, by the order in which they were summed.
+    # Equal scores may differ in their last digit, depending on the order of summation.
     ranks[complete] = rankdata(-scores[complete].round(12), axis=0).mean(axis=1)
     return ranks
 
@@ -129,9 +129,9 @@ class Ranks:
     """The challenge's ranks of rows, seed by seed.
 
     Attributes:
-        seeds: which seeds have every ranked row, int64 [num_complete_seeds].
-        by_seed: `average_ranks` of each of these seeds, float64 [num_complete_seeds, num_rows]; NaN in the columns of
-            rows that are not ranked, as no seed has all of their scores.
+        seeds: the indices of the seeds that have every ranked row, int64 [num_complete_seeds].
+        by_seed: `average_ranks` of each of these seeds, float64 [num_complete_seeds, num_rows]; NaN for rows
+            that are not ranked because no seed has all of their scores.
     """
 
     seeds: NDArray[np.int64]
@@ -139,25 +139,25 @@ class Ranks:
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """Over seeds: float64 [num_rows]; NaN for a row that is not ranked."""
+        """Return the mean ranks over seeds, float64 [num_rows]; NaN for a row that is not ranked."""
         return self.by_seed.mean(axis=0) if len(self.seeds) else np.full(self.by_seed.shape[1], np.nan)
 
     @property
     def is_first(self) -> NDArray[np.bool_]:
-        """Whether no row has a lower mean rank, bool [num_rows]."""
+        """Return whether no other row has a lower mean rank, bool [num_rows]."""
         return self.means.round(12) == np.fmin.reduce(self.means, initial=np.nan).round(12)
 
     @property
     def times_first(self) -> NDArray[np.int64]:
-        """In how many seeds no row has a lower rank, int64 [num_rows]; a tie counts for each."""
+        """Return the number of seeds in which no row has a lower rank, int64 [num_rows]; a tie counts for each."""
         lowest = np.fmin.reduce(self.by_seed, axis=1, keepdims=True, initial=np.nan)
         return (self.by_seed.round(12) == lowest.round(12)).sum(axis=0)
 
     def named(self, row: int) -> Named:
-        """Return what is to be said of a row's rank, as `Summary.named` does.
+        """Return the parts of a row's rank by display name, like `Summary.named`.
 
-        A rank is an aggregate over metrics, and its bootstrap draws whole seeds. It has no t interval: ranks of rows
-        depend on one another, and are no sample of a normal distribution.
+        A rank is an aggregate over metrics, so its bootstrap draws whole seeds. It has no t interval: the ranks of rows
+        depend on one another and are not normally distributed.
         """
         ranks = self.by_seed[:, row]
         if not len(self.seeds) or np.isnan(ranks).any():
@@ -174,10 +174,10 @@ class Ranks:
 
 
 def rank_by_seed(scores: NDArray[np.float64]) -> Ranks:
-    """Rank rows by the challenge's rule in each seed that has all of them.
+    """Rank rows by the challenge's rule in each seed that has scores of all of them.
 
     Args:
-        scores: float64 [num_rows, num_seeds, num_metrics]; NaN where there is none.
+        scores: float64 [num_rows, num_seeds, num_metrics]; NaN for a missing score.
     """
     complete = np.logical_and.reduce(np.isfinite(scores), axis=2)
     ranked = np.logical_or.reduce(complete, axis=1)
@@ -190,15 +190,16 @@ def rank_by_seed(scores: NDArray[np.float64]) -> Ranks:
 
 @dataclass(frozen=True)
 class Pair:
-    """How often one row scores higher than another.
+    """The wins of one row over another.
 
     Attributes:
-        first, second: the rows.
-        wins: of the first, in each metric, float64 [num_metrics]; a tie is half a win.
-        comparisons: that these are out of, int64 [num_metrics]; 0 in a metric of which a row has less than three seeds.
-        by_chance: how likely it is that one of two equal rows wins all of them, float64 [num_metrics].
-        is_paired: whether the rows are one training, so that they depend on each other and only their scores under the
-            same seed are compared. Otherwise each seed of the first is compared with each of the second.
+        first, second: the indices of the rows.
+        wins: the wins of the first row in each metric, float64 [num_metrics]; a tie is half a win.
+        comparisons: the number of comparisons in each metric, int64 [num_metrics]; 0 if a row has less than three
+            seeds there.
+        by_chance: the probability that one of two equal rows wins all comparisons, float64 [num_metrics].
+        is_paired: whether the rows are one training. Then they depend on each other, and only scores under the same
+            seed are compared. Otherwise each seed of the first is compared with each seed of the second.
     """
 
     first: int
@@ -213,8 +214,8 @@ def compare(scores: NDArray[np.float64], trainings: Sequence[Hashable]) -> list[
     """Compare every two rows that have three seeds each.
 
     Args:
-        scores: float64 [num_rows, num_seeds, num_metrics]; NaN where there is none.
-        trainings: of each row, equal for rows that are one training at several of its steps.
+        scores: float64 [num_rows, num_seeds, num_metrics]; NaN for a missing score.
+        trainings: a key for each row; rows that are one training at different steps have equal keys.
 
     Returns:
         The pairs in the rows' order. For independent rows the wins are Mann and Whitney's U.
@@ -232,7 +233,7 @@ def compare(scores: NDArray[np.float64], trainings: Sequence[Hashable]) -> list[
 
 
 def _wins(ahead: NDArray[np.float64], behind: NDArray[np.float64], is_paired: bool) -> tuple[float, int, float]:
-    """Return the wins of the first over the second, of how many, and how likely all or none are for equal rows."""
+    """Return the wins of the first, the comparisons, and the probability that equal rows win all or none of them."""
     if is_paired:
         both = np.isfinite(ahead) & np.isfinite(behind)
         n = m = int(both.sum())

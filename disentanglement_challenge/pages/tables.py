@@ -1,9 +1,9 @@
-"""The report's tables, as run here and as published: what the seeds can bear, ranks by the challenge's rule, and wins.
+"""Show a sweep's table beside the report's: scores over seeds, ranks by the challenge's rule, and wins.
 
     python -m disentanglement_challenge.pages.tables docs/tables/table1.json [--plot FILE.png] [--export FILE.tex]
 
-prints what a sweep wrote (its results.json), and the published rows apart from it; draws both; and writes them as
-LaTeX, Markdown or CSV, by the file's suffix.
+prints the results.json of a sweep and, in a separate table, the published rows. --plot draws both. --export writes them
+as LaTeX, Markdown or CSV, depending on the file's suffix.
 """
 
 import argparse
@@ -50,18 +50,18 @@ EXPORTS = (".tex", ".md", ".csv")
 
 @dataclass(frozen=True)
 class Results:
-    """What a sweep measured, beside what the report has.
+    """The scores of a sweep beside those of the report.
 
     Attributes:
-        table: such as "table1".
-        rows: the rows' names, in the report's order where it has them.
-        labels: what each row is called.
-        seeds: of the runs.
-        scores: float64 [num_rows, num_seeds, 5], metrics in the order of METRICS; NaN where a run is missing.
-        published: float64 [num_rows, 5]; NaN where the report has no such row.
-        steps: training steps of each row.
-        dataset: that the runs were trained and scored on.
-        trainings: of each row, equal for rows that are one training at several of its steps.
+        table: the table's name, such as "table1".
+        rows: the rows' names; those of the report come first, in its order.
+        labels: the display name of each row.
+        seeds: the seeds of the runs.
+        scores: float64 [num_rows, num_seeds, 5], metrics in the order of METRICS; NaN for a missing run.
+        published: float64 [num_rows, 5]; NaN if the report has no such row.
+        steps: the training steps of each row.
+        dataset: the data set of training and scoring.
+        trainings: a key for each row; rows that are one training at different steps have equal keys.
     """
 
     table: str
@@ -76,11 +76,11 @@ class Results:
 
     @property
     def num_seeds(self) -> list[int]:
-        """Of each row's runs."""
+        """Return the number of seeds of each row."""
         return [int(count) for count in np.isfinite(self.scores).any(axis=2).sum(axis=1)]
 
     def summaries(self, row: int) -> list[Summary]:
-        """Summarise a row's scores, in the order of METRICS."""
+        """Summarise a row's scores over seeds, in the order of METRICS."""
         return [summarise(scores) for scores in self.scores[row].T]
 
     def ranks(self) -> Ranks:
@@ -88,30 +88,30 @@ class Results:
         return rank_by_seed(self.scores)
 
     def pairs(self) -> list[Pair]:
-        """Compare every two rows that have three seeds each."""
+        """Compare every two rows with at least three seeds each."""
         return compare(self.scores, self.trainings)
 
 
 def natural_order(name: str) -> list[str | int]:
-    """A key to sort rows and runs by, numbers in them by their values: 30k before 1000k, seed_2 before seed_10."""
+    """Return a sort key that orders numbers by value: 30k before 1000k, seed_2 before seed_10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def published_tables() -> dict[str, Any]:
-    """The report's tables by name, each with its title, notes and rows."""
+    """Return the report's tables by name, each with its title, notes and rows."""
     return json.loads(PUBLISHED.read_text())["tables"]
 
 
 def _published_rows(table: str) -> dict[str, Any]:
-    """The report's rows of a table by name; none of a table that is not the report's."""
+    """Return the report's rows of a table by name; empty for a table that is not in the report."""
     return published_tables().get(table, {"rows": {}})["rows"]
 
 
 def read_results(path: Path) -> Results:
-    """Reads a sweep's results.json.
+    """Read a sweep's results.json.
 
     Raises:
-        DataError: there is no such file, or it is something else.
+        DataError: the file cannot be read, or is not a sweep's.
     """
     try:
         content = json.loads(path.read_text())
@@ -128,11 +128,11 @@ def read_results(path: Path) -> Results:
         nothing = [np.nan] * len(METRICS)
         values = np.array([[scores.get((row, seed), nothing) for seed in seeds] for row in rows], dtype=np.float64)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; a sweep writes it") from error
+        raise DataError(f"cannot read {path}: {error.strerror}; name the results.json of a sweep") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not what a sweep writes ({type(error).__name__}: {error})") from error
+        raise DataError(f"{path} is not a sweep's results.json ({type(error).__name__}: {error})") from error
     if not scores:
-        raise DataError(f"{path} has no finished run")
+        raise DataError(f"{path} contains no finished run")
     return Results(
         table,
         rows,
@@ -149,31 +149,31 @@ def read_results(path: Path) -> Results:
 
 
 def tables_of(results: Results) -> list[TextTable]:
-    """Write the results as tables: scores and ranks; wins, where there are enough seeds; apart, what is published."""
+    """Return the tables of scores and ranks, of wins if there are enough seeds, and of the published rows."""
     return [_score_table(results), *_win_tables(results), *_published_tables(results)]
 
 
 def shown(results: Results) -> Group:
-    """Return `tables_of` as a terminal shows them."""
+    """Return `tables_of` for a terminal."""
     return Group(*map(as_rich, tables_of(results)))
 
 
 def text_of(part: Sequence[float], digits: int = 4) -> str:
-    """Write a number, or the ends of an interval with a digit less, as they stand in a table."""
+    """Format a number, or the ends of an interval with one digit less, for a table."""
     if len(part) == 1:
         return f"{part[0]:.{digits}f}"
     return " to ".join(f"{end:.{digits - 1}f}" for end in part)
 
 
 def headline_of(named: Named, digits: int = 4) -> str:
-    """Write the mean, or the values of one or two seeds; "-" where there is neither."""
+    """Format the mean, or the values of one or two seeds, or "-" without either."""
     if "mean" in named:
         return text_of(named["mean"], digits)
     return ", ".join(f"{value:.{digits}f}" for value in named.get("values", ())) or "-"
 
 
 def details_of(scores: Sequence[Named], rank: Named) -> dict[str, list[str]]:
-    """Write what stands below the headlines: by name, a text for each score and one for the rank, or "" without one."""
+    """Format the details below the headlines: by name, a text or "" for each score and for the rank."""
     names = dict.fromkeys(name for named in (*scores, rank) for name in named if name not in ("values", "mean"))
     return {
         name: [
@@ -218,13 +218,13 @@ def _notes(results: Results, ranks: Ranks) -> list[str]:
 
 
 def seeds_note(num_seeds: int) -> str:
-    """Say what so many seeds can bear, in a sentence."""
+    """Return a sentence that says which statistics are shown for this number of seeds."""
     if num_seeds == 1:
         return "One seed: without a spread over seeds this is not a result"
     if num_seeds < MEAN_FROM:
-        return "Two seeds: their values, which bear no mean and no interval"
+        return "Two seeds: their values, as two are too few for a mean or an interval"
     if num_seeds < INTERVAL_FROM:
-        return "Mean over seeds and their range, which is no interval of the mean; that takes five seeds"
+        return "Mean over seeds and their range, which is not a confidence interval; that takes five seeds"
     robust = ", and the interquartile mean's by the bootstrap" if num_seeds >= BOOTSTRAP_FROM else ""
     return f"Mean over seeds and its 95% t interval{robust}"
 
@@ -241,23 +241,23 @@ def _win_tables(results: Results) -> list[TextTable]:
 
 
 def pairing_of(pair: Pair) -> str:
-    """Return what is to be said behind the names of two rows that are one training."""
+    """Return the suffix of a pair's name: a note if the rows are one training, else ""."""
     return " (paired, dependent)" if pair.is_paired else ""
 
 
 def wins_of(pair: Pair) -> list[str]:
-    """Write the wins in each metric: "9 of 9"."""
+    """Format the wins in each metric, such as "9 of 9"."""
     return [f"{wins:g} of {of}" if of else "-" for wins, of in zip(pair.wins, pair.comparisons, strict=True)]
 
 
 def win_notes(pairs: Sequence[Pair]) -> list[str]:
-    """Say what the wins are, and how many would be complete by chance."""
+    """Return notes on how wins are counted and how many would be complete by chance."""
     count = sum(int((pair.comparisons > 0).sum()) for pair in pairs)
     largest = max((int(pair.comparisons.max()) for pair in pairs), default=0)
     expected = sum(float(pair.by_chance.sum()) for pair in pairs)
     notes = [
-        f"None of this is a test: if no two rows differed, about {expected:.2g} of these {count} comparisons would "
-        f"still be all or none, such as {largest} of {largest}"
+        f"This is not a significance test: if no two rows differed, about {expected:.2g} of these {count} "
+        f"comparisons would still be all or none, such as {largest} of {largest}"
     ]
     if any(pair.is_paired for pair in pairs):
         notes.insert(0, "Paired, dependent: one training at several of its steps, compared under the same seed")
@@ -267,7 +267,7 @@ def win_notes(pairs: Sequence[Pair]) -> list[str]:
 
 
 def _published_tables(results: Results) -> list[TextTable]:
-    """Return the report's own table, if this is one; ranks among rows that were run here would not be the report's."""
+    """Return the report's own table, if it has this one, ranked among its own rows only."""
     rows = _published_rows(results.table)
     if not rows:
         return []
@@ -286,16 +286,16 @@ def _published_tables(results: Results) -> list[TextTable]:
 
 
 def check_export(path: Path) -> None:
-    """Raise ConfigError where the suffix names no format that tables are written in."""
+    """Raise ConfigError if tables cannot be written in the format of this suffix."""
     if path.suffix not in EXPORTS:
         raise ConfigError(f"--export {path} ends in {path.suffix!r}; it must end in one of {', '.join(EXPORTS)}")
 
 
 def export(results: Results, path: Path) -> None:
-    """Write the tables as LaTeX or Markdown, or all numbers behind them as CSV, by the suffix.
+    """Write the tables as LaTeX or Markdown, or all their numbers as CSV, depending on the suffix.
 
     Raises:
-        ConfigError: another suffix.
+        ConfigError: the suffix is not in EXPORTS.
         OutputError: the file cannot be written.
     """
     check_export(path)
@@ -307,10 +307,10 @@ def export(results: Results, path: Path) -> None:
 
 
 def as_csv(results: Results) -> str:
-    """Write every number of the runs, one a line; what is published is not among them.
+    """Return all numbers of the runs as CSV, one on each line, without the published scores.
 
-    Columns: row, label, against (the other row of wins), metric ("mean_rank" for the challenge's rule), statistic,
-    count (of seeds, or of comparisons), value, low, high.
+    The columns are row, label, against (the other row of wins), metric ("mean_rank" for the challenge's rule),
+    statistic, count (of seeds or comparisons), value, low and high.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -348,20 +348,20 @@ def _measure(start: list[Any], by_seed: dict[int, float], named: Named) -> Itera
 
 
 def plot(results: Results) -> Figure:
-    """Draw each metric in a panel, each row a place on its axis; below them, in panels apart, the published scores.
+    """Draw a panel for each metric, with the rows along its axis; panels below them show the published scores.
 
-    Every seed is a point. From three seeds their mean is drawn, and from five its t interval.
+    Every seed is a point. The mean is drawn from three seeds, its t interval from five.
     """
     is_published = bool(np.isfinite(results.published).any())
     figure = Figure(figsize=(15, 5.8 if is_published else 3.4), layout="constrained")
     panels = figure.subplots(1 + is_published, len(METRICS), sharex=True, squeeze=False)
     places = np.arange(len(results.rows))
-    # Rows that are numbers of something lie on a line, and others do not.
+    # A line connects rows only if their names begin with a number.
     line = "-" if all(row[0].isdigit() for row in results.rows) else ""
     summaries = [results.summaries(row) for row in range(len(results.rows))]
     for index, (panel, metric) in enumerate(zip(panels[0], METRICS, strict=True)):
         scores = results.scores[:, :, index]
-        # Beside one another, so that seeds with the same score are told apart.
+        # Draw seeds beside one another, so that equal scores remain distinguishable.
         offsets = np.linspace(-0.12, 0.12, len(results.seeds)) if len(results.seeds) > 1 else [0.0]
         for offset, of_seed in zip(offsets, scores.T, strict=True):
             panel.plot(places + offset, of_seed, "o", color="#1f77b4", alpha=0.45, markersize=5, label="a seed")
@@ -382,7 +382,7 @@ def plot(results: Results) -> Figure:
         panel.grid(axis="y", alpha=0.3)
     for panel in panels[-1]:
         panel.set_xticks(places, results.labels, rotation=40, ha="right", fontsize=8)
-    # A panel may lack what another has.
+    # Collect the legend from all panels, as each may lack an entry.
     named = [panel.get_legend_handles_labels() for panel in figure.axes]
     entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
     figure.suptitle(". ".join(_title(results)), fontsize=10)
@@ -404,15 +404,15 @@ def main(flags: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="results.json of a sweep")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="where to draw it")
+    parser.add_argument("results", type=Path, help="the results.json of a sweep")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the scores into this file")
     parser.add_argument(
         "--export",
         type=Path,
         action="append",
         default=[],
         metavar="FILE",
-        help="where to write it: .tex, .md or .csv; repeatable",
+        help="write the tables to a .tex, .md or .csv file; repeatable",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parsed = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The pages' templates: HTML with the style sheet and script inside, and nothing from anywhere else."""
+"""Render the pages' templates: HTML with the style sheet and script inside, and no external resources."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ _ENVIRONMENT = Environment(
 
 
 def render(template: str, **content: Any) -> str:
-    """The template filled in."""
+    """Render the template of this name with the given content."""
     return encodable(_ENVIRONMENT.get_template(template).render(**content))
 
 
 def encodable(text: str) -> str:
-    """The text with a question mark for what UTF-8 has nothing for, which the name of a file may hold."""
+    """Replace characters that UTF-8 cannot encode, which file names may contain, by question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")

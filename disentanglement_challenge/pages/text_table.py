@@ -1,4 +1,4 @@
-"""Write a table as text: for a terminal, as LaTeX, as Markdown."""
+"""Format a table for a terminal, as LaTeX, or as Markdown."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
-# Those that end a cell, begin a code span, HTML, emphasis or a link.
+# Characters that end a cell, or begin a code span, HTML, emphasis or a link.
 _MARKDOWN = {character: f"\\{character}" for character in "\\|`<*_[]"}
 
 
@@ -24,9 +24,9 @@ class Line:
     """One line of a table.
 
     Attributes:
-        cells: text, one for each column; the first names the line.
-        is_detail: whether the line says more of the one above it.
-        is_best: whether it is to stand out.
+        cells: the text of each column; the first is the name of the line.
+        is_detail: whether the line gives details of the one above it.
+        is_best: whether the line is highlighted.
     """
 
     cells: Sequence[str]
@@ -39,10 +39,10 @@ class TextTable:
     """A table as text.
 
     Attributes:
-        title: one sentence or more, a line each.
-        columns: headings; the first column is of names, the others are of numbers.
-        lines: from top to bottom.
-        notes: sentences to stand below it.
+        title: one or more sentences, each on its own line.
+        columns: the headings; the first column holds names, the others numbers.
+        lines: the lines from top to bottom.
+        notes: sentences below the table.
     """
 
     title: Sequence[str]
@@ -52,12 +52,12 @@ class TextTable:
 
     @property
     def has_details(self) -> bool:
-        """Whether some lines say more of others, so that a rule is to stand between these."""
+        """Return whether any line is a detail; then rules separate the main lines."""
         return any(line.is_detail for line in self.lines)
 
 
 def as_rich(table: TextTable) -> Table:
-    """Return what a rich console prints."""
+    """Return the table for a rich console."""
     shown = Table(
         title=escape("\n".join(table.title)),
         caption=escape("\n".join(table.notes)),
@@ -79,7 +79,7 @@ def as_rich(table: TextTable) -> Table:
 
 
 def as_latex(table: TextTable) -> str:
-    """Return a table environment; it needs no package beside LaTeX itself."""
+    """Return a table environment of plain LaTeX, which needs no package."""
     caption = " ".join(f"{_latex(sentence).rstrip('.')}." for sentence in (*table.title, *table.notes))
     lines = [
         r"\begin{table}",
@@ -92,7 +92,7 @@ def as_latex(table: TextTable) -> str:
     ]
     for line in table.lines:
         cells = [_latex(cell) for cell in line.cells]
-        if line.is_best:  # of the name alone, as a number in bold reads as its column's best
+        if line.is_best:  # only the name: a bold number would look like the best of its column
             cells[0] = rf"\textbf{{{cells[0]}}}"
         if line.is_detail:
             cells[0] = rf"\quad {cells[0]}"
@@ -103,7 +103,7 @@ def as_latex(table: TextTable) -> str:
 
 
 def as_markdown(table: TextTable) -> str:
-    """Return a table as GitHub's Markdown has it (https://github.github.com/gfm/#tables-extension-)."""
+    """Return a table in GitHub's Markdown (https://github.github.com/gfm/#tables-extension-)."""
     lines = [
         _markdown_line(map(_markdown, table.columns)),
         _markdown_line(["---", *["---:"] * (len(table.columns) - 1)]),

@@ -1,11 +1,11 @@
-"""Runs every row of a table, several seeds each, and prints what the seeds can bear.
+"""Run every row of a table under several seeds, and print the scores over seeds.
 
     python -m disentanglement_challenge.sweep gin/table3 --seeds 5
-    python -m disentanglement_challenge.sweep select FOLDER         # which seed to submit, without labels
+    python -m disentanglement_challenge.sweep select FOLDER         # choose a seed to submit, without labels
 
-A table is a folder of gin files, one for each row. Finished runs are kept and not made again: a sweep that was stopped
-goes on where it is started again. Rows that differ in model.training_steps alone are one training: each continues the
-one before it. Rows of one configuration, also of two tables, are trained once. One of less than an hour on two cores:
+A table is a folder of gin files, one for each row. Finished runs are kept and skipped, so the same command resumes a
+sweep that was stopped. Rows that differ only in model.training_steps are one training: each continues the one before
+it. Rows with equal configurations are trained once, even in two tables. A sweep of less than an hour on two cores:
 
     python -m disentanglement_challenge.sweep gin/table1 --gin_config scaled.gin --divide_steps 60
 """
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that is swept.
+    """A table of the sweep.
 
     Attributes:
-        results: what is kept of it.
-        runs: of the rows and seeds that are asked for.
+        results: its results on disk.
+        runs: the runs of the requested rows and seeds.
         unusable: a line for each row whose configuration cannot be read.
     """
 
@@ -52,12 +52,12 @@ class Table:
 
     @property
     def finished(self) -> set[Run]:
-        """Those of the runs that are."""
+        """Return the runs that are finished."""
         return set(self.results.finished(self.runs))
 
 
 def main(flags: argparse.Namespace) -> None:
-    from disentanglement_challenge.sweep.cluster import cluster  # which says so where Ray is not installed
+    from disentanglement_challenge.sweep.cluster import cluster  # raises an error if Ray is not installed
 
     signal.signal(signal.SIGTERM, _stop)
     check_count("--seeds", flags.seeds)
@@ -70,7 +70,7 @@ def main(flags: argparse.Namespace) -> None:
     runs = sorted((run for table in tables for run in table.runs), key=lambda run: run.seed)
     finished = {run for table in tables for run in table.finished}
     if finished:
-        console.print(f"{len(finished)} of {len(runs)} runs are finished already")
+        console.print(f"{len(finished)} of {len(runs)} runs are already finished")
     missing = [training for training in trainings(runs) if not finished.issuperset(training.runs)]
     failed = []
     if missing:
@@ -87,8 +87,8 @@ def main(flags: argparse.Namespace) -> None:
             console.print(shown(measured))
             for path in flags.export:
                 export(measured, path)
-            console.print(Text(f"every score: {table.results.path}"))
-    # All together, as hours of other rows may have passed since each was told.
+            console.print(Text(f"all scores: {table.results.path}"))
+    # Repeat all failures at the end, as each was printed between the output of other rows, perhaps hours ago.
     unusable = [line for table in tables for line in table.unusable]
     for line in (*map(_failure, failed), *(unusable if missing else ())):
         console.print(line)
@@ -97,16 +97,16 @@ def main(flags: argparse.Namespace) -> None:
 
 
 def _read_tables(console: Console, flags: argparse.Namespace) -> list[Table]:
-    """Reads what is asked for, and what is kept of it; says which rows and bindings are of no use."""
+    """Read the requested tables and their kept results; print rows that cannot be run, and unused bindings."""
     folders = {folder.name: folder for folder in map(table_folder, flags.tables)}
     if len(folders) < len(flags.tables):
-        raise ConfigError(f"two of the tables {', '.join(flags.tables)} are called alike; sweep them one by one")
+        raise ConfigError(f"two of the tables {', '.join(flags.tables)} have the same name; sweep them one by one")
     for name, given in (("--rows", flags.rows), ("--export", flags.export)):
         if given and len(folders) > 1:
-            raise ConfigError(f"{name} is for one table, and there are {len(folders)}; sweep them one by one")
+            raise ConfigError(f"{name} takes one table, not {len(folders)}; sweep them one by one")
     rows = {table: choose_rows(folder, flags.rows) for table, folder in folders.items()}
     base = absolute(flags.output or get_config().base_path)
-    is_own = flags.output is not None and len(folders) == 1  # a folder of this table alone
+    is_own = flags.output is not None and len(folders) == 1  # a folder for this table only
     tables = []
     for table, folder in folders.items():
         results = Results(base if is_own else base / table, table)
@@ -114,7 +114,7 @@ def _read_tables(console: Console, flags: argparse.Namespace) -> list[Table]:
         runs, broken = make_runs(folder, rows[table], flags.seeds, *overrides)
         unusable = [Text.assemble((row, "red"), f" cannot be run: {message}") for row, message in broken.items()]
         console.print(*unusable, sep="\n", end="\n" if unusable else "")
-        # Rows and seeds that are kept and not asked for go into the same table, so they must be of this configuration.
+        # The table also shows kept rows and seeds that are not requested, so they must have this configuration.
         results.finished(make_runs(folder, *results.kept(), *overrides)[0])
         tables.append(Table(results, runs, unusable))
     unused = unused_by_all([run for table in tables for run in table.runs], flags.gin_bindings)
@@ -130,7 +130,7 @@ def _sweep(
     finished: set[Run],
     flags: argparse.Namespace,
 ) -> "list[Finished]":
-    """Carries out the missing trainings, keeping each record as it comes; returns the runs that failed."""
+    """Carry out the missing trainings, save each record when it arrives, and return the runs that failed."""
     from disentanglement_challenge.sweep.cluster import Sweep
 
     failed = []
@@ -141,7 +141,7 @@ def _sweep(
     try:
         with Live(console=console, refresh_per_second=2, transient=True) as live:
             while sweep.num_pending:
-                if _SIGNALS:  # their exception came where Python ignores it, such as in a destructor
+                if _SIGNALS:  # Python ignored the exception, such as in a destructor
                     _stop(_SIGNALS[-1], None)
                 for ended in sweep.wait(1):
                     if ended.run in finished:
@@ -158,7 +158,7 @@ def _sweep(
         sweep.cancel()
         kept = sum(len(table.finished) for table in tables)
         total = sum(len(table.runs) for table in tables)
-        console.print(f"{kept} of {total} runs are finished and kept; the same command makes the others")
+        console.print(f"{kept} of {total} runs are finished and kept; run the same command again for the others")
         raise
     return failed
 
@@ -198,26 +198,30 @@ if __name__ == "__main__":
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "tables", nargs="+", metavar="TABLE", help="folder with a gin file for each row, as a path or below gin/"
+        "tables", nargs="+", metavar="TABLE", help="a folder with a gin file for each row, as a path or below gin/"
     )
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help="these alone (default: all)")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default: 3)")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="run only these rows (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds of each row (default: 3)")
     parser.add_argument(
         "--gin_config",
         action="append",
         default=[],
         metavar="FILE",
-        help="gin file that overrides every row's; repeatable",
+        help="a gin file that overrides every row's settings; repeatable",
     )
     parser.add_argument(
-        "--gin_bindings", action="append", default=[], metavar="'a.b = c'", help="overrides them all; repeatable"
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="'a.b = c'",
+        help="binding that overrides all files; repeatable",
     )
-    parser.add_argument("--divide_steps", type=int, default=1, metavar="N", help="train for 1/N of every row's steps")
+    parser.add_argument("--divide_steps", type=int, default=1, metavar="N", help="train for 1/N of each row's steps")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        help="where everything is kept, of several tables in DIR/TABLE each (default: $AICROWD_OUTPUT_PATH/TABLE)",
+        help="folder of the results; with several tables, DIR/TABLE for each (default: $AICROWD_OUTPUT_PATH/TABLE)",
     )
     parser.add_argument(
         "--export",
@@ -225,14 +229,14 @@ if __name__ == "__main__":
         action="append",
         default=[],
         metavar="FILE",
-        help="also write the table to a .tex, .md or .csv; repeatable",
+        help="also write the table to a .tex, .md or .csv file; repeatable",
     )
     parser.add_argument(
-        "--address", metavar="HOST:PORT", help="a Ray cluster that is there, or auto (default: this machine)"
+        "--address", metavar="HOST:PORT", help="the address of a running Ray cluster, or auto (default: this machine)"
     )
-    parser.add_argument("--cpus_per_run", type=float, default=1, metavar="N", help="each run's share (default: 1)")
+    parser.add_argument("--cpus_per_run", type=float, default=1, metavar="N", help="CPUs for each run (default: 1)")
     parser.add_argument(
-        "--gpus_per_run", type=float, metavar="N", help="each run's share, such as 0.25 (default: 1 if there are any)"
+        "--gpus_per_run", type=float, metavar="N", help="GPUs for each run, such as 0.25 (default: 1 if there are any)"
     )
     parser.add_argument(
         "--seeds_together",

@@ -1,4 +1,4 @@
-"""Runs in parallel through Ray: in processes of this machine, or on a cluster that is there already."""
+"""Run trainings in parallel with Ray: in processes of this machine, or on a running cluster."""
 
 import io
 import logging
@@ -59,7 +59,7 @@ _DEATHS = (
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that ended: its record, or in one line what went wrong."""
+    """A run that ended: its record, or an error text of one line."""
 
     run: Run
     record: Record | None = None
@@ -68,7 +68,7 @@ class Finished:
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """A connection to the Ray cluster at this address, or to one of this machine alone, started for the purpose.
+    """Connect to the Ray cluster at this address, or start one on this machine; disconnect at the end of the block.
 
     Raises:
         ConfigError: nothing at the address answers as Ray.
@@ -152,7 +152,7 @@ def _check_answers(address: str) -> None:
 
 
 class Sweep:
-    """Trainings handed to Ray, and how they are getting on. To be used inside `cluster`."""
+    """Trainings handed to Ray, and their progress; to be used inside `cluster`."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Sweep:
         gpus_per_run: float | None = None,
         seeds_together: bool = False,
     ) -> None:
-        """Starts as many trainings as there is room for.
+        """Start as many trainings as there are resources for.
 
         Args:
             trainings: to be carried out, each by one process, run after run.
@@ -208,30 +208,30 @@ class Sweep:
         }
 
     def wait(self, seconds: float) -> list[Finished]:
-        """The runs that have ended since the last call, after waiting this long for one at the most."""
+        """Return the runs that have ended since the last call; wait for one at most this long."""
         ready, _ = ray.wait(list(self._pending), timeout=seconds)
         return [ended for task in ready for ended in self._ended(task)]
 
     @property
     def num_pending(self) -> int:
-        """Runs that have not ended."""
+        """Return the number of runs that have not ended."""
         return sum(map(len, self._pending.values()))
 
     def running(self) -> dict[str, str]:
-        """The latest line of progress of each run that has begun, by the run's name."""
+        """Return the latest line of progress of each run that has begun, by the run's title."""
         with suppress(ray.exceptions.RayError):
             waiting = {run.title for runs in self._pending.values() for run in runs}
             return {name: line for name, line in ray.get(self._board.lines.remote()).items() if name in waiting}
         return {}
 
     def cancel(self) -> None:
-        """Stops the runs that have not ended."""
+        """Stop the runs that have not ended."""
         for task in self._pending:
             with suppress(ray.exceptions.RayError):
                 ray.cancel(task, force=True)
 
     def _ended(self, task: Any) -> list[Finished]:
-        """What a task that has something to tell has to tell."""
+        """Return the runs that a ready task reports as ended."""
         runs = self._pending[task]
         try:
             ended = [ray.get(next(task))]
@@ -244,7 +244,7 @@ class Sweep:
 
 
 def _reason(error: Exception) -> str:
-    """What ended a run that has come to no end of its own, in one line."""
+    """Describe in one line the error that ended a run."""
     if isinstance(error, ray.exceptions.RayTaskError):
         error = error.cause
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -253,7 +253,7 @@ def _reason(error: Exception) -> str:
 
 @ray.remote(num_cpus=0, max_restarts=-1)
 class _Board:
-    """Where the runs, each in its own process, write how they are getting on."""
+    """An actor that collects the progress of runs, which are in processes of their own."""
 
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
@@ -313,13 +313,13 @@ def _train_together(
 
 
 def _finish(run: Run, folder: Path, board: Any, finish: Callable[[], Record]) -> Finished:
-    """Calls `finish` for the run's record, and logs what it prints."""
+    """Call `finish` for the run's record, and log its output."""
     record, error = _attempt(run, folder, board, finish)
     return Finished(run, record, error)
 
 
 def _attempt(run: Run, folder: Path, board: Any, work: Callable[[], T]) -> tuple[T | None, str]:
-    """What `work` returns, or in one line what went wrong; what it prints is logged as the run's."""
+    """Return the result of `work`, or its error in one line; log its output as the run's."""
     log_path = folder / f"{run.name}.log"
     try:
         log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -344,7 +344,7 @@ def _line(error: ChallengeError) -> str:
 
 
 class _Output(io.TextIOBase):
-    """A text file that remembers the line it ends in; progress bars rewrite theirs behind a carriage return."""
+    """A text file that remembers its last line, also that of a progress bar, which rewrites it."""
 
     def __init__(self, file: io.TextIOWrapper) -> None:
         self._file = file
@@ -361,7 +361,7 @@ class _Output(io.TextIOBase):
 
 @contextmanager
 def _reporting(output: _Output, name: str, board: Any) -> Iterator[None]:
-    """Sends the output's latest line to the board once a second, from a thread of its own."""
+    """Send the output's latest line to the board once a second, from a thread of its own."""
     ended = threading.Event()
 
     def report() -> None:

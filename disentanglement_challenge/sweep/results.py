@@ -1,4 +1,4 @@
-"""What a sweep keeps on disk: a record of each finished run, and all of them in one file."""
+"""Save the results of a sweep: a record of each finished run, and one file with all records."""
 
 import json
 from collections.abc import Iterable
@@ -13,17 +13,16 @@ from disentanglement_challenge.training.precision import precision_that_pays
 
 
 class Results:
-    """The folder of one table's runs.
+    """The results of one table on disk.
 
     Attributes:
-        folder: holds `table.json`, which names the table, `results.json` with every finished run's record, and a folder
-            for each run, its experiment and its `run.json`.
-        auto_precision: what "auto" stands for in all of the table's runs, on whatever machine they are made; kept in
-            `table.json`.
+        folder: contains `table.json`, which names the table, `results.json` with the records of all finished runs, and
+            a folder for each run with its experiment and its `run.json`.
+        auto_precision: the precision that "auto" means in all runs of the table, on any machine; saved in `table.json`.
     """
 
     def __init__(self, folder: Path, table: str) -> None:
-        """Takes the folder for this table; raises OutputError where it is another's, or cannot be written."""
+        """Reserve the folder for this table; raise OutputError if it is another table's or cannot be written."""
         self.folder = folder
         self.table = table
         note = folder / "table.json"
@@ -31,24 +30,24 @@ class Results:
         kept = {} if self._is_new else _read(note)
         if not self._is_new and kept.get("table") != table:
             raise OutputError(
-                f"{folder} holds the results of {kept.get('table')}, not of {table}; choose another --output"
+                f"{folder} contains the results of {kept.get('table')}, not of {table}; choose another --output"
             )
         if self._is_new and folder.is_dir() and any(folder.iterdir()):
-            raise OutputError(f"{folder} is not empty and holds no table's results; choose another --output")
+            raise OutputError(f"{folder} is not empty and contains no results of a table; choose another --output")
         self.auto_precision: str = kept.get("auto_precision") or precision_that_pays(training_device())[0]
         make_folder(folder)
         write_json(note, {"table": table, "auto_precision": self.auto_precision})
 
     def remove_if_empty(self) -> None:
-        """Removes the folder where this sweep has made it and nothing in it is worth keeping."""
+        """Remove the folder if this sweep created it and it contains no runs."""
         if self._is_new and not self._records() and not any(self.folder.glob("*/seed_*")):
             remove(self.folder)
 
     def finished(self, runs: Iterable[Run]) -> dict[Run, Record]:
-        """The records of those runs that are finished.
+        """Return the records of the finished ones among these runs.
 
         Raises:
-            OutputError: a run of that name was made under another configuration, or its record is damaged.
+            OutputError: a finished run has another configuration, or its record is damaged.
         """
         found = {}
         for run in runs:
@@ -57,26 +56,26 @@ class Results:
                 record = _read(path)
                 if record.get("config") != run.config:
                     raise OutputError(
-                        f"{path.parent} was made under another configuration ({_difference(record, run)}); "
-                        "choose another --output, or remove it"
+                        f"{path.parent} has another configuration ({_difference(record, run)}); "
+                        "choose another --output, or remove that folder"
                     )
                 found[run] = record
         return found
 
     def kept(self) -> tuple[list[str], int]:
-        """The rows of which there is a record, and one more than the largest seed."""
+        """Return the rows that have a record, and one more than the largest seed."""
         runs = [path.parent for path in self._records()]
         seeds = [int(seed) for run in runs if (seed := run.name.removeprefix("seed_")).isdecimal()]
         return sorted({run.parent.name for run in runs}), max(seeds, default=-1) + 1
 
     def keep(self, run: Run, record: Record) -> None:
-        """Writes the record of a run that has just finished, and `results.json` anew."""
+        """Write the record of a run that has just finished, and rewrite `results.json`."""
         make_folder(self.folder / run.name)
         write_json(self.folder / run.name / "run.json", record)
         self.write()
 
     def write(self) -> None:
-        """Writes `results.json` from the records, of which one may be newer where a sweep was killed."""
+        """Write `results.json` from the records; a record is newer than that file if a sweep was killed."""
         write_json(self.path, {"table": self.table, "runs": [_read(path) for path in self._records()]})
 
     def _records(self) -> list[Path]:
@@ -84,7 +83,7 @@ class Results:
 
     @property
     def path(self) -> Path:
-        """The file with every finished run."""
+        """Return the path of `results.json`, with the records of all finished runs."""
         return self.folder / "results.json"
 
 
@@ -92,15 +91,15 @@ def _read(path: Path) -> Record:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be read ({error}); remove it, and its run is made again") from error
+        raise OutputError(f"{path} cannot be read ({error}); remove it to repeat its run") from error
     if not isinstance(content, dict):
-        raise OutputError(f"{path} is not what a sweep writes; remove it, and its run is made again")
+        raise OutputError(f"{path} is not a record of a sweep; remove it to repeat its run")
     return content
 
 
 def _difference(record: Record, run: Run) -> str:
-    """Every setting that differs, with its old and its new value."""
+    """Describe each setting that differs, with its old and its new value."""
     before, now = config_bindings(str(record.get("config"))), config_bindings(run.config)
     differing = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     differences = [f"{name} was {before.get(name, 'unset')} and is {now.get(name, 'unset')}" for name in differing]
-    return ", ".join(differences) or "in another order"
+    return ", ".join(differences) or "in a different order"

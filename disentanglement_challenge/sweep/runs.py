@@ -1,4 +1,4 @@
-"""The runs of a table: one for each row, which is a gin file, and each seed; and carrying one out."""
+"""Make and carry out the runs of a table: one for each row, which is a gin file, and each seed."""
 
 import shutil
 import time
@@ -65,17 +65,17 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Where the run is kept, below the folder of its table's results."""
+        """Return the run's folder, relative to that of its table's results."""
         return f"{self.row}/seed_{self.seed}"
 
     @property
     def title(self) -> str:
-        """The run's name among those of several tables."""
+        """Return the run's name with that of its table."""
         return f"{self.table}/{self.name}"
 
 
 def table_folder(table: str) -> Path:
-    """The folder of gin files that a table is, as given or below the project's gin folder.
+    """Return a table's folder of gin files, given as a path or as a name below the project's gin folder.
 
     Raises:
         ConfigError: there is no such folder, or no gin file in it.
@@ -88,9 +88,9 @@ def table_folder(table: str) -> Path:
 
 
 def choose_rows(folder: Path, wanted: Sequence[str] | None) -> list[str]:
-    """The rows of a table, in the order of their numbers, or of their names: all of them, or those that are wanted.
+    """Return all or the wanted rows of a table, in natural order.
 
-    Raises ConfigError for one that the table does not have.
+    Raise ConfigError for a row that the table does not have.
     """
     rows = sorted((file.stem for file in folder.glob("*.gin")), key=natural_order)
     for row in wanted or ():
@@ -108,7 +108,7 @@ def make_runs(
     divide_steps: int = 1,
     auto_precision: str = "float32",
 ) -> tuple[list[Run], dict[str, str]]:
-    """The runs of these rows, seed by seed, and what is wrong with the rows whose configuration cannot be read.
+    """Return the runs of these rows, seed by seed, and an error text for each row whose configuration cannot be read.
 
     The first seed of all rows comes before the second of any, so that a sweep that is stopped early has whole columns.
 
@@ -136,7 +136,7 @@ def make_runs(
 
 
 def unused_by_all(runs: Sequence[Run], gin_bindings: Sequence[str]) -> list[str]:
-    """The bindings, among those that override every row's, that no run uses."""
+    """Return the overriding bindings that no run uses."""
     unused = []
     for files in {run.gin_files for run in runs}:
         statements = read_statements(files, gin_bindings)
@@ -175,7 +175,7 @@ def _make_run(
 
 
 def finished_record(run: Run, folder: Path) -> Record | None:
-    """The record of this run below the folder of its table's results; None where it is not finished there."""
+    """Return the record of this run in the folder of its table's results; None if it is not finished there."""
     path = folder / run.name / RECORD
     if not path.is_file():
         return None
@@ -186,7 +186,7 @@ def finished_record(run: Run, folder: Path) -> Record | None:
 def train_together(
     runs: Sequence[Run], folders: Mapping[str, Path], bases: Mapping[int, tuple[Run, Path]]
 ) -> dict[int, float | ChallengeError]:
-    """Trains and exports the runs of one row under several seeds, by steps that they share.
+    """Train and export the runs of one row under several seeds, by shared steps.
 
     Args:
         runs: which differ in their seed alone.
@@ -208,7 +208,7 @@ def train_together(
 
 
 def carry_out(run: Run, folder: Path, base: tuple[Run, Path] | None = None, trained_in: float | None = None) -> Record:
-    """Trains, exports and scores one run, as the experiment of its name below the folder, and leaves its record there.
+    """Train, export and score one run, as the experiment of its name below the folder, and write its record there.
 
     It is resumed from the checkpoint of a process that died at it. A run that is finished is not made again.
 
@@ -254,7 +254,7 @@ def carry_out(run: Run, folder: Path, base: tuple[Run, Path] | None = None, trai
 
 
 def take_over(run: Run, folder: Path, done: tuple[Run, Path]) -> Record:
-    """Finishes a run by a finished one of the same configuration: copies what that left, but for its checkpoints.
+    """Finish a run by copying a finished one of the same configuration, without its checkpoints.
 
     Args:
         run: to be finished.

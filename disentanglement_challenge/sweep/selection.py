@@ -2,8 +2,8 @@
 
     python -m disentanglement_challenge.sweep select FOLDER
 
-FOLDER is what a sweep left, or a folder of experiments. Where these are scored, how well UDR's order agrees with each
-score's stands below.
+FOLDER is a sweep's folder, or a folder of experiments. If these have scores, the last lines show how well UDR's order
+agrees with that of each score.
 """
 
 import argparse
@@ -35,9 +35,10 @@ from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich
 from disentanglement_challenge.sweep.udr import ACTIVE_ABOVE, FEWEST_MODELS, Udr, compute_udr
 from disentanglement_challenge.training.pictures import read_pictures
 
-# As many as the challenge's metrics draw. With fewer, chance correlations lower the UDR of wide representations.
+# The number that the challenge's metrics draw. With fewer points, chance correlations lower the UDR of wide
+# representations.
 NUM_POINTS = 10_000
-# With fewer seeds, orders that have nothing to do with each other agree too often.
+# With fewer seeds, unrelated orders agree too often.
 AGREEMENT_FROM = 5
 _BATCH = 64
 
@@ -48,9 +49,9 @@ def main(flags: argparse.Namespace) -> None:
     enough = [one for one in groups if len(one.runs) >= FEWEST_MODELS]
     for one in groups:
         if one not in enough:
-            console.print(Text(f"{one.label} has {_seeds(one)}; UDR takes {FEWEST_MODELS}, as two always tie"))
+            console.print(Text(f"{one.label} has {_seeds(one)}; UDR needs {FEWEST_MODELS}, as two always tie"))
     if not enough:
-        raise DataError(f"{flags.folder} has no configuration with {FEWEST_MODELS} seeds, which UDR takes")
+        raise DataError(f"{flags.folder} has no configuration with {FEWEST_MODELS} seeds, the fewest for UDR")
     kl = {run.name: kl_of(run) for one in enough for run in one.runs}  # before minutes of encoding
     for one in enough:
         udr = compute_udr(codes_of(one.runs, kl), [kl[run.name] for run in one.runs])
@@ -64,46 +65,46 @@ def runs_below(folder: Path) -> list[Run]:
     """Read the runs of a sweep, or the experiments in a folder.
 
     Raises:
-        DataError: the folder holds neither, or is itself an experiment.
+        DataError: the folder contains neither, or is itself an experiment.
     """
     runs = read_runs([folder])
     if runs is None:
         inside = sorted(path for path in folder.iterdir() if is_experiment(path)) if folder.is_dir() else []
         if len(inside) < 2 or is_experiment(folder):
             raise DataError(
-                f"{folder} holds no finished runs of a sweep and no experiments, whose seeds could be ranked"
+                f"{folder} contains no finished runs of a sweep and no experiments; name a folder that does"
             )
         runs = read_runs(inside) or []
     return runs
 
 
 def kl_of(run: Run) -> NDArray[np.float32]:
-    """Return the mean KL divergence of each latent that training has kept of a run, float32 [num_latent].
+    """Return the mean KL divergence of each latent that the training of a run saved, float32 [num_latent].
 
     Raises:
-        DataError: it has kept none, or has no model.
+        DataError: the run has no KL divergences, or no model.
     """
     pictures = Experiment(run.folder).pictures if run.folder is not None else None
     if pictures is None or not pictures.exists():
         where = run.source if run.folder is None else run.folder
         raise DataError(
-            f"{run.name} has no KL divergence of its latents: train/pictures.npz, which training writes, is not below "
-            f"{where}; UDR needs it, so train it again"
+            f"{run.name} has no KL divergences of its latents, which UDR needs: train/pictures.npz is missing below "
+            f"{where}; train it again"
         )
     if not _model(run).exists():
-        raise DataError(f"{run.name} has no model: {_model(run)} is not there")
+        raise DataError(f"{run.name} has no model: {_model(run)} is missing; train it again")
     return read_pictures(pictures).kl
 
 
 def codes_of(runs: Sequence[Run], kl: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """Encode the same images by the model of each run, float [num_points, num_latent] each.
+    """Encode the same images with the model of each run; return float [num_points, num_latent] for each.
 
     Args:
-        runs: of one configuration.
-        kl: of each run's latents, by its name.
+        runs: the runs of one configuration.
+        kl: the KL divergences of each run's latents, by the run's name.
 
     Raises:
-        DataError: their data set is not there, or a model has another number of latents than its KL divergence.
+        DataError: the data set is missing, or the numbers of latents of a model and its KL divergences differ.
         RepresentationError: a model does not compute a representation.
     """
     first = runs[0]
@@ -115,8 +116,8 @@ def codes_of(runs: Sequence[Run], kl: Mapping[str, NDArray[Any]]) -> list[NDArra
         codes.append(_encode(ground_truth_data, make_representor(import_model(_model(run)))))
         if codes[-1].shape[1] != len(kl[run.name]):
             raise DataError(
-                f"{_model(run)} has {codes[-1].shape[1]} latents, and training has kept the KL divergence of "
-                f"{len(kl[run.name])}; it is not the model that was trained there"
+                f"{_model(run)} has {codes[-1].shape[1]} latents, but training saved KL divergences of "
+                f"{len(kl[run.name])}; put the trained model back, or train it again"
             )
     return codes
 
@@ -134,7 +135,7 @@ def _encode(ground_truth_data: NamedGroundTruthData, representation_function: Re
 
 
 def udr_table(one: Group, udr: Udr) -> TextTable:
-    """Write the seeds of a configuration in UDR's order, and how well it agrees with the order of each score."""
+    """Return a table of a configuration's seeds in UDR's order, and its agreement with the order of each score."""
     has_scores = bool(np.isfinite(one.scores).any())
     lines = []
     for place, index in enumerate(udr.order):
@@ -142,7 +143,7 @@ def udr_table(one: Group, udr: Udr) -> TextTable:
         scores = [f"{score:.4f}" if np.isfinite(score) else "-" for score in one.scores[index]] if has_scores else []
         lines.append(Line([one.runs[index].name, *numbers, *scores], is_best=place == 0))
     notes = [
-        "UDR: how far the other seeds have the same latents, by a lasso, which gives the order, and by Spearman's "
+        "UDR: how far the latents of the other seeds agree, by a lasso, which determines the order, and by Spearman's "
         "correlation",
         f"Active: latents whose KL divergence exceeds {ACTIVE_ABOVE:g} nats; a model without any comes last",
     ]
@@ -161,7 +162,7 @@ def udr_table(one: Group, udr: Udr) -> TextTable:
 
 
 def agreement(udr: NDArray[np.float64], scores: NDArray[np.float64]) -> float | None:
-    """Return Spearman's correlation over the seeds that have the score; None below five, or without an order."""
+    """Return Spearman's correlation over the seeds that have the score; None for fewer than five or constant values."""
     known = np.isfinite(scores)
     if known.sum() < AGREEMENT_FROM or not np.ptp(scores[known]) or not np.ptp(udr[known]):
         return None
@@ -178,12 +179,12 @@ def _seeds(one: Group) -> str:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the flags."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m disentanglement_challenge.sweep select",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", metavar="FOLDER", help="a sweep's, or one of experiments; or its name")
+    parser.add_argument("folder", metavar="FOLDER", help="folder or name of a sweep, or of a folder of experiments")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)

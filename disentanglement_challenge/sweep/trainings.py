@@ -1,4 +1,4 @@
-"""Which runs are one training: those of one configuration, and those that differ in how long they are trained.
+"""Group runs into trainings: runs of one configuration, and runs that differ only in their training steps.
 
 A network that is trained for 40 steps is, after 20, the network that is trained for 20. So rows that differ in
 `model.training_steps` alone are trained as one: the shortest to its end, the next from its checkpoint.
@@ -18,7 +18,7 @@ _TIME_LIMIT = re.compile(r"^model\.time_limit = (?!None$)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Training:
-    """Runs that are one training.
+    """Runs that are carried out as one training.
 
     Attributes:
         stages: the runs of each number of steps, the fewest first; those of one stage have one configuration.
@@ -28,12 +28,12 @@ class Training:
 
     @property
     def runs(self) -> list[Run]:
-        """All of them, in the order of their stages."""
+        """Return all runs in the order of the stages."""
         return [run for stage in self.stages for run in stage]
 
 
 def trainings(runs: Sequence[Run]) -> list[Training]:
-    """Groups runs into trainings, in the order of each training's first run."""
+    """Group runs into trainings, in the order of each training's first run."""
     found: dict[str, dict[int, list[Run]]] = {}
     for run in runs:
         configuration, steps = _apart_from_steps(run.config)
@@ -51,7 +51,7 @@ def seeds_of_rows(found: Sequence[Training]) -> list[list[Training]]:
 
 
 def _apart_from_steps(config: str) -> tuple[str, int]:
-    """What runs of one training have in common, and how many steps this one makes."""
+    """Return the configuration without the training steps, and the training steps."""
     steps = _STEPS.search(config)
     if steps is None or _TIME_LIMIT.search(config):  # a macro may stand for the steps of more than training
         return config, 0

@@ -1,4 +1,4 @@
-"""The training step in less time: lower precision, cheaper layers on a CPU, and on a GPU the whole step as one graph.
+"""Accelerate the training step: lower precision, cheaper layers on a CPU, and the whole step as one graph on a GPU.
 
 `TrainingStep` stays what it is; these wrap it from outside, and it is what they are tested against.
 """
@@ -37,7 +37,7 @@ def make_step(
     precision: str = "float32",
     cuda_graph: bool = True,
 ) -> tuple[TrainingStep, Advance]:
-    """A training step, and the callable that makes it fastest.
+    """Build a training step and its fastest callable.
 
     Args:
         objective, observation_shape, random_seed, device, processes, num_images: as for `TrainingStep`.
@@ -67,7 +67,7 @@ def make_step(
 
 
 class BFloat16Step(TrainingStep):
-    """A step whose convolutions and matrix products take bfloat16; codes, sums and updates stay float32.
+    """A step with convolutions and matrix products in bfloat16; codes, sums and updates stay float32.
 
     It computes what autocast computes. The weights are cast all at once, before the step, and their gradients after it,
     where autocast casts each by itself: 94 operations of FactorVAE's 301.
@@ -100,7 +100,7 @@ class BFloat16Step(TrainingStep):
 
 
 def _in_bfloat16(network: nn.Module) -> nn.Module:
-    """A copy that shares all with the network but the parameters that autocast would cast, which are bfloat16."""
+    """Return a copy that shares all with the network except the parameters that autocast casts; those are bfloat16."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     for layer in network.modules():
         if type(layer) in (nn.Linear, nn.Conv2d, nn.ConvTranspose2d):
@@ -110,7 +110,7 @@ def _in_bfloat16(network: nn.Module) -> nn.Module:
 
 
 class StepOnCPU:
-    """A step whose transposed convolutions are computed as a CPU is quickest at."""
+    """A step that computes transposed convolutions in the fastest way for a CPU."""
 
     def __init__(self, step: TrainingStep) -> None:
         self.step = step
@@ -122,7 +122,7 @@ class StepOnCPU:
 
 
 class GraphedStep:
-    """A step, both optimisers included, that is recorded as a CUDA graph and replayed, on batches that it is given.
+    """A step with both optimisers that is recorded as a CUDA graph and replayed on given batches.
 
     A small network's step is a few hundred kernels of microseconds each, which the host can hardly launch as fast.
     The scalars that it returns are overwritten by the next call.
@@ -159,17 +159,17 @@ class GraphedStep:
 
 
 class Steps(Protocol):
-    """Makes updates, on batches of its own, `at_once` of them in one call at the most."""
+    """A function that makes updates on its own batches, at most `at_once` in one call."""
 
     at_once: int
 
     def __call__(self, done: int, count: int) -> dict[str, Tensor]:
-        """Makes `count` updates after `done`; returns named losses, of shape [count, ...], or [...] of one update."""
+        """Make `count` updates after `done`; return named losses, of shape [count, ...], or [...] for one update."""
         ...
 
 
 class OneByOne:
-    """A step after the other, each on the next batch."""
+    """Single steps, each on the next batch."""
 
     at_once = 1
 
@@ -183,7 +183,7 @@ class OneByOne:
 
 
 class Replayed:
-    """Many steps with hardly a word from the host, where the images are on the device.
+    """Many steps with little work for the host, for images that are on the device.
 
     The indices of all their batches go up at once. Choosing the images, making floats of their bytes, and writing down
     the losses are part of the graph, which finds its place by a counter on the device.
@@ -232,7 +232,7 @@ class Replayed:
 
 
 def make_steps(step: Step, advance: Advance, batches: Iterator[Tensor]) -> Steps:
-    """What makes the most of how a step is taken and where its batches come from."""
+    """Return the fastest `Steps` for this kind of step and source of batches."""
     if isinstance(advance, GraphedStep) and isinstance(batches, DeviceBatches):
         return Replayed(step, batches)
     return OneByOne(advance, batches)

@@ -1,4 +1,4 @@
-"""The first lines of a run: what it will do."""
+"""Format the first lines of a run, which describe it."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from disentanglement_challenge.training.step import TrainingStep
 
 
 def num_images(ground_truth_data: NamedGroundTruthData) -> int:
-    """How many images a data set has; of one that is drawn as needed, how many combinations of factors."""
+    """Return the number of images of a data set, or of factor combinations if images are drawn as needed."""
     if isinstance(ground_truth_data, IndexedGroundTruthData):
         return len(ground_truth_data.images)
     return int(np.prod(ground_truth_data.factors_num_values))
@@ -31,7 +31,7 @@ def announcement(
     free: int,
     is_auto: bool,
 ) -> list[str]:
-    """Data, model, device, steps, folder and disk, a line each; `is_auto` says whether gin left the precision open."""
+    """Describe data, model, device, steps, folder and disk, a line each; `is_auto`: gin leaves the precision open."""
     size = " x ".join(map(str, ground_truth_data.observation_shape))
     parameters = [sum(parameter.numel() for parameter in player.parameters) for player in step.players]
     second = f", and {parameters[1]:,} of the discriminator" if len(parameters) > 1 else ""

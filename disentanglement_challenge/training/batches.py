@@ -1,4 +1,4 @@
-"""Batches for the training step: the same ones on every device, from wherever the images fit."""
+"""Draw batches for the training step: the same ones on every device, from host or device memory."""
 
 import queue
 import threading
@@ -32,7 +32,7 @@ def training_batches(
     device: torch.device,
     processes: Processes = ALONE,
 ) -> Iterator[Tensor]:
-    """Iterates over this process's share of random batches, as `random_batches` draws them.
+    """Iterate over this process's share of random batches, as `random_batches` draws them.
 
     A GPU that has room for all images takes them as bytes, here and now, and picks batches itself. One that has none
     gets each batch through pinned memory, so that the host does not wait for the copy, and drawn ahead.
@@ -86,11 +86,11 @@ class DeviceBatches:
         return self
 
     def __next__(self) -> Tensor:
-        """The next batch; see `training_batches`."""
+        """Return the next batch; see `training_batches`."""
         return self.take(self._processes.own(self.indices(1)[0].to(self.images.device, non_blocking=True)))
 
     def indices(self, count: int) -> Tensor:
-        """Draws which images the next batches are of: int64 [count, *shape], on the host.
+        """Draw the image indices of the next batches: int64 [count, *shape], on the host.
 
         The generator is then where drawing these batches one by one leaves it.
         """
@@ -101,7 +101,7 @@ class DeviceBatches:
         return np.stack([self._random.integers(len(self.images), size=self.shape) for _ in range(count)])
 
     def take(self, indices: Tensor) -> Tensor:
-        """The images at these indices [..., B], as a network takes them: float32 [..., B, channels, height, width]."""
+        """Return the images at these indices [..., B] for a network: float32 [..., B, channels, height, width]."""
         pixels = self.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
         return divided(pixels).movedim(-1, -3)
 
@@ -126,7 +126,7 @@ def batches_of_seeds(
     randoms: Sequence[np.random.Generator],
     device: torch.device,
 ) -> list[Iterator[Tensor]]:
-    """The `training_batches` of each random generator; images that a GPU has room for lie there once."""
+    """Return the `training_batches` of each random generator; images that a GPU has room for lie there once."""
     first = training_batches(ground_truth_data, batch_size, randoms[0], device)
     if isinstance(first, DeviceBatches):
         return [first, *(DeviceBatches(first.images, batch_size, random) for random in randoms[1:])]
@@ -134,7 +134,7 @@ def batches_of_seeds(
 
 
 def stacked_batches(seeds: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
-    """The batches of several seeds in one, [N, B, channels, height, width]."""
+    """Return the batches of several seeds in one, [N, B, channels, height, width]."""
     on_device = [batches for batches in seeds if isinstance(batches, DeviceBatches)]
     if len(on_device) == len(seeds):
         return StackedDeviceBatches(on_device)
@@ -142,7 +142,7 @@ def stacked_batches(seeds: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
 
 
 def upload(images: NDArray[Any], device: torch.device, processes: Processes = ALONE) -> Tensor | None:
-    """Copies all images to the device, with a progress bar; None, with a line that says so, where it has no room."""
+    """Copy all images to the device, with a progress bar; print a line and return None if they do not fit."""
     if images.nbytes + DEVICE_RESERVE > torch.cuda.mem_get_info(device)[0]:
         reason = "they and the networks are larger"
     else:
@@ -172,7 +172,7 @@ def _filled(on_device: Tensor, images: NDArray[Any], processes: Processes) -> Te
 def drawn_ahead(
     draw: Callable[[np.random.Generator], Iterator[Tensor]], random: np.random.Generator, ahead: int = _AHEAD
 ) -> Iterator[Tensor]:
-    """Yields what `draw` yields, drawn by a thread some batches before it is asked for.
+    """Yield the batches of `draw`, which a thread draws in advance.
 
     The thread has a generator of its own. Whenever a batch is yielded, `random` is where drawing that batch leaves it,
     so that a checkpoint in between resumes with the next.

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training run needs to be resumed as if it had never been stopped."""
+"""Write and read checkpoints: the full state for resuming a training run as if it had never been stopped."""
 
 import io
 import logging
@@ -40,7 +40,7 @@ FREE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One moment of a training run.
+    """The state of a training run after a number of updates.
 
     Attributes:
         configuration: what the run's weights depend on, by name.
@@ -52,21 +52,21 @@ class Checkpoint:
 
     @property
     def done(self) -> int:
-        """Updates made."""
+        """Return the number of updates made."""
         return self.state["done"]
 
     @property
     def precision(self) -> str:
-        """The precision that they were made in, never "auto"."""
+        """Return the precision of the updates, never "auto"."""
         return self.configuration["acceleration.precision"].strip("'")
 
 
 @gin.configurable("checkpoints", denylist=["folder"])
 class Checkpoints:
-    """A folder with the newest few checkpoints of one run, each written whole or not at all."""
+    """A folder with the newest few checkpoints of one run, each written atomically."""
 
     def __init__(self, folder: Path, every_minutes: float = 10, keep: int = 2) -> None:
-        """Writes nothing yet.
+        """Set up the folder without writing to it.
 
         Args:
             folder: made when the first checkpoint is written.
@@ -84,11 +84,11 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for the next checkpoint."""
+        """Return whether the next checkpoint is due."""
         return time.monotonic() - self._last >= self._interval
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes the checkpoint, then removes those that are too many.
+        """Write the checkpoint, then remove the oldest ones beyond the limit.
 
         Raises:
             OutputError: the disk is full or cannot be written; earlier checkpoints are as they were.
@@ -109,7 +109,7 @@ class Checkpoints:
 
     @contextmanager
     def named_in_errors(self) -> Iterator[None]:
-        """Adds to an error that ends training which checkpoint is left."""
+        """Add the newest checkpoint to the text of an error that ends training."""
         try:
             yield
         except (TrainingError, OutputError) as error:
@@ -117,20 +117,20 @@ class Checkpoints:
 
     @property
     def last_good(self) -> str:
-        """The newest checkpoint, or "none"."""
+        """Return the newest checkpoint, or "none"."""
         left = newest_first(self.folder)
         return str(left[0]) if left else "none"
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """The folder's checkpoints; none where it is not there."""
+    """Return the folder's checkpoints, the newest first; none if it does not exist."""
     before, after = CHECKPOINT.split("{}")
     steps = {path: path.name.removeprefix(before).removesuffix(after) for path in folder.glob(CHECKPOINT.format("*"))}
     return sorted((path for path in steps if steps[path].isdecimal()), key=lambda path: -int(steps[path]))
 
 
 def load_newest(folder: Path, configuration: Mapping[str, str], free: Sequence[str] = ()) -> Checkpoint | None:
-    """The newest checkpoint of the folder that can be read, or None where there are none.
+    """Return the newest readable checkpoint of the folder, or None if there are no checkpoints.
 
     Args:
         folder: of checkpoints.
@@ -159,7 +159,7 @@ def load_newest(folder: Path, configuration: Mapping[str, str], free: Sequence[s
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint without executing anything in it.
+    """Read a checkpoint without executing code from it.
 
     Raises:
         TrainingError: the file is damaged or no checkpoint.

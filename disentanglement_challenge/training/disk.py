@@ -1,4 +1,4 @@
-"""What a training run needs of the disk, known before its first step."""
+"""Compute the disk space that a training run needs, before its first step."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ _LOGGED_BYTES = 1000
 
 @dataclass(frozen=True)
 class DiskNeeds:
-    """Bytes.
+    """The sizes of a run's files in bytes.
 
     Attributes:
         checkpoint: one checkpoint.
@@ -34,12 +34,12 @@ class DiskNeeds:
 
     @property
     def least(self) -> int:
-        """What a run needs that keeps a single checkpoint, and no pictures but those at the end."""
+        """Return the bytes of a run with a single checkpoint, and with pictures only at the end."""
         return self.checkpoint + self.model + self.rest
 
     @property
     def most(self) -> int:
-        """What a run needs at most."""
+        """Return the maximum bytes of a run."""
         return self.at_once * self.checkpoint + self.model + self.rest + self.in_passing
 
     def of(self, runs: int) -> "DiskNeeds":
@@ -52,7 +52,7 @@ class DiskNeeds:
 def disk_needs(
     step: TrainingStep, observation_shape: tuple[int, int, int], keep: int, num_formats: int, logged: int, drawn: int
 ) -> DiskNeeds:
-    """What a run will write.
+    """Compute the sizes of the files that a run will write.
 
     Args:
         step: with the networks.
@@ -78,7 +78,7 @@ def disk_needs(
 
 
 def check_disk(folder: Path, needs: DiskNeeds, there: int) -> int:
-    """Returns how many bytes the run may write to the disk of this folder, which need not be there yet.
+    """Return how many bytes the run may write to the disk of this folder, which may not exist yet.
 
     Args:
         folder: of the run.
@@ -100,12 +100,12 @@ def check_disk(folder: Path, needs: DiskNeeds, there: int) -> int:
 
 
 def bytes_below(folder: Path) -> int:
-    """The size of all files in a folder; 0 where it is not there."""
+    """Return the size of all files in a folder; 0 if it does not exist."""
     return sum(os.lstat(file).st_size for file in folder.rglob("*") if not file.is_dir())
 
 
 def megabytes(size: float) -> str:
-    """A size as a reader wants it: "68.6 MB", "2.1 GB"."""
+    """Format a size: "68.6 MB", "2.1 GB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

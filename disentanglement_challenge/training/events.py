@@ -1,4 +1,4 @@
-"""Training curves and pictures for TensorBoard."""
+"""Write training curves and pictures for TensorBoard."""
 
 import io
 import time
@@ -18,14 +18,14 @@ from disentanglement_challenge.errors import OutputError
 
 
 class EventLog:
-    """An event file that a training run appends its scalars and pictures to, each on the disk when the call returns.
+    """An event file for the scalars and pictures of a training run; each is on the disk when the call returns.
 
     Not tensorboardX's SummaryWriter: it writes from a thread of its own, and once that has died of a full disk, the
     next scalar waits for it for ever.
     """
 
     def __init__(self, folder: Path, steps_done: int = 0) -> None:
-        """Starts a new file, and takes back what earlier files of the folder say of steps after `steps_done`.
+        """Start a new file, and withdraw events after `steps_done` in the folder's earlier files.
 
         Raises:
             OutputError: the file cannot be written.
@@ -41,7 +41,7 @@ class EventLog:
         self._append(event_pb2.Event(step=steps_done + 1, session_log=start))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Appends the values after `step` updates.
+        """Append the values after `step` updates.
 
         Raises:
             OutputError: the disk is full or cannot be written.
@@ -52,7 +52,7 @@ class EventLog:
         self._append(event_pb2.Event(step=step, summary=summary))
 
     def images(self, images: Mapping[str, NDArray[np.uint8]], step: int) -> None:
-        """Appends pictures, uint8 [height, width, 1 or 3 channels], after `step` updates.
+        """Append pictures, uint8 [height, width, 1 or 3 channels], after `step` updates.
 
         Raises:
             OutputError: the disk is full or cannot be written.

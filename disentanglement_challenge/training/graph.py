@@ -1,4 +1,4 @@
-"""Work of the same shape each time, recorded as a CUDA graph, checked, and replayed."""
+"""Record work of constant shapes as a CUDA graph, check it, and replay it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ ADVICE = "set acceleration.cuda_graph = False, also to resume this run"
 
 
 class Recorded:
-    """A training step in a body of work, which after a few calls is replayed as a graph."""
+    """Work around a training step that is replayed as a graph after a few calls."""
 
     # CUDA wants a few steps on a side stream before it records one: they make the optimisers' state and choose
     # algorithms. They are steps of the training like all others.
@@ -35,7 +35,7 @@ class Recorded:
         losses: Callable[[], Tensor],
         counters: Sequence[Tensor] = (),
     ) -> None:
-        """Records nothing yet.
+        """Set up the recording without starting it.
 
         Args:
             step: taken in the body.
@@ -52,7 +52,7 @@ class Recorded:
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
 
     def __call__(self, count: int = 1) -> int:
-        """Does the work up to `count` times, and returns how often: once as long as nothing is recorded.
+        """Do the work up to `count` times, and return how often: once until a graph is recorded.
 
         Raises:
             ConfigError: it cannot be recorded, or what is recorded is not what it does.
@@ -79,7 +79,7 @@ class Recorded:
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def _record(self, count: int) -> torch.cuda.CUDAGraph:
-        """Records the work, so often, without doing it; what it reads and writes stays where it is."""
+        """Record this number of repetitions of the work without doing it; its inputs and outputs keep their memory."""
         graph = torch.cuda.CUDAGraph()
         for generator in self._step.generators:
             graph.register_generator_state(generator)
@@ -96,7 +96,7 @@ class Recorded:
         return graph
 
     def _replay_checked(self) -> None:
-        """Replays the first graph, after the same step without it, from the same weights and with the same noise."""
+        """Replay the first graph, after the same step without it, from the same weights and with the same noise."""
         with self._taken_back() as moved:
             self._on_side_stream()
             expected = self._losses().clone()
@@ -122,7 +122,7 @@ class Recorded:
 
     @contextmanager
     def _taken_back(self) -> Iterator[Callable[[], Tensor]]:
-        """A block whose step is undone at its end; gives what tells how far the weights have moved."""
+        """Undo the step of the block at its end; yield a function that measures how far the weights have moved."""
         tensors = [*self._counters, *self._step.tensors()]
         kept = [tensor.detach().clone() for tensor in tensors]
         noise = [(generator, generator.get_state()) for generator in self._step.generators]
@@ -139,7 +139,7 @@ class Recorded:
 
 
 def _first_cause(error: BaseException) -> str:
-    """The error that spoilt a recording: ending it raises another, which only says that it is spoilt."""
+    """Return the original error of a failed recording: ending the recording raises another, less informative one."""
     while error.__context__ is not None:
         error = error.__context__
     return f"{lines_of(error)[0]:.200}"

@@ -1,4 +1,4 @@
-"""What training logs: losses as plain lines and events, pictures as events, both to trackers, and a progress bar."""
+"""Log training: losses as plain lines and events, pictures as events, both to trackers, and a progress bar."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ BAR_TERMS = ("loss", "reconstruction_loss", "kl_loss", "total_correlation", "dis
 
 @gin.configurable("log", denylist=["experiment", "done", "training_steps", "is_leader", "has_bar", "trackers"])
 class TrainingLog:
-    """The losses of every few steps, in train/log.jsonl, in TensorBoard's events, in trackers, behind the progress bar.
+    """A log of losses in train/log.jsonl, TensorBoard's events, trackers and the progress bar.
 
     A context manager. Where several processes train together, the leader's log alone writes and speaks.
 
@@ -42,7 +42,7 @@ class TrainingLog:
         every_steps: int = 100,
         bar_terms: Sequence[str] = BAR_TERMS,
     ) -> None:
-        """Writes nothing yet.
+        """Set up the log without writing to it.
 
         Args:
             experiment: that is trained.
@@ -95,11 +95,11 @@ class TrainingLog:
         self._open.__exit__(kind, error, traceback)
 
     def advance(self, steps: int = 1) -> None:
-        """Moves the progress bar."""
+        """Advance the progress bar."""
         self._bar.update(steps)
 
     def losses(self, values: Mapping[str, float], step: int) -> None:
-        """Logs the values after `step` updates; raises OutputError where the disk is full or cannot be written."""
+        """Log the values after `step` updates; raise OutputError if the disk is full or cannot be written."""
         self._bar.set_postfix({name: f"{values[name]:.4g}" for name in self._bar_terms if name in values})
         if self._is_leader:
             self._lines.append({"step": step, **values})
@@ -107,12 +107,12 @@ class TrainingLog:
             self._trackers.scalars(values, step)
 
     def images(self, images: Mapping[str, NDArray[np.uint8]], step: int) -> None:
-        """Logs pictures as `EventLog.images` does, where this process is the leader."""
+        """Log pictures like `EventLog.images` if this process is the leader."""
         if self._is_leader:
             self._events.images(images, step)
             self._trackers.images(images, step)
 
 
 def say(text: str) -> None:
-    """Prints a line for the user, above a progress bar if one is shown."""
+    """Print a line for the user, above a progress bar if one is shown."""
     tqdm.write(text, file=sys.stderr)

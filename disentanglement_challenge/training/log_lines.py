@@ -1,4 +1,4 @@
-"""train/log.jsonl: a line of JSON for each logged step, which pages read without TensorBoard or TensorFlow."""
+"""Write and read train/log.jsonl: a line of JSON for each logged step, readable without TensorBoard or TensorFlow."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from disentanglement_challenge.files import replacing
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Reads the entries of a log.jsonl, each with its step; a last line that a killed process tore is left out.
+    """Read the entries of a log.jsonl, each with its step; ignore an incomplete last line of a killed process.
 
     Raises:
         DataError: the file cannot be read, or another line is damaged.
@@ -19,7 +19,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise DataError(f"{path} cannot be read: {reason}") from error
     entries = []
     for number, line in enumerate(lines[:-1], start=1):  # behind the last line's end is nothing, or a torn line
@@ -36,7 +36,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 class LogLines:
-    """A file of JSON lines that is appended to, each line on the disk when the call returns."""
+    """An append-only file of JSON lines; each line is on the disk when the call returns."""
 
     def __init__(self, path: Path, done: int) -> None:
         self._path = path

@@ -32,7 +32,7 @@ _VERDICT_EVERY = 10
 
 @dataclass(frozen=True)
 class Loop:
-    """The loop and what it uses.
+    """The training loop and the objects that it uses.
 
     Attributes:
         state: moved by every step, and written to the checkpoints.
@@ -61,7 +61,7 @@ class Loop:
     on_progress: Callable[[float], None]
 
     def run(self) -> Asking[tuple[Stop, OutputError | None]]:
-        """Asks for steps up to the last, or until something stops it.
+        """Train to the last step, or until a reason to stop.
 
         Returns:
             Why it stopped before the last step, and why the last checkpoint could not be written, if it could not.
@@ -106,7 +106,7 @@ class Loop:
         return stop, failure
 
     def _steps_at_once(self) -> int:
-        """How many steps to make before the next look: none that logs, draws or ends lies inside."""
+        """Return the number of steps until the next one that logs, draws pictures or ends."""
         done = self.state.done
         to_log, to_draw = (every - done % every for every in (self.log.every_steps, self.pictures_every))
         return min(self.training_steps - done, to_log, to_draw, self.watch.room)

@@ -1,4 +1,4 @@
-"""A run of MLflow: https://mlflow.org/docs"""
+"""Log to a run of MLflow: https://mlflow.org/docs"""
 
 import os
 import time
@@ -18,7 +18,7 @@ _LONGEST_PARAM = 6000
 
 
 class MlflowRun:
-    """A run that `trackers.Trackers` logs to.
+    """An MLflow run that `trackers.Trackers` logs to.
 
     MLflow takes nothing back: of a step that is made again after a kill it keeps both values, which are the same on the
     CPU. Nor does it let a parameter change, so a resumed run keeps those that it began with.
@@ -51,7 +51,7 @@ class MlflowRun:
         self._client.set_terminated(self.id, status="FAILED" if has_failed else "FINISHED")
 
     def _is_there(self, run_id: str) -> bool:
-        """Whether the store has the run: it may be another than the one that it was begun in."""
+        """Return whether the store has the run, which may have been started in another store."""
         try:
             return self._client.get_run(run_id).info.lifecycle_stage == "active"
         except MlflowException as error:

@@ -1,4 +1,4 @@
-"""Optimisers under the names disentanglement_lib's gin files give them.
+"""Build optimisers, under the names of disentanglement_lib's gin files.
 
 The library's files bind TensorFlow's spellings (`vae/AdamOptimizer.beta1`), so the function here takes those.
 """
@@ -25,7 +25,7 @@ def adam_optimizer(
     name: str = "Adam",
     use_locking: bool = False,
 ) -> torch.optim.Adam:
-    """Adam (Kingma and Ba, 2015) with the arguments and defaults of `tf.train.AdamOptimizer`.
+    """Build Adam (Kingma and Ba, 2015) with the arguments and defaults of `tf.train.AdamOptimizer`.
 
     `name` and `use_locking` are accepted because the library's gin files bind them, and mean nothing here. TensorFlow
     adds epsilon to the uncorrected second moment and PyTorch to the corrected one; at 1e-8 the two differ by less
@@ -50,7 +50,7 @@ def adam_optimizer(
 def make_vae_optimizer(
     parameters: Iterable[nn.Parameter], optimizer_fn: OptimizerFn = gin.REQUIRED, learning_rate: float | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser of encoder and decoder (disentanglement_lib, methods/shared/optimizers.py)."""
+    """Build the optimiser of encoder and decoder (disentanglement_lib, methods/shared/optimizers.py)."""
     return _make_optimizer(parameters, optimizer_fn, learning_rate)
 
 
@@ -58,7 +58,7 @@ def make_vae_optimizer(
 def make_discriminator_optimizer(
     parameters: Iterable[nn.Parameter], optimizer_fn: OptimizerFn = gin.REQUIRED, learning_rate: float | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser of the discriminator (disentanglement_lib, methods/shared/optimizers.py)."""
+    """Build the optimiser of the discriminator (disentanglement_lib, methods/shared/optimizers.py)."""
     return _make_optimizer(parameters, optimizer_fn, learning_rate)
 
 

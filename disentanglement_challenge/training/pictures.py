@@ -1,4 +1,4 @@
-"""Pictures of what a VAE has learnt: reconstructions, latent traversals, samples from the prior.
+"""Draw pictures of a trained VAE: reconstructions, latent traversals, samples from the prior.
 
 They are drawn from images and noise of their own, so that training goes on with the same random numbers whether they
 are drawn or not.
@@ -38,7 +38,7 @@ IN_PASSING = {"num_images": 4 * BATCH, "num_traversed": 8}
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a VAE makes of images and codes.
+    """The outputs of a VAE for images and codes.
 
     Attributes:
         step: updates made before they were drawn.
@@ -65,7 +65,7 @@ class Pictures:
     samples: NDArray[np.uint8]
 
     def grids(self) -> dict[str, NDArray[np.uint8]]:
-        """One picture [height, width, channels] of each kind, by name."""
+        """Return one picture [height, width, channels] of each kind, by name."""
         samples = self.samples[: len(self.samples) // 10 * 10]
         return {
             "reconstructions": tiled(np.stack([self.originals, self.reconstructions])),
@@ -75,13 +75,13 @@ class Pictures:
 
 
 def num_pictures(num_latent: int, num_traversed: int = NUM_TRAVERSED) -> int:
-    """How many images `draw_pictures` draws at most."""
+    """Return the maximum number of images that `draw_pictures` draws."""
     return 2 * NUM_RECONSTRUCTIONS + min(num_latent, num_traversed) * len(TRAVERSAL_VALUES) + NUM_SAMPLES
 
 
 @gin.configurable("pictures")
 def picture_interval(every_steps: int = 5000) -> int:
-    """After how many steps each TensorBoard gets pictures; the end of training always draws them.
+    """Return the steps between pictures in TensorBoard; the end of training always draws them.
 
     Drawing takes about as long as a few steps of training (benchmarks/pictures.py measures it).
 
@@ -102,7 +102,7 @@ def draw_pictures(
     num_images: int = NUM_IMAGES,
     num_traversed: int = NUM_TRAVERSED,
 ) -> Pictures:
-    """Draws; the same weights give the same pictures, and no random stream but their own is moved.
+    """Draw the pictures; equal weights give equal pictures, and no other random generator is used.
 
     Args:
         vae: on the device; in the mode that it was in afterwards.
@@ -143,25 +143,25 @@ def draw_pictures(
 
 
 def traverse(code: Tensor, latents: Tensor, values: Tensor) -> Tensor:
-    """A code [D] with each of these latents [T] set to each of these values [F], one at a time: [T, F, D]."""
+    """Return a code [D] with each latent [T] set to each value [F], one at a time: [T, F, D]."""
     codes = code.repeat(len(latents), len(values), 1)
     codes[torch.arange(len(latents)), :, latents] = values
     return codes
 
 
 def tiled(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Images [rows, columns, height, width, channels] side by side: [rows * height, columns * width, channels]."""
+    """Tile images [rows, columns, height, width, channels]: [rows * height, columns * width, channels]."""
     rows, columns, height, width, channels = images.shape
     return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
 
 
 def write_pictures(path: Path, pictures: Pictures) -> None:
-    """Writes an .npz with an array for each attribute, atomically; raises OutputError where it cannot be written."""
+    """Write an .npz with an array for each attribute, atomically; raise OutputError if it cannot be written."""
     write_arrays(path, {name: np.asarray(value) for name, value in vars(pictures).items()})
 
 
 def read_pictures(path: Path) -> Pictures:
-    """Reads what `write_pictures` wrote.
+    """Read the file of `write_pictures`.
 
     Raises:
         DataError: the file is damaged, or something else.
@@ -190,7 +190,7 @@ def read_pictures(path: Path) -> Pictures:
 
 
 def _batches(ground_truth_data: NamedGroundTruthData, num_images: int) -> Iterator[Tensor]:
-    """Random images in batches for `to_network`, the same ones each time; each once where there are no more."""
+    """Return fixed random images in batches for `to_network`; if there are at most `num_images`, each image once."""
     random = np.random.default_rng(0)
     if isinstance(ground_truth_data, IndexedGroundTruthData) and len(ground_truth_data.images) <= num_images:
         images = ground_truth_data.images[random.permutation(len(ground_truth_data.images))]
@@ -199,7 +199,7 @@ def _batches(ground_truth_data: NamedGroundTruthData, num_images: int) -> Iterat
 
 
 def _decode(vae: VAE, activation: str, codes: Tensor, device: torch.device) -> NDArray[np.uint8]:
-    """Codes [N, D], on the CPU -> uint8 [N, height, width, channels]; the same code gives the same picture."""
+    """Decode codes [N, D] on the CPU to uint8 [N, height, width, channels]; equal codes give equal pictures."""
     decoded = [to_intensities(vae.decode(part.to(device)).float(), activation) for part in codes.split(BATCH)]
     return np.concatenate([_to_bytes(images) for images in decoded])
 
@@ -210,7 +210,7 @@ def _to_bytes(images: Tensor) -> NDArray[np.uint8]:
 
 @contextmanager
 def _evaluating(vae: VAE) -> Iterator[None]:
-    """Layers that somebody adds, such as dropout, draw and remember nothing inside the block."""
+    """Evaluate inside the block: layers such as dropout draw no random numbers and update no state."""
     was_training = vae.training
     vae.eval()
     try:

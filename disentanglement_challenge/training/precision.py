@@ -1,4 +1,4 @@
-"""The precisions that a training step can multiply in, which devices have them, and what "auto" stands for."""
+"""Choose the precision of a training step: supported precisions, their devices, and the meaning of "auto"."""
 
 import torch
 
@@ -12,7 +12,7 @@ _OF_GPUS = (8, 0)
 
 
 def precision_that_pays(device: torch.device) -> tuple[str, str]:
-    """What "auto" stands for on a device, and why in a few words.
+    """Return the precision that "auto" means on a device, and a short reason.
 
     bfloat16 where the device has instructions that multiply it, and float32 elsewhere. It goes by what the device says
     of itself, never by timing, and so is the same each time.
@@ -29,7 +29,7 @@ def precision_that_pays(device: torch.device) -> tuple[str, str]:
 
 
 def check_has_precision(precision: str, name: str, capability: tuple[int, int]) -> None:
-    """Raises ConfigError where a GPU computes in tf32 or bfloat16 only by detours: before capability 8.0."""
+    """Raise ConfigError if a GPU only emulates tf32 or bfloat16: before capability 8.0."""
     if capability < _OF_GPUS:
         raise ConfigError(
             f"acceleration.precision is {precision!r}, and {name} has compute capability "

@@ -1,8 +1,8 @@
-"""Training one model in several processes, each on its share of every batch, as `torchrun` starts them.
+"""Train one model in several processes of `torchrun`, each on its share of every batch.
 
 Every process draws the same random numbers for the whole batch, and the objective sees the codes of the whole batch in
 every process. So FactorVAE permutes, and DIP-VAE takes covariances, over all of them, the losses are those of one
-process with the whole batch up to rounding, and a checkpoint can be gone on with by another number of processes.
+process with the whole batch up to rounding, and a checkpoint can be resumed by another number of processes.
 `DistributedDataParallel` would average the gradients of losses that each saw a share, which is something else.
 """
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Processes:
-    """This process among those that train together.
+    """This process among the processes of one training.
 
     Attributes:
         rank: which of them this is; 0 is the leader, which alone writes.
@@ -39,26 +39,26 @@ class Processes:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Return whether this process writes files and prints."""
         return self.rank == 0
 
     def own(self, batch: Tensor) -> Tensor:
-        """This process's share of what all have: every `size`-th row, so that each part of a batch is shared evenly."""
+        """Return this process's share: every `size`-th row, so that each part of a batch is shared evenly."""
         return batch[self.rank :: self.size]
 
     def gather(self, own: Tensor) -> Tensor:
-        """The shares of all processes in one, the inverse of `own`: [B / size, D] -> [B, D].
+        """Gather the shares of all processes, the inverse of `own`: [B / size, D] -> [B, D].
 
         Differentiable in this process's share. The others' gradients are what the others compute.
         """
         return own if self.size == 1 else _Gather.apply(own, self)
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum of the processes' values; its gradient is that of this process's value."""
+        """Return the sum of the processes' values, with the gradient of this process's value."""
         return value if self.size == 1 else _Total.apply(value)
 
     def add_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Adds the other processes' gradients to this one's."""
+        """Add the other processes' gradients to this one's."""
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -68,7 +68,7 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
     def largest(self, value: int) -> int:
-        """The largest of the processes' values."""
+        """Return the largest of the processes' values."""
         if self.size == 1:
             return value
         values = torch.tensor(value)  # on the CPU, so that a GPU's work is not waited for
@@ -76,7 +76,7 @@ class Processes:
         return int(values)
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """What the leader makes, in all processes."""
+        """Return the leader's value in all processes."""
         content = [make() if self.is_leader else None]
         if self.size > 1:
             distributed.broadcast_object_list(content)
@@ -113,7 +113,7 @@ ALONE = Processes()
 
 @contextmanager
 def torchrun_processes(device: torch.device) -> Iterator[Processes]:
-    """The processes that torchrun started, connected inside the block; this one alone where there is no torchrun.
+    """Connect the processes of torchrun inside the block; without torchrun, yield this process alone.
 
     On CUDA each takes the GPU of its local rank.
     """
@@ -138,7 +138,7 @@ def torchrun_processes(device: torch.device) -> Iterator[Processes]:
 
 
 def check_gpu_each(processes: int, gpus: int) -> None:
-    """Raises ConfigError where a machine has fewer GPUs than processes: two on one card only share its time."""
+    """Raise ConfigError if a machine has fewer GPUs than processes: two on one card only share its time."""
     if processes > gpus:
         raise ConfigError(
             f"torchrun starts {processes} processes on a machine with {gpus} GPUs; pass --nproc_per_node {gpus}, "
@@ -147,7 +147,7 @@ def check_gpu_each(processes: int, gpus: int) -> None:
 
 
 def check_gpus_equal(names: Sequence[str]) -> None:
-    """Raises ConfigError where the processes' GPUs are of several kinds.
+    """Raise ConfigError if the processes' GPUs are of different kinds.
 
     Each process updates its own copy of the networks, and kernels for another GPU add up in another order: the copies
     would drift apart. The slowest would also hold up the others.

@@ -1,4 +1,4 @@
-"""What a training run starts from, and what of an earlier run stays in its folder."""
+"""Find the checkpoint that a training run starts from, and prepare its folder."""
 
 import logging
 import shutil
@@ -19,7 +19,7 @@ def find_checkpoint(
     overwrite: bool,
     free: Sequence[str] = (),
 ) -> Checkpoint | None:
-    """The checkpoint to resume training from; None where there is none, or one that `overwrite` allows to replace.
+    """Return the checkpoint to resume training from; None if there is none or `overwrite` replaces it.
 
     `free` has names of the configuration that the checkpoint may differ in, beside those of every run.
 
@@ -45,12 +45,12 @@ def find_checkpoint(
 
 
 def is_whole(resume_from: Experiment | None, experiment: Experiment) -> bool:
-    """Whether what is resumed is another run than the one that is written, and came to its end."""
+    """Return whether `resume_from` is a finished run other than `experiment`."""
     return resume_from is not None and resume_from != experiment and resume_from.losses.exists()
 
 
 def prepare_folder(experiment: Experiment, resumed: Experiment | None, done: int) -> None:
-    """Leaves in the folder what belongs to the run that is resumed after `done` steps, and nothing else."""
+    """Remove everything from the folder that is not part of the run resumed after `done` steps."""
     if resumed == experiment:
         remove_torn(experiment.path)
         remove(experiment.losses)

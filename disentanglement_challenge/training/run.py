@@ -1,4 +1,4 @@
-"""A training run's life: its folder, what it is resumed from, the loop, and what it leaves on disk."""
+"""Carry out a training run: prepare its folder, resume it, run the loop, and write the results."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -60,7 +60,7 @@ def train_and_export(
     ground_truth_data: NamedGroundTruthData | None = None,
     continue_from: Experiment | None = None,
 ) -> str:
-    """Trains what gin describes on the data set gin names, and exports the mean encoder.
+    """Train the model of gin's configuration on its data set, and export the mean encoder.
 
     Leaves train/ (operative gin config, checkpoints, losses as lines and TensorBoard events, final losses, pictures,
     and what the run was made with) and representation/ (the model, its card, and the gin configs that
@@ -151,7 +151,7 @@ def summary_of(trained: "Trained", model: Path) -> str:
 def export(
     experiment: Experiment, trained: "Trained", ground_truth_data: NamedGroundTruthData, formats: Sequence[str]
 ) -> Path:
-    """Exports to the unfinished run, puts that into its place if it may take it, and returns where the model is."""
+    """Export to the unfinished run, move that to its final place if allowed, and return the model's path."""
     unfinished = experiment.unfinished
     check_images = to_network(next(random_batches(ground_truth_data, 8, np.random.default_rng(0))), torch.device("cpu"))
     encoder = MeanEncoder(trained.vae.encoder)
@@ -172,7 +172,7 @@ def export(
 
 @dataclass(frozen=True)
 class Trained:
-    """What training came to.
+    """The result of training.
 
     Attributes:
         vae: trained.
@@ -200,7 +200,7 @@ def train(
     may_move: bool = False,
     num_formats: int = 1,
 ) -> Trained | None:
-    """Trains a VAE.
+    """Train a VAE.
 
     Args:
         settings: of the run.
@@ -449,7 +449,7 @@ def prepare(
 
 
 def _moves(state: TrainingState) -> dict[str, Any]:
-    """What provenance says of a run that was resumed on another kind of device."""
+    """Return the provenance of a run that was resumed on another kind of device."""
     if len(state.devices) == 1:
         return {}
     moves = [{"step": step, "device": device} for step, device in state.devices.items()]
@@ -457,7 +457,7 @@ def _moves(state: TrainingState) -> dict[str, Any]:
 
 
 def _mean_losses(step: TrainingStep, batches: Iterator[Tensor], num_batches: int, updates: int) -> dict[str, float]:
-    """Each loss over this many batches, with nothing updated."""
+    """Return the mean of each loss over this many batches, without updates."""
     with torch.no_grad(), step.arithmetic():
         evaluated = [step.losses(next(batches), updates).named for _ in range(num_batches)]
     return {name: float(torch.stack([losses[name] for losses in evaluated]).mean()) for name in evaluated[0]}

@@ -1,4 +1,4 @@
-"""What gin's `model` bindings say of a training run."""
+"""Read and check the settings of a training run: gin's `model` bindings."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class TrainingSettings:
     model_num: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises ConfigError where a setting is out of range."""
+        """Raise ConfigError if a setting is out of range."""
         check_count("model.batch_size", self.batch_size)
         check_count("model.training_steps", self.training_steps)
         check_count("model.eval_steps", self.eval_steps)

@@ -1,4 +1,4 @@
-"""What changes from one training step to the next, as something that can be written down and taken up again."""
+"""Save and restore everything that changes from one training step to the next."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from disentanglement_challenge.training.step import TrainingStep
 
 
 class TrainingState:
-    """Both players, every random state, and how far training is.
+    """Both players, all random states, and the number of updates.
 
     Attributes:
         step: the networks, their optimisers, and the stream of noise.
@@ -31,7 +31,7 @@ class TrainingState:
         torch.manual_seed(random_seed)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers, texts, and containers of these.
+        """Return the state as tensors, numbers, texts, and containers of these.
 
         Raises:
             TrainingError: weights are no longer finite, and not worth writing down.
@@ -52,7 +52,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` returned, on this device or another.
+        """Load the result of `state_dict`, from this device or another.
 
         Raises:
             TrainingError: it is of other networks.
@@ -74,5 +74,5 @@ class TrainingState:
             raise TrainingError(f"the checkpoint does not fit these networks: {reason:.200}") from error
 
     def _noise_seed(self, done: int) -> int:
-        """Seeds noise that begins anew after `done` updates: another one for each run, and for each place in it."""
+        """Return a seed for noise that restarts after `done` updates; it differs by run and by `done`."""
         return int(np.random.SeedSequence([self._random_seed, done]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""One step of training: the losses of a batch, and an update of each player."""
+"""Compute a training step: the losses of a batch, and an update of each player."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,24 +29,24 @@ class Weights:
     used: list[Tensor]
 
     def compute_with(self, used: list[Tensor]) -> None:
-        """Has steps compute with these, which follow the parameters."""
+        """Use these tensors in steps; they follow the parameters."""
         self.used = used
         self._pairs = [pair for pair in zip(self.parameters, used, strict=True) if pair[0] is not pair[1]]
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Copies the parameters to those that the step uses, where these are others."""
+        """Copy the parameters to those of the step's copy of the network, if it has one."""
         if self.used is not self.parameters:
             torch._foreach_copy_([used for _, used in self._pairs], [kept for kept, _ in self._pairs])
 
     def clear_gradients(self) -> None:
-        """Leaves no parameter a gradient."""
+        """Clear the gradients of all parameters."""
         for parameter in (*self.parameters, *self.used):
             parameter.grad = None
 
     @torch.no_grad()
     def take_gradients(self) -> None:
-        """Gives the parameters the gradients of those that the step used, where these are others."""
+        """Take over the gradients of the step's copy of the network, if it has one."""
         if self.used is not self.parameters:
             pairs = [pair for pair in self._pairs if pair[1].grad is not None]
             for kept, _ in pairs:
@@ -89,13 +89,13 @@ class Player(Weights):
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and what the optimiser remembers."""
+        """Return the weights and the optimiser's state."""
         # Copies: of a tensor that is a part of another, as where seeds share a step, a file would hold the whole.
         weights = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         return {"network": weights, "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` of an equal player returned; raises what PyTorch raises where it is of another."""
+        """Load the `state_dict` of an equal player; raise PyTorch's error if it does not fit."""
         self.network.load_state_dict(state["network"])
         # Whether the optimiser is one for a graph depends on the device, which may be another than that of the state.
         for saved, here in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
@@ -210,7 +210,7 @@ class TrainingStep(Step):
         processes: Processes = ALONE,
         num_images: int | None = None,
     ) -> None:
-        """Builds the networks and optimisers that gin describes; the seed decides their weights and all later noise."""
+        """Build the networks and optimisers of gin's configuration; the seed determines weights and all later noise."""
         self.processes = processes
         self.num_images = num_images
         # Weights are drawn on the CPU, so that a seed means the same network on every device.
@@ -230,7 +230,7 @@ class TrainingStep(Step):
 
     @property
     def players(self) -> list[Player]:
-        """See `Step`."""
+        """Return the first player and, if there is one, the second."""
         return [self.first_player] + ([self.second_player] if self.second_player is not None else [])
 
     @property
@@ -243,7 +243,7 @@ class TrainingStep(Step):
         return cast(VAE, self.first_player.computes)
 
     def tensors(self) -> list[Tensor]:
-        """See `Step.tensors`."""
+        """Return all tensors that a step changes: weights, buffers of layers, and the optimisers' state."""
         found = []
         for player in self.players:
             found += [*player.network.parameters(), *player.network.buffers()]
@@ -252,11 +252,11 @@ class TrainingStep(Step):
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on beside its batch: both players, and the stream of noise."""
+        """Return everything that the next step depends on except its batch: both players and the noise's generator."""
         return {"players": [player.state_dict() for player in self.players], "noise": self.noise.get_state()}
 
     def load_state_dict(self, state: dict[str, Any], new_noise_seed: int | None = None) -> None:
-        """Takes up what `state_dict` returned; raises what PyTorch raises where that is of other networks.
+        """Load the result of `state_dict`; raise PyTorch's error if it does not fit the networks.
 
         Each kind of device has noise of its own: that of another kind begins anew, from `new_noise_seed`.
         """
@@ -268,7 +268,7 @@ class TrainingStep(Step):
             self.noise.manual_seed(new_noise_seed)
 
     def losses(self, images: Tensor, step: int | Tensor) -> Losses:
-        """See `Step.losses`.
+        """Compute all losses and their graphs in one forward pass, without updates.
 
         The images are those of `Objective.num_batches` batches; a second one is encoded and no more.
         Where several processes train together, the gradient of the first player's loss is this one's part of it.

@@ -1,4 +1,4 @@
-"""Stopping between two steps: at a signal, or when the time is up."""
+"""Stop between two steps: at a signal, or when the time is up."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ from disentanglement_challenge.checks import check_number
 
 
 class Stop(IntEnum):
-    """Why training stops before its last step. Of the reasons that several processes have, the largest counts."""
+    """The reasons to stop training before its last step. Several processes agree on the maximum."""
 
     NO = 0
     TIME_LIMIT = 1
@@ -20,12 +20,12 @@ class Stop(IntEnum):
 
     @property
     def signal(self) -> signal.Signals | None:
-        """The signal that stopped training, if one did."""
+        """Return the signal that stopped training, or None."""
         return signal.Signals[self.name] if self in SIGNALS.values() else None
 
     @property
     def explanation(self) -> str:
-        """The reason in a few words."""
+        """Return the reason in a few words."""
         return "as model.time_limit is up" if self is Stop.TIME_LIMIT else f"at {self.name}"
 
 
@@ -33,14 +33,14 @@ SIGNALS = {signal.SIGINT: Stop.SIGINT, signal.SIGTERM: Stop.SIGTERM}
 
 
 class Stopping:
-    """Whether to stop, and why.
+    """A check for signals and the time limit.
 
     Inside its `with` block, SIGINT and SIGTERM are noted instead of ending the process; a second SIGINT ends it all the
     same. In a thread other than the main one, which gets no signals, there is only the time.
     """
 
     def __init__(self, time_limit: float | None) -> None:
-        """The time starts now, and anew with the block; `time_limit` is in seconds.
+        """Start the time, which the block restarts; `time_limit` is in seconds.
 
         Raises:
             ConfigError: a time limit that is no positive number.
@@ -54,7 +54,7 @@ class Stopping:
 
     @property
     def reason(self) -> Stop:
-        """The first signal noted, else whether the time is up."""
+        """Return the first signal, or else the time limit if it is up, or else NO."""
         if self._noted is Stop.NO and self._time_limit is not None:
             is_up = time.monotonic() - self._started >= self._time_limit
             return Stop.TIME_LIMIT if is_up else Stop.NO

@@ -1,4 +1,4 @@
-"""Weights & Biases and MLflow beside TensorBoard: what training logs goes to them too, by their own libraries.
+"""Log training to Weights & Biases and MLflow, with their own libraries, in addition to TensorBoard.
 
 Where their data goes is theirs to say, by their own variables, such as WANDB_MODE and MLFLOW_TRACKING_URI.
 """
@@ -26,7 +26,7 @@ PROJECT = "disentanglement_challenge"
 
 
 class TrackedRun(Protocol):
-    """A run as a tracker's library has it; any call may raise what the library raises.
+    """The interface of a tracker's run; a call may raise any error of the tracker's library.
 
     Attributes:
         id: by which the run is resumed.
@@ -46,7 +46,7 @@ class TrackedRun(Protocol):
 
 @gin.configurable("trackers", allowlist=["use"])
 def trackers_in_use(use: Sequence[str] = ()) -> list[str]:
-    """Return which trackers a training run logs to.
+    """Return the trackers that a training run logs to.
 
     Raises:
         ConfigError: for another than `TRACKERS`, and where the library of one is not installed.
@@ -59,14 +59,14 @@ def trackers_in_use(use: Sequence[str] = ()) -> list[str]:
 
 
 class Trackers:
-    """The runs that a training run has with trackers, which it resumes as it is resumed.
+    """The trackers' runs of one training run; resuming it also resumes them.
 
     A context manager. A tracker that fails while training goes on is given up, with a warning: train/log.jsonl has all
     that it was to have.
     """
 
     def __init__(self, experiment: Experiment, configuration: Mapping[str, str], names: Sequence[str]) -> None:
-        """Start nothing yet.
+        """Set up the trackers without starting a run.
 
         Args:
             experiment: that is trained; its train/trackers.json keeps the ids of its runs.
@@ -79,7 +79,7 @@ class Trackers:
         self._runs: dict[str, TrackedRun] = {}
 
     def __enter__(self) -> Self:
-        """Start or resume a run with each tracker; raise ConfigError where one cannot be."""
+        """Start or resume a run with each tracker; raise ConfigError if that fails."""
         ids = self._ids()
         for name in self._names:
             try:

@@ -1,4 +1,4 @@
-"""Transposed convolutions in less time on a CPU: those of 4x4 kernels and stride two, which double an image's sides.
+"""Accelerate transposed convolutions with 4x4 kernels and stride two, which double an image's sides, on a CPU.
 
 A transposed convolution is a convolution's gradient of its input, so its own gradients are that convolution's forward
 pass and its gradient of the weight (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning",
@@ -25,7 +25,7 @@ _FEW_CHANNELS = 4
 
 @contextmanager
 def composed_transposed_convolutions(network: nn.Module) -> Iterator[None]:
-    """Have the network's layers that `doubles_sides` names computed by `double_sides`, inside the block.
+    """Compute the network's layers that satisfy `doubles_sides` with `double_sides`, inside the block.
 
     The layers themselves stay PyTorch's, as they are kept and exported.
     """
@@ -40,7 +40,7 @@ def composed_transposed_convolutions(network: nn.Module) -> Iterator[None]:
 
 
 def doubles_sides(layer: nn.Module) -> TypeGuard[nn.ConvTranspose2d]:
-    """Whether a layer is a transposed convolution of a 4x4 kernel, stride two and padding one, and nothing else."""
+    """Return whether a layer is a plain transposed convolution with a 4x4 kernel, stride two and padding one."""
     return (
         type(layer) is nn.ConvTranspose2d
         and layer.kernel_size == (4, 4)
@@ -60,7 +60,7 @@ def _forward(layer: nn.ConvTranspose2d, features: Tensor, output_size: list[int]
 
 
 def double_sides(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`conv_transpose2d(features, weight, bias, stride=2, padding=1)`, differentiable once.
+    """Compute `conv_transpose2d(features, weight, bias, stride=2, padding=1)`, differentiable once.
 
     Args:
         features: [B, C, H, W].
@@ -96,7 +96,7 @@ class _DoubleSides(torch.autograd.Function):
 
 
 def _gradient_of_weight(gradient: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
-    """Of `conv2d(inputs, weight, stride=2, padding=1)`, from the gradient of its output."""
+    """Return the weight's gradient in `conv2d(inputs, weight, stride=2, padding=1)`, from the output's gradient."""
     stride, padding, dilation = [2, 2], [1, 1], [1, 1]
     mask = [False, True, False]
     return aten.convolution_backward(gradient, inputs, weight, None, stride, padding, dilation, False, [0, 0], 1, mask)[
@@ -105,7 +105,7 @@ def _gradient_of_weight(gradient: Tensor, inputs: Tensor, weight: Tensor) -> Ten
 
 
 def interleaved(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`conv_transpose2d(features, weight, bias, stride=2, padding=1)` as a convolution and a pixel shuffle.
+    """Compute `conv_transpose2d(features, weight, bias, stride=2, padding=1)` as a convolution and a pixel shuffle.
 
     Pixel 2i + a of the output, counted from a row above it, has tap 2 + a of the kernel from pixel i - 1 of the input
     and tap a from pixel i. So for each of two a, in both directions, it is a 2x2 convolution, and four of them

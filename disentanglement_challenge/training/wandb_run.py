@@ -1,4 +1,4 @@
-"""A run of Weights & Biases: https://docs.wandb.ai"""
+"""Log to a run of Weights & Biases: https://docs.wandb.ai"""
 
 import ast
 import os
@@ -17,7 +17,7 @@ _FINISH_TIMEOUT = 300.0
 
 
 class WandbRun:
-    """A run that `trackers.Trackers` logs to.
+    """A run of Weights & Biases that `trackers.Trackers` logs to.
 
     Resumed, it goes on where the server has it, and passes over steps that the server has already. Offline there is no
     server to ask: the folder of each start is another, of the same run.
@@ -45,7 +45,7 @@ class WandbRun:
         self._run.log({tag: wandb.Image(image) for tag, image in images.items()}, step=step)
 
     def finish(self, has_failed: bool) -> None:
-        """End the run, when all of it is on the server or on the disk."""
+        """End the run after all of it is on the server or on the disk."""
         self._run.finish(exit_code=int(has_failed))
 
 

@@ -1,4 +1,4 @@
-"""Watching the losses without holding every step up for them."""
+"""Watch the losses without waiting for them after every step."""
 
 import math
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ UNWEIGHTED = ("reconstruction_loss", "kl_loss")
 
 
 class LossWatch:
-    """The losses of the steps since they were last read, in a buffer on the steps' device.
+    """A buffer on the steps' device with the losses since the last read.
 
     Reading a number waits for the device, so a step's losses are only copied, and looked at some steps later.
     """
 
     def __init__(self, capacity: int, pixels: int) -> None:
-        """Holds the losses of up to `capacity` steps; `pixels` is the number of values of an image."""
+        """Allocate the losses of up to `capacity` steps; `pixels` is the number of values of an image."""
         self._capacity = capacity
         self._limit = DIVERGED * pixels
         self._names: list[str] = []
@@ -29,7 +29,7 @@ class LossWatch:
         self._filled = 0
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Copies scalars of one step, or tensors [N] of N steps; there are at most `capacity` between two reads."""
+        """Copy scalars of one step, or tensors [N] of N steps; at most `capacity` steps between two reads."""
         values = torch.stack(list(terms.values()), dim=-1)  # [N, number of terms], or of one step without N
         values = values.reshape(-1, len(terms))
         if self._buffer is None:
@@ -40,16 +40,16 @@ class LossWatch:
 
     @property
     def room(self) -> int:
-        """Of how many steps it can take the losses before they must be read."""
+        """Return for how many more steps the buffer has room before a read."""
         return self._capacity - self._filled
 
     @property
     def is_full(self) -> bool:
-        """Whether the losses must be read before the next step."""
+        """Return whether the losses must be read before the next step."""
         return self._filled == self._capacity
 
     def read(self, step: int) -> dict[str, float]:
-        """The scalars of the last step added, which made the updates `step`; empties the buffer.
+        """Return the scalars of the last added step, after `step` updates, and empty the buffer.
 
         Raises:
             TrainingError: a loss of one of the steps since the last read is not finite, or is beyond all reason.

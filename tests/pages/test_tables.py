@@ -8,6 +8,7 @@ import gin
 import numpy as np
 import pytest
 from conftest import ROOT
+from messages import facts
 from PIL import Image
 from rich.console import Console
 
@@ -101,7 +102,7 @@ def cells_of(text):
     [
         (1, "0.1000", None, "One seed: without a spread over seeds this is not a result"),
         (2, "0.1000, 0.2000", None, "Two seeds: their values"),
-        (3, "0.2000", ("range of 3 seeds", "0.100 to 0.300"), "no interval of the mean"),
+        (3, "0.2000", ("range of 3 seeds", "0.100 to 0.300"), "not a confidence interval"),
         (5, "0.3000", ("95% t interval", "0.104 to 0.496"), "its 95% t interval"),
         (8, "0.4500", ("interquartile mean", "0.4500"), "its 95% t interval"),
         (10, "0.5500", ("its 95% bootstrap interval", "0.350 to 0.750"), "the interquartile mean's by the bootstrap"),
@@ -291,20 +292,20 @@ def test_the_plot_is_a_picture_of_every_score(tmp_path, num_seeds):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not what a sweep writes"),
-        ("[]", "not what a sweep writes"),
-        ('{"table": "table1", "runs": [{"row": "a"}]}', "not what a sweep writes"),
+        ("{", "not a sweep's results.json"),
+        ("[]", "not a sweep's results.json"),
+        ('{"table": "table1", "runs": [{"row": "a"}]}', "not a sweep's results.json"),
         ('{"table": "table1", "runs": []}', "no finished run"),
-        (json.dumps({"table": ["t"], "runs": []}), "not what a sweep writes"),
+        (json.dumps({"table": ["t"], "runs": []}), "not a sweep's results.json"),
         (
             json.dumps({"table": "t", "runs": [{**RUN, "scores": dict.fromkeys(METRICS, "text")}]}),
-            "not what a sweep writes",
+            "not a sweep's results.json",
         ),
     ],
 )
 def test_something_else_in_the_results_place(tmp_path, content, message):
     (tmp_path / "r.json").write_text(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=facts(tmp_path / "r.json", message)):
         read_results(tmp_path / "r.json")
 
 

@@ -5,6 +5,7 @@ import re
 import gin
 import pytest
 import torch
+from messages import facts
 
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.environment import GIN_FOLDER
@@ -132,7 +133,8 @@ def test_a_run_of_another_configuration_is_not_taken_for_this_one(tmp_path):
     results = Results(tmp_path, "table2")
     results.keep(run, {"config": run.config})
     with pytest.raises(
-        OutputError, match=r"30k/seed_0 .*another configuration \(factor_vae\.gamma was 30\.0 and is 7\.0\)"
+        OutputError,
+        match=facts("30k/seed_0", "another configuration (factor_vae.gamma was 30.0 and is 7.0)"),
     ):
         results.finished([other])
     # A configurable that nothing set before brings a heading of gin's along.
@@ -158,20 +160,20 @@ def test_runs_of_another_configuration_get_into_no_table_though_they_are_not_ask
         (run,), _ = make_runs(table_folder("table2"), [row], 1, divide_steps=steps)
         record = {"row": row, "seed": 0, "training_steps": 1, "dataset": "d", "scores": scores, "config": run.config}
         results.keep(run, record)
-    with pytest.raises(OutputError, match=r"30k/seed_0 .*steps was 3000 and is 30000.* another --output"):
+    with pytest.raises(OutputError, match=facts("30k/seed_0", "steps was 3000 and is 30000", "another --output")):
         main(flags("table2", tmp_path, rows=["500k"]))
     (tmp_path / "30k" / "seed_0" / "run.json").unlink()
     main(flags("table2", tmp_path, rows=["500k"]))
-    assert "1 of 1 runs are finished already" in capsys.readouterr().out
+    assert "1 of 1 runs are already finished" in capsys.readouterr().out
 
 
 def test_the_folder_of_another_table(tmp_path):
     Results(tmp_path / "out", "table1")
-    with pytest.raises(OutputError, match="holds the results of table1, not of table2; choose another --output"):
+    with pytest.raises(OutputError, match=facts(tmp_path / "out", "of table1, not of table2", "another --output")):
         Results(tmp_path / "out", "table2")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").touch()
-    with pytest.raises(OutputError, match="is not empty and holds no table's results"):
+    with pytest.raises(OutputError, match=facts(tmp_path / "photos", "not empty", "another --output")):
         Results(tmp_path / "photos", "table1")
     assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.png"]
 
@@ -181,7 +183,7 @@ def test_a_damaged_record(tmp_path):
     results = Results(tmp_path, "table2")
     results.keep(run, {"config": run.config})
     (tmp_path / run.name / "run.json").write_text("{")
-    with pytest.raises(OutputError, match=r"run\.json cannot be read .*remove it"):
+    with pytest.raises(OutputError, match=facts(tmp_path / run.name / "run.json", "cannot be read", "remove it")):
         results.finished([run])
 
 

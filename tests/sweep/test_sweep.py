@@ -149,14 +149,14 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on(table, tmp_path
     process.send_signal(signal.SIGINT)
     code, stdout, stderr = finish(process)
     assert code == 130, stdout + stderr
-    assert "1 of 2 runs are finished and kept; the same command makes the others" in stdout
+    assert "1 of 2 runs are finished and kept; run the same command again" in stdout
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=120)
     kept = scores(output)
     assert set(kept) == {"quick"}
 
     code, stdout, stderr = finish(start(table, output, embedded_data_path, "--seeds", "1", "--rows", "quick"))
     assert code == 0, stdout + stderr
-    assert "1 of 1 runs are finished already" in stdout
+    assert "1 of 1 runs are already finished" in stdout
     assert "one seed" in stdout
     assert scores(output) == kept
 

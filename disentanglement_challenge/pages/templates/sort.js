@@ -1,4 +1,4 @@
-// A click, Enter or Space on a column's heading sorts the table's rows by it; again, the other way round.
+// Sort a table by a column at a click, Enter or Space on its heading; reverse the order at the next one.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
   headings.forEach((heading, column) => heading.querySelector("button")?.addEventListener("click", () => {
@@ -11,7 +11,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
     const compare = (one, other) => {
       const a = key(one), b = key(other);
-      if (a === "" || b === "") return (a === "") - (b === "");  // what is not known comes last either way
+      if (a === "" || b === "") return (a === "") - (b === "");  // unknown values come last in both orders
       const x = Number(a), y = Number(b);
       return sign * (Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, "en", { numeric: true }) : x - y);
     };
