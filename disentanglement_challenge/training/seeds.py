@@ -28,6 +28,7 @@ from disentanglement_challenge.training.settings import TrainingSettings
 from disentanglement_challenge.training.stacked import StackedStep
 from disentanglement_challenge.training.step import TrainingStep
 from disentanglement_challenge.training.stopping import Stopping
+from disentanglement_challenge.training.trackers import trackers_in_use
 
 Outcomes = dict[int, str | ChallengeError]
 """By seed: what was done, in a sentence, or why it failed."""
@@ -61,6 +62,7 @@ def train_and_export_together(
     """
     keep_freed_memory()
     formats = more_formats()
+    trackers_in_use()
     if training_device().type == "cpu" and not on_cpu:
         raise ConfigError(f"seeds are trained together on a GPU alone ({device_reason()}); train them one by one")
     if ground_truth_data is None:
