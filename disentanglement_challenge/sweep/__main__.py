@@ -14,6 +14,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -65,21 +66,18 @@ def main(flags: argparse.Namespace) -> None:
     for path in flags.export:
         check_export(path)
     console = Console()
-    tables = _read_tables(console, flags)
-    # The first seed of all tables comes before the second of any.
-    runs = sorted((run for table in tables for run in table.runs), key=lambda run: run.seed)
-    finished = {run for table in tables for run in table.finished}
-    if finished:
-        console.print(f"{len(finished)} of {len(runs)} runs are already finished")
-    missing = [training for training in trainings(runs) if not finished.issuperset(training.runs)]
-    failed = []
-    if missing:
-        try:
+    with ExitStack() as stack:
+        tables = _read_tables(console, flags, stack)
+        # The first seed of all tables comes before the second of any.
+        runs = sorted((run for table in tables for run in table.runs), key=lambda run: run.seed)
+        finished = {run for table in tables for run in table.finished}
+        if finished:
+            console.print(f"{len(finished)} of {len(runs)} runs are already finished")
+        missing = [training for training in trainings(runs) if not finished.issuperset(training.runs)]
+        failed = []
+        if missing:
             with cluster(flags.address):
                 failed = _sweep(console, missing, tables, finished, flags)
-        finally:
-            for table in tables:
-                table.results.remove_if_empty()
     for table in tables:
         if table.finished:
             table.results.write()
@@ -96,7 +94,7 @@ def main(flags: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def _read_tables(console: Console, flags: argparse.Namespace) -> list[Table]:
+def _read_tables(console: Console, flags: argparse.Namespace, stack: ExitStack) -> list[Table]:
     """Read the requested tables and their kept results; print rows that cannot be run, and unused bindings."""
     folders = {folder.name: folder for folder in map(table_folder, flags.tables)}
     if len(folders) < len(flags.tables):
@@ -110,6 +108,7 @@ def _read_tables(console: Console, flags: argparse.Namespace) -> list[Table]:
     tables = []
     for table, folder in folders.items():
         results = Results(base if is_own else base / table, table)
+        stack.callback(results.remove_if_empty)  # whatever ends the sweep
         overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps, results.auto_precision)
         runs, broken = make_runs(folder, rows[table], flags.seeds, *overrides)
         unusable = [Text.assemble((row, "red"), f" cannot be run: {message}") for row, message in broken.items()]
