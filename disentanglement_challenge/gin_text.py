@@ -115,7 +115,7 @@ def find_gin_file(file: str) -> Path:
 
 
 def config_bindings(text: str) -> dict[str, str]:
-    """The bindings of a configuration as gin writes it: names to values, as text, each in one line."""
+    """Return the bindings of a configuration as gin writes it: names to values, as text, each in one line."""
     bindings: dict[str, str] = {}
     name = ""
     for line in text.splitlines():

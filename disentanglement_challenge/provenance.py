@@ -45,7 +45,7 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the project's tree, with "-dirty" where a tracked file differs from it; None outside a clone."""
+    """Return the commit of the checkout, with "-dirty" if a tracked file differs from it; None outside a clone."""
     if not IS_TREE:
         return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

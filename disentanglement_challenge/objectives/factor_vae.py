@@ -30,7 +30,7 @@ class FactorVAE(Objective):
         return discriminator
 
     def draw(self, shape: tuple[int, int], device: torch.device, generator: torch.Generator | None) -> Tensor:
-        """Draws what `permute_codes` permutes by: uniform numbers [B, D]."""
+        """Draw the uniform numbers [B, D] of `permute_codes`."""
         return torch.rand(shape, generator=generator, device=device)
 
     def __call__(self, codes: Codes, second_player: nn.Module | None = None) -> Regularization:

@@ -88,7 +88,7 @@ class Objective:
         return None
 
     def draw(self, shape: tuple[int, int], device: torch.device, generator: torch.Generator | None) -> Tensor | None:
-        """Draws the random numbers of a step whose codes have this shape, [B, D]; None by default."""
+        """Draw the random numbers of a step with codes of this shape, [B, D]; return None by default."""
         return None
 
     def __call__(self, codes: Codes, second_player: nn.Module | None = None) -> Regularization:

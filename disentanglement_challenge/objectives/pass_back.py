@@ -133,7 +133,7 @@ class _Discriminate(torch.autograd.Function):
 
 
 def _dense(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A dense layer on rows [B, inputs], or several, [N, outputs, inputs], each on rows of its own, [N, B, inputs]."""
+    """Apply a dense layer to rows [B, inputs], or N layers, [N, outputs, inputs], to their own rows [N, B, inputs]."""
     if weight.dim() == 2:
         return functional.linear(rows, weight, bias)
     return torch.baddbmm(bias.unsqueeze(-2), rows, weight.mT)

@@ -297,10 +297,10 @@ def _carry_out(seeds: Sequence[Training], folders: Mapping[str, Path], board: An
 def _train_together(
     runs: Sequence[Run], folders: Mapping[str, Path], bases: Mapping[int, tuple[Run, Path]], board: Any
 ) -> dict[int, float | str]:
-    """Trains those of a row's seeds that are not finished, if they are several; logs it as the first one's.
+    """Train the unfinished seeds of a row together if there are two or more; log it as the first one's.
 
     Returns:
-        By seed, the seconds of each that was trained, or in one line what went wrong.
+        By seed, the seconds of its training, or its error in one line.
     """
     missing = [run for run in runs if finished_record(run, folders[run.table]) is None]
     if len(missing) < 2:

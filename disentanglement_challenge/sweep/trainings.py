@@ -42,7 +42,7 @@ def trainings(runs: Sequence[Run]) -> list[Training]:
 
 
 def seeds_of_rows(found: Sequence[Training]) -> list[list[Training]]:
-    """Groups trainings of the same rows, which differ in their seed alone, in the order of each group's first."""
+    """Group trainings that differ only in the seed, in the order of each group's first."""
     groups: dict[tuple[tuple[tuple[str, str], ...], ...], list[Training]] = {}
     for training in found:
         rows = tuple(tuple((run.table, run.row) for run in stage) for stage in training.stages)

@@ -110,7 +110,7 @@ class StackedDeviceBatches(DeviceBatches):
     """The batches of several seeds, each as its own `DeviceBatches` draws them, of the same images."""
 
     def __init__(self, seeds: Sequence[DeviceBatches]) -> None:
-        """The shape of a batch's indices is [N, batch_size]."""
+        """Combine N sources; the indices of a batch are then [N, batch_size]."""
         self.images = seeds[0].images
         self.shape = (len(seeds), *seeds[0].shape)
         self._seeds = seeds

@@ -43,7 +43,7 @@ class DiskNeeds:
         return self.at_once * self.checkpoint + self.model + self.rest + self.in_passing
 
     def of(self, runs: int) -> "DiskNeeds":
-        """What so many runs need together."""
+        """Return the needs of this many runs together."""
         sizes = (self.model, self.rest, self.in_passing)
         model, rest, in_passing = (runs * size for size in sizes)
         return DiskNeeds(runs * self.checkpoint, self.at_once, model, rest, in_passing)

@@ -113,7 +113,7 @@ class Loop:
 
 
 def supply(asking: Asking[T], steps: Steps, done: int) -> T:
-    """Makes the steps that a loop asks for after `done` updates; returns what the loop returns."""
+    """Make the steps that a loop asks for after `done` updates, and return the loop's result."""
     with closing(asking):
         try:
             most = next(asking)

@@ -130,12 +130,12 @@ def train_and_export(
 
 
 def already_trained(experiment: Experiment) -> str:
-    """What is said of a run that is resumed and has nothing left to do."""
+    """Return the message for a resumed run that has no steps left."""
     return f"{experiment.path} is trained to its end already; a larger model.training_steps trains it further"
 
 
 def summary_of(trained: "Trained", model: Path) -> str:
-    """What was done, in a sentence, of a run whose model is exported.
+    """Return a sentence about a run whose model is exported.
 
     Raises:
         Interrupted: a signal stopped the run.
@@ -273,11 +273,11 @@ class Run:
 
     @property
     def batch_size(self) -> int:
-        """Images that a step draws."""
+        """Return the number of images that a step draws."""
         return self.settings.batch_size * self.settings.model.num_batches
 
     def begin(self) -> None:
-        """Leaves in the experiment's folder what belongs to this run, and nothing else.
+        """Prepare the experiment's folder, so that it contains only the files of this run.
 
         Raises:
             OutputError: the disk is full or cannot be written.
@@ -294,7 +294,7 @@ class Run:
     def loop(
         self, stopping: Stopping, on_progress: Callable[[float], None] = lambda progress: None
     ) -> Asking[tuple[Stop, OutputError | None]]:
-        """Asks for steps and goes through the training loop; at its end draws pictures. As `Loop.run`."""
+        """Run the training loop, which asks for steps as `Loop.run` does, and draw pictures at its end."""
         height, width, channels = self.ground_truth_data.observation_shape
         with self.checkpoints.named_in_errors(), self.log:
             stop, failure = yield from Loop(
@@ -318,7 +318,7 @@ class Run:
         return stop, failure
 
     def end(self, stop: Stop, failure: OutputError | None, batches: Iterator[Tensor]) -> Trained:
-        """Takes the final losses, on the next batches, of a run whose loop has returned `stop` and `failure`."""
+        """Compute the final losses on the next batches, after the loop has returned `stop` and `failure`."""
         state, steps = self.state, self.settings.training_steps
         stop = Stop(self.processes.largest(stop))
         # The room that is left on a full disk is the model's.
@@ -350,7 +350,7 @@ def prepare(
     num_formats: int = 1,
     together: Sequence[int] = (),
 ) -> Run | None:
-    """Builds a run, or takes it up where a checkpoint left it, and writes nothing.
+    """Build a run, from a checkpoint if there is one to resume, without writing anything.
 
     Args and errors are those of `train`.
 

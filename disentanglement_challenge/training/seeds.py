@@ -1,4 +1,4 @@
-"""Training several seeds of one configuration in one process, by steps that they share: for a GPU.
+"""Train several seeds of one configuration in one process, with shared steps, on a GPU.
 
 Each seed's run is what it would be alone, with its own folder, batches, noise, log, checkpoints and model, and its
 losses are the same up to rounding (`stacked`). Only the steps are made together. So each seed can be resumed alone, and
@@ -44,7 +44,7 @@ def train_and_export_together(
     continue_from: Mapping[int, Experiment] = NOTHING,
     on_cpu: bool = False,
 ) -> Outcomes:
-    """Trains what gin describes under several random seeds at once, and exports each one's mean encoder.
+    """Train the model of gin's configuration under several seeds at once, and export each mean encoder.
 
     Leaves in each experiment's folder what `train_and_export` leaves there. A seed that fails, as its loss diverges or
     its folder cannot be written, fails alone.
@@ -104,7 +104,7 @@ def train_and_export_together(
 def _train(
     experiments: Mapping[int, Experiment], runs: Mapping[int, Run], formats: Sequence[str], outcomes: Outcomes
 ) -> None:
-    """Trains and exports runs that are ready to begin, and enters what became of each."""
+    """Train and export prepared runs, and add the outcome of each."""
     seeds, (first, *_) = list(runs), runs.values()
     states = [run.state for run in runs.values()]
     batches = batches_of_seeds(
@@ -156,14 +156,14 @@ def _train(
 def make_stacked_step(
     seeds: Sequence[tuple[TrainingStep, Advance]], done: Sequence[int]
 ) -> tuple[StackedStep, Advance]:
-    """What `make_step` makes for one seed, for several: of what it has made for each, and the updates each has made."""
+    """Combine the results of `make_step` for several seeds, which have made `done` updates, into one step."""
     step = StackedStep([own for own, _ in seeds], done)
     return step, GraphedStep(step) if isinstance(seeds[0][1], GraphedStep) else step
 
 
 @contextmanager
 def _failing_alone(outcomes: Outcomes, seed: int) -> Iterator[None]:
-    """Enters an error of a seed as what became of it."""
+    """Make an error inside the block the outcome of this seed alone."""
     try:
         yield
     except ChallengeError as error:

@@ -25,7 +25,7 @@ class StackedStep(Step):
     """
 
     def __init__(self, steps: Sequence[TrainingStep], done: Sequence[int]) -> None:
-        """Makes the weights of these steps parts of stacked ones.
+        """Stack the weights of these steps; their own weights become views of the stack.
 
         Args:
             steps: one for each seed, which differ in nothing else; on one device, in this process alone.
@@ -97,7 +97,7 @@ class StackedPlayer(Weights):
     """The weights of one player of every seed, [N, ...], each moved by its seed's own optimiser."""
 
     def __init__(self, players: Sequence[Player]) -> None:
-        """Makes the weights of these players parts of stacked ones."""
+        """Stack the weights of these players; their own weights become views of the stack."""
         self._players = players
         self.parameters = self.used = _stacked(zip(*(player.parameters for player in players), strict=True))
         one = players[0]
@@ -147,7 +147,7 @@ class _LossesOf(nn.Module):
 
 @torch.no_grad()
 def _stacked(seeds: Iterable[Sequence[Tensor]]) -> list[Tensor]:
-    """For the tensors of every seed, alike in shape and layout, one tensor [N, ...] that they become parts of."""
+    """Stack the tensors of N seeds, equal in shape and layout, into [N, ...]; they become views of the stack."""
     stacked = []
     for own in seeds:
         one = own[0]

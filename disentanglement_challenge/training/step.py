@@ -54,12 +54,12 @@ class Weights:
             torch._foreach_copy_([kept.grad for kept, _ in pairs], [used.grad for _, used in pairs])  # type: ignore[misc]
 
     def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
-        """Sets the gradients of this player's parameters, and of no other's, to those of the loss."""
+        """Set the gradients of this player's parameters, and no others, to those of the loss."""
         self.clear_gradients()
         loss.backward(inputs=self.used, retain_graph=retain_graph)
 
     def move(self) -> None:
-        """Moves the parameters down their gradients."""
+        """Update the parameters by their gradients."""
         raise NotImplementedError
 
 
@@ -80,7 +80,7 @@ class Player(Weights):
         self.computes, self.used = self.network, self.parameters
 
     def compute_by(self, copy: nn.Module) -> None:
-        """Has steps call this copy of the network, whose parameters follow the network's."""
+        """Use this copy of the network in steps; its parameters follow the network's."""
         self.computes = copy
         self.compute_with(list(copy.parameters()))
 
@@ -149,15 +149,15 @@ class Step:
         raise NotImplementedError
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor that a step changes: weights, what a layer keeps beside them, and the optimisers' state."""
+        """Return all tensors that a step changes: weights, buffers of layers, and the optimisers' state."""
         raise NotImplementedError
 
     def losses(self, images: Tensor, step: int | Tensor) -> Losses:
-        """Computes all losses from one forward pass, with their graphs, and updates nothing."""
+        """Compute all losses and their graphs in one forward pass, without updates."""
         raise NotImplementedError
 
     def __call__(self, images: Tensor, step: int | Tensor) -> dict[str, Tensor]:
-        """Updates the players on images [num_batches * B, C, H, W], float32 in [0, 1]; returns named scalars there.
+        """Update the players on images [num_batches * B, C, H, W], float32 in [0, 1]; return named scalars there.
 
         Where several processes train together, the images are this one's share, and the scalars those of all shares.
         "loss" is what encoder and decoder minimised; "elbo" the evidence lower bound, without the objective's weights.
@@ -169,12 +169,12 @@ class Step:
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """The step's own precision, and sums in one order each time, inside the block."""
+        """Use the step's precision and deterministic sums inside the block."""
         with float32_products("tf32" if self.precision == "tf32" else "ieee"), deterministic_convolutions():
             yield
 
     def update(self, losses: Losses) -> None:
-        """Moves both players, each down its own loss."""
+        """Update both players, each by its own loss."""
         first, *others = self.players
         if not others or losses.second_player is None:
             others = []
@@ -278,7 +278,7 @@ class TrainingStep(Step):
         return self.losses_of(images, self.draw(len(images)), step)
 
     def draw(self, num_images: int) -> dict[str, Tensor]:
-        """Draws the random numbers of a step on so many images, this process's share, by what they are for."""
+        """Draw the random numbers, by purpose, of a step on this process's share of the images."""
         shape = (num_images * self.processes.size // self.objective.num_batches, self.vae.num_latent)
         kept = self.first_player.parameters[0]
         drawn = {}
@@ -288,7 +288,7 @@ class TrainingStep(Step):
         return drawn if own is None else {**drawn, "objective": own}
 
     def losses_of(self, images: Tensor, drawn: dict[str, Tensor], step: int | Tensor) -> Losses:
-        """Computes the losses from these images, random numbers and the weights, and from nothing else."""
+        """Compute the losses from these images, random numbers and the weights alone."""
         images, *independent = images.chunk(self.objective.num_batches)
         z_mean, z_logvar = self._encode(images)
         z_sampled = sample_from_latent_distribution(z_mean, z_logvar, drawn["codes"])
@@ -329,5 +329,5 @@ class TrainingStep(Step):
 
 
 def _full(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or as it is where that is longer."""
+    """Return the tensor in float32, or unchanged if it is wider."""
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
