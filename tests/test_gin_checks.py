@@ -151,7 +151,7 @@ def test_what_training_is_said_to_read_is_what_it_reads(file, tmp_path):
     from squares import squares
 
     from disentanglement_challenge.export.model_file import more_formats
-    from disentanglement_challenge.training.run import train
+    from disentanglement_challenge.training.run import prepare, train
     from disentanglement_challenge.training.settings import TrainingSettings
 
     small = ["model.training_steps = 1", "model.batch_size = 4", "model.eval_steps = 1", "encoder.num_latent = 3"]
@@ -160,7 +160,7 @@ def test_what_training_is_said_to_read_is_what_it_reads(file, tmp_path):
     reach = training_reach(statements, "squares")
     with gin_configuration([file], small):
         more_formats()
-        train(TrainingSettings(), Experiment(tmp_path), squares())
+        train(prepare(TrainingSettings(), Experiment(tmp_path), squares()))
         read = {name.rpartition(".")[0] for name in operative_bindings()}
     said = {f"{scope}/{name}" if scope else name for scope, name in reach.names}
     without_parameters = {

@@ -110,19 +110,19 @@ def train_and_export(
             return f"discarded {experiment.unfinished.path}; {experiment.path} keeps its finished run"
         if ground_truth_data is None:
             ground_truth_data = get_named_ground_truth_data()
-        trained = train(
+        run = prepare(
             settings,
             experiment.unfinished,
             ground_truth_data,
             resume_from,
             overwrite,
             processes,
-            on_progress,
             may_move=resume_on is not None,
             num_formats=1 + len(formats),
         )
-        if trained is None:
+        if run is None:
             return already_trained(experiment)
+        trained = train(run, on_progress)
         model = experiment.model
         if processes.is_leader:
             model = export(experiment, trained, ground_truth_data, formats)
@@ -189,49 +189,24 @@ class Trained:
     failure: OutputError | None
 
 
-def train(
-    settings: TrainingSettings,
-    experiment: Experiment,
-    ground_truth_data: NamedGroundTruthData,
-    resume_from: Experiment | None = None,
-    overwrite: bool = False,
-    processes: Processes = ALONE,
-    on_progress: Callable[[float], None] = lambda progress: None,
-    may_move: bool = False,
-    num_formats: int = 1,
-) -> Trained | None:
-    """Train a VAE.
+def train(run: "Run", on_progress: Callable[[float], None] = lambda progress: None) -> Trained:
+    """Train a prepared run.
 
     Args:
-        settings: of the run.
-        experiment: where the leader writes. Emptied before the first step, unless it is the run that is resumed.
-        ground_truth_data: the images to train on.
-        resume_from: whose newest checkpoint to start from: `experiment`, or a run that is left as it is.
-        overwrite: whether to start anew where `resume_from` cannot be resumed.
-        processes: those that train together; the leader's `resume_from` is the one that counts.
+        run: as `prepare` returns it.
         on_progress: told now and then how much is done, from 0 to 1.
-        may_move: whether what is resumed may have been begun on another kind of device.
-        num_formats: of the model that will be exported beside, for what it will take of the disk.
-
-    Returns:
-        What training came to; None where `resume_from` is another run, and complete.
 
     Raises:
-        ConfigError: a number out of range, what building the networks raises, or a checkpoint of another configuration.
-        TrainingError: a loss is no longer finite or diverges, or no checkpoint can be read.
+        TrainingError: a loss is no longer finite or diverges.
         OutputError: the disk is full or cannot be written.
     """
-    run = prepare(
-        settings, experiment, ground_truth_data, resume_from, overwrite, processes, may_move, num_formats=num_formats
-    )
-    if run is None:
-        return None
-    if processes.is_leader:
-        for line in run.announcement:
-            say(line)
+    for line in run.announcement:
+        say(line)
     run.begin()
-    batches = training_batches(ground_truth_data, run.batch_size, run.state.random, training_device(), processes)
-    stopping = Stopping(settings.time_limit)
+    batches = training_batches(
+        run.ground_truth_data, run.batch_size, run.state.random, training_device(), run.processes
+    )
+    stopping = Stopping(run.settings.time_limit)
     with stopping:
         steps = make_steps(run.step, run.advance, batches)
         stop, failure = supply(run.loop(stopping, on_progress), steps, run.state.done)
@@ -243,7 +218,7 @@ class Run:
     """A run that is ready to begin.
 
     Attributes:
-        settings, experiment, ground_truth_data, processes: as for `train`.
+        settings, experiment, ground_truth_data, processes: as for `prepare`.
         resumed: whose checkpoint it starts from, if it does.
         step, advance: as `make_step` makes them.
         state: as it is before the first step.
@@ -352,13 +327,24 @@ def prepare(
 ) -> Run | None:
     """Build a run, from a checkpoint if there is one to resume, without writing anything.
 
-    Args and errors are those of `train`.
-
     Args:
+        settings: of the run.
+        experiment: where the leader will write. Emptied before the first step, unless it is the run that is resumed.
+        ground_truth_data: the images to train on.
+        resume_from: whose newest checkpoint to start from: `experiment`, or a run that is left as it is.
+        overwrite: whether to start anew where `resume_from` cannot be resumed.
+        processes: those that train together; the leader's `resume_from` is the one that counts.
+        may_move: whether what is resumed may have been begun on another kind of device.
+        num_formats: of the model that will be exported beside, for what it will take of the disk.
         together: the seeds that will train with it, on the same disk, itself among them; the first has the bar.
 
     Returns:
         The run; None where `resume_from` is another run, and complete.
+
+    Raises:
+        ConfigError: a number out of range, what building the networks raises, or a checkpoint of another configuration.
+        TrainingError: no checkpoint can be read.
+        OutputError: the disk is too full for the run.
     """
     if settings.batch_size % processes.size:
         raise ConfigError(

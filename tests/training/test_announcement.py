@@ -16,7 +16,7 @@ from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.announcement import num_images
 from disentanglement_challenge.training.checkpoints import newest_first
 from disentanglement_challenge.training.disk import DiskNeeds, bytes_below, check_disk, disk_needs
-from disentanglement_challenge.training.run import train, train_and_export
+from disentanglement_challenge.training.run import prepare, train, train_and_export
 from disentanglement_challenge.training.settings import TrainingSettings
 from disentanglement_challenge.training.step import TrainingStep
 
@@ -85,7 +85,7 @@ def test_a_disk_that_is_too_full_is_refused_and_a_tight_one_is_said(tmp_path, mo
         one = disk_needs(step, (3, 64, 64), 2, 1, 1, 0)
         free = one.least + one.checkpoint
         monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
-        train(TrainingSettings(), Experiment(tmp_path / "tight"), squares())
+        train(prepare(TrainingSettings(), Experiment(tmp_path / "tight"), squares()))
     assert "room for 2 of 3 checkpoints at a time; a smaller checkpoints.keep" in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ from disentanglement_challenge.errors import ConfigError, OutputError, TrainingE
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import remove
 from disentanglement_challenge.training.checkpoints import read_checkpoint
-from disentanglement_challenge.training.run import train, train_and_export
+from disentanglement_challenge.training.run import prepare, train, train_and_export
 from disentanglement_challenge.training.settings import TrainingSettings
 from disentanglement_challenge.training.step import TrainingStep
 
@@ -24,7 +24,7 @@ def make_squares():
 
 def run(path, data, *bindings):
     with gin_configuration(["shared.gin"], [*SMALL, *bindings]):
-        vae = train(TrainingSettings(), Experiment(path), data).vae
+        vae = train(prepare(TrainingSettings(), Experiment(path), data)).vae
     return torch.cat([parameter.detach().flatten() for parameter in vae.parameters()])
 
 
@@ -62,7 +62,7 @@ def test_what_a_run_leaves(tmp_path, squares):
 def test_the_saved_configuration_trains_the_same_weights_again(tmp_path, squares):
     first = run(tmp_path / "a", squares)
     with gin_configuration([str(tmp_path / "a" / "train" / "config.gin")]):
-        vae = train(TrainingSettings(), Experiment(tmp_path / "b"), squares).vae
+        vae = train(prepare(TrainingSettings(), Experiment(tmp_path / "b"), squares)).vae
     assert torch.equal(first, torch.cat([parameter.detach().flatten() for parameter in vae.parameters()]))
 
 
@@ -142,8 +142,9 @@ def test_a_bug_is_no_mistake_of_the_configuration(tmp_path, squares, monkeypatch
 
 def resumed(path, source, data, *bindings, overwrite=False):
     with gin_configuration(["shared.gin"], [*SMALL, *bindings]):
-        trained = train(TrainingSettings(), Experiment(path), data, Experiment(source), overwrite)
-    return trained and torch.cat([parameter.detach().flatten() for parameter in trained.vae.parameters()])
+        prepared = prepare(TrainingSettings(), Experiment(path), data, Experiment(source), overwrite)
+        vae = prepared and train(prepared).vae
+    return vae and torch.cat([parameter.detach().flatten() for parameter in vae.parameters()])
 
 
 @pytest.mark.parametrize("bindings", [[], ["model.model = @annealed_vae()"]])
@@ -215,7 +216,7 @@ def test_another_data_set_is_another_run(tmp_path, squares):
 
 def test_training_stops_when_the_time_is_up(tmp_path, squares):
     with gin_configuration(["shared.gin"], [*SMALL, "model.training_steps = 1000000", "model.time_limit = 0.5"]):
-        trained = train(TrainingSettings(), Experiment(tmp_path), squares)
+        trained = train(prepare(TrainingSettings(), Experiment(tmp_path), squares))
     assert re.fullmatch(r"trained to step (\d+) of 1000000 and stopped as model\.time_limit is up; .*", trained.summary)
     done = json.loads((tmp_path / "train" / "losses.json").read_text())["step"]
     assert 0 < done < 1000000

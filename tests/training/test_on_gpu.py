@@ -28,7 +28,7 @@ from disentanglement_challenge.training.batches import (
     training_batches,
 )
 from disentanglement_challenge.training.checkpoints import newest_first, read_checkpoint
-from disentanglement_challenge.training.run import train
+from disentanglement_challenge.training.run import prepare, train
 from disentanglement_challenge.training.seeds import make_stacked_step, train_and_export_together
 from disentanglement_challenge.training.settings import TrainingSettings
 
@@ -171,7 +171,7 @@ def test_the_upload_and_what_stays_with_the_host_give_the_cpus_batches(monkeypat
 def run(path, *bindings, source=None, may_move=False):
     with gin_configuration(["shared.gin"], [*SMALL, *bindings]):
         resume_from = Experiment(source) if source else None
-        trained = train(TrainingSettings(), Experiment(path), squares(), resume_from, may_move=may_move)
+        trained = train(prepare(TrainingSettings(), Experiment(path), squares(), resume_from, may_move=may_move))
     return torch.cat([parameter.detach().flatten() for parameter in trained.vae.parameters()]).cpu()
 
 

@@ -13,7 +13,7 @@ from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.checkpoints import newest_first, read_checkpoint
 from disentanglement_challenge.training.precision import check_has_precision, precision_that_pays
-from disentanglement_challenge.training.run import train
+from disentanglement_challenge.training.run import prepare, train
 from disentanglement_challenge.training.settings import TrainingSettings
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def run(monkeypatch, tmp_path, capsys):
     def train_squares(name, steps, *bindings, resume=False):
         experiment = Experiment(tmp_path / name)
         with gin_configuration(["shared.gin"], [*SMALL, f"model.training_steps = {steps}", *bindings]):
-            trained = train(TrainingSettings(), experiment, squares(), experiment if resume else None)
+            trained = train(prepare(TrainingSettings(), experiment, squares(), experiment if resume else None))
         said = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("device: "))
         weights = torch.cat([parameter.detach().flatten() for parameter in trained.vae.parameters()])
         return weights, said.split("threads, ")[1]

@@ -12,7 +12,7 @@ from disentanglement_challenge import objectives
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.training.run import train
+from disentanglement_challenge.training.run import prepare, train
 from disentanglement_challenge.training.settings import TrainingSettings
 
 SETTINGS = sweep.get_default_models()
@@ -44,7 +44,7 @@ def test_every_model_setting_of_the_study_trains_its_objective(setting, noise, t
     few_steps = [f"model.training_steps = {STEPS}", "model.batch_size = 4", "model.eval_steps = 1"]
     with gin_configuration([CONFIG], [*to_bindings(setting), "model.random_seed = 0", *few_steps]):
         settings = TrainingSettings()
-        train(settings, Experiment(tmp_path), noise)
+        train(prepare(settings, Experiment(tmp_path), noise))
     assert isinstance(settings.model, CLASSES[settings.name])
     for key, value in setting.items():
         configurable, parameter = key.split(".")
