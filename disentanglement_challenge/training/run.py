@@ -364,6 +364,7 @@ def prepare(
     step, advance = make()
     checkpoints = Checkpoints(experiment.checkpoints)
     pictures_every = picture_interval()
+    tracked_by = trackers_in_use()
     bindings = operative_bindings()
     is_auto = bindings["acceleration.precision"] == repr(AUTO)
     configuration = {
@@ -388,7 +389,7 @@ def prepare(
     if resumed is not None:
         state.load_state_dict(resumed.state)
     has_bar = not together or settings.random_seed == together[0]
-    trackers = Trackers(experiment, configuration, trackers_in_use())
+    trackers = Trackers(experiment, configuration, tracked_by)
     log = TrainingLog(experiment, state.done, settings.training_steps, processes.is_leader, has_bar, trackers)
     announced = []
     if processes.is_leader:
