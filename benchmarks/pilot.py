@@ -26,6 +26,7 @@ from disentanglement_challenge.errors import TrainingError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import read_json, write_json
 from disentanglement_challenge.provenance import available_cores
+from disentanglement_challenge.sweep.udr import ACTIVE_ABOVE
 from disentanglement_challenge.training.pictures import read_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,9 +38,6 @@ SETTINGS = {
     "gamma 6": [*_BOTH_RATES, "factor_vae.gamma = 6.0"],
 }
 ROWS = ("256", "3072")
-# Nats: a latent is in use where its mean KL divergence from the prior exceeds this, as in UDR (Duan et al.,
-# "Unsupervised Model Selection for Variational Disentangled Representation Learning", https://arxiv.org/abs/1905.12614).
-ACTIVE_ABOVE = 0.01
 
 # Heading, name and format of what is printed; D is the discriminator.
 _COLUMNS = (

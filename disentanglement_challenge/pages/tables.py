@@ -285,6 +285,18 @@ def _published_tables(results: Results) -> list[TextTable]:
     return [TextTable(title, ["", *LABELS.values(), "mean rank"], lines, published["tables"][results.table]["notes"])]
 
 
+def add_export_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --export, whose files `check_export` checks and `export` writes."""
+    parser.add_argument(
+        "--export",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also write the tables to a .tex, .md or .csv file; repeatable",
+    )
+
+
 def check_export(path: Path) -> None:
     """Raise ConfigError if tables cannot be written in the format of this suffix."""
     if path.suffix not in EXPORTS:
@@ -406,14 +418,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="the results.json of a sweep")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the scores into this file")
-    parser.add_argument(
-        "--export",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="write the tables to a .tex, .md or .csv file; repeatable",
-    )
+    add_export_flag(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parsed = parser.parse_args()
     run_script(lambda: main(parsed), parsed.debug)

@@ -28,7 +28,7 @@ from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.environment import absolute, get_config
 from disentanglement_challenge.errors import ConfigError, Interrupted
-from disentanglement_challenge.pages.tables import check_export, export, read_results, shown
+from disentanglement_challenge.pages.tables import add_export_flag, check_export, export, read_results, shown
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder, unused_by_all
 from disentanglement_challenge.sweep.trainings import Training, trainings
@@ -222,14 +222,7 @@ if __name__ == "__main__":
         metavar="DIR",
         help="folder of the results; with several tables, DIR/TABLE for each (default: $AICROWD_OUTPUT_PATH/TABLE)",
     )
-    parser.add_argument(
-        "--export",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="also write the table to a .tex, .md or .csv file; repeatable",
-    )
+    add_export_flag(parser)
     parser.add_argument(
         "--address", metavar="HOST:PORT", help="the address of a running Ray cluster, or auto (default: this machine)"
     )

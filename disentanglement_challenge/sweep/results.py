@@ -8,7 +8,7 @@ from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.errors import OutputError
 from disentanglement_challenge.files import make_folder, remove, write_json
 from disentanglement_challenge.gin_text import config_bindings
-from disentanglement_challenge.sweep.runs import Record, Run
+from disentanglement_challenge.sweep.runs import RECORD, Record, Run
 from disentanglement_challenge.training.precision import precision_that_pays
 
 
@@ -51,7 +51,7 @@ class Results:
         """
         found = {}
         for run in runs:
-            path = self.folder / run.name / "run.json"
+            path = self.folder / run.name / RECORD
             if path.is_file():
                 record = _read(path)
                 if record.get("config") != run.config:
@@ -71,7 +71,7 @@ class Results:
     def keep(self, run: Run, record: Record) -> None:
         """Write the record of a run that has just finished, and rewrite `results.json`."""
         make_folder(self.folder / run.name)
-        write_json(self.folder / run.name / "run.json", record)
+        write_json(self.folder / run.name / RECORD, record)
         self.write()
 
     def write(self) -> None:
@@ -79,7 +79,7 @@ class Results:
         write_json(self.path, {"table": self.table, "runs": [_read(path) for path in self._records()]})
 
     def _records(self) -> list[Path]:
-        return sorted(self.folder.glob("*/seed_*/run.json"))
+        return sorted(self.folder.glob(f"*/seed_*/{RECORD}"))
 
     @property
     def path(self) -> Path:

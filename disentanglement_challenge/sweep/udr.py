@@ -27,6 +27,7 @@ from sklearn.linear_model import Lasso
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+# Nats.
 ACTIVE_ABOVE = 0.01
 ALPHA = 0.1
 # Two models always tie, as each is compared only with the other.
