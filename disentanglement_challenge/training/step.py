@@ -1,5 +1,6 @@
 """Compute a training step: the losses of a batch, and an update of each player."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from disentanglement_challenge.training.optimizers import make_discriminator_opt
 from disentanglement_challenge.training.processes import ALONE, Processes
 
 
-class Weights:
+class Weights(ABC):
     """The parameters of one player: those that are moved, and those that a step computes with.
 
     Attributes:
@@ -58,9 +59,9 @@ class Weights:
         self.clear_gradients()
         loss.backward(inputs=self.used, retain_graph=retain_graph)
 
+    @abstractmethod
     def move(self) -> None:
         """Update the parameters by their gradients."""
-        raise NotImplementedError
 
 
 @dataclass
@@ -122,7 +123,7 @@ class Losses:
     is_apart: bool = False
 
 
-class Step:
+class Step(ABC):
     """Players that move together, each down its own loss.
 
     Called with a batch, it computes all losses from one forward pass, takes both players' gradients at the same
@@ -139,22 +140,22 @@ class Step:
     processes = ALONE
 
     @property
+    @abstractmethod
     def players(self) -> Sequence[Weights]:
         """See the class."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def generators(self) -> list[torch.Generator]:
         """See the class."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tensors(self) -> list[Tensor]:
         """Return all tensors that a step changes: weights, buffers of layers, and the optimisers' state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, images: Tensor, step: int | Tensor) -> Losses:
         """Compute all losses and their graphs in one forward pass, without updates."""
-        raise NotImplementedError
 
     def __call__(self, images: Tensor, step: int | Tensor) -> dict[str, Tensor]:
         """Update the players on images [num_batches * B, C, H, W], float32 in [0, 1]; return named scalars there.
