@@ -59,6 +59,16 @@ def make(objective, *bindings, device=CUDA, seed=0):
         return make_step(objective, (3, 64, 64), seed, device)
 
 
+def assert_same_losses(replayed, one_by_one):
+    done = 0
+    for count in (7, 23, 10):
+        rows = {name: row.clone() for name, row in replayed(done, count).items()}
+        for index in range(count):
+            for name, value in one_by_one(done + index).items():
+                torch.testing.assert_close(rows[name][index], value, rtol=1e-3, atol=1e-3)
+        done += count
+
+
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 @pytest.mark.parametrize("objective", EVERY.values(), ids=EVERY)
 def test_many_steps_a_replay_have_the_losses_of_eager_steps(objective, precision):
@@ -70,13 +80,7 @@ def test_many_steps_a_replay_have_the_losses_of_eager_steps(objective, precision
     one_by_one = make_steps(eager, plain, training_batches(noise(), size, np.random.default_rng(1), CUDA))
     assert isinstance(replayed, Replayed)
     assert isinstance(one_by_one, OneByOne)
-    done = 0
-    for count in (7, 23, 10):
-        rows = {name: row.clone() for name, row in replayed(done, count).items()}
-        for index in range(count):
-            for name, value in one_by_one(done + index).items():
-                torch.testing.assert_close(rows[name][index], value, rtol=1e-3, atol=1e-3)
-        done += count
+    assert_same_losses(replayed, one_by_one)
     assert torch.equal(step.noise.get_state(), eager.noise.get_state())
 
 
@@ -118,13 +122,7 @@ def test_many_steps_a_replay_of_several_seeds_have_the_losses_of_eager_ones(obje
     members, replayed = steps()
     others, one_by_one = steps("acceleration.cuda_graph = False")
     assert isinstance(replayed, Replayed)
-    done = 0
-    for count in (7, 23, 10):
-        rows = {name: row.clone() for name, row in replayed(done, count).items()}
-        for index in range(count):
-            for name, value in one_by_one(done + index).items():
-                torch.testing.assert_close(rows[name][index], value, rtol=1e-3, atol=1e-3)
-        done += count
+    assert_same_losses(replayed, one_by_one)
     for step, other in zip(members, others, strict=True):
         assert torch.equal(step.noise.get_state(), other.noise.get_state())
 
