@@ -200,7 +200,8 @@ def trained(monkeypatch, tmp_path):
             often = ["log.every_steps = 7", "pictures.every_steps = 15"]
             with gin_configuration(["shared.gin"], [*SMALL, *often, *bindings]):
                 experiment = Experiment(tmp_path / name)
-                result = run_module.train(TrainingSettings(), experiment, squares(), source and Experiment(source))
+                run = run_module.prepare(TrainingSettings(), experiment, squares(), source and Experiment(source))
+                result = run_module.train(run)
         losses = json.loads(experiment.losses.read_text())
         weights = [parameter.detach() for parameter in result.vae.parameters()]
         return weights, {key: losses[key] for key in losses if "second" not in key}, read_log(experiment.log)
