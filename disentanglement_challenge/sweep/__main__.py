@@ -13,7 +13,7 @@ it. Rows with equal configurations are trained once, even in two tables. A sweep
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +76,8 @@ def main(flags: argparse.Namespace) -> None:
         missing = [training for training in trainings(runs) if not finished.issuperset(training.runs)]
         failed = []
         if missing:
-            with cluster(flags.address):
-                failed = _sweep(console, missing, tables, finished, flags)
+            with cluster(flags.address) as signals:
+                failed = _sweep(console, missing, tables, finished, signals, flags)
     for table in tables:
         if table.finished:
             table.results.write()
@@ -127,6 +127,7 @@ def _sweep(
     missing: Sequence[Training],
     tables: Sequence[Table],
     finished: set[Run],
+    signals: Callable[[], bytes],
     flags: argparse.Namespace,
 ) -> "list[Finished]":
     """Carry out the missing trainings, save each record when it arrives, and return the runs that failed."""
@@ -140,8 +141,8 @@ def _sweep(
     try:
         with Live(console=console, refresh_per_second=2, transient=True) as live:
             while sweep.num_pending:
-                if _SIGNALS:  # Python ignored the exception, such as in a destructor
-                    _stop(_SIGNALS[-1], None)
+                if signal.SIGTERM in signals():  # and Python ignored the exception, such as in a destructor
+                    _stop(signal.SIGTERM, None)
                 for ended in sweep.wait(1):
                     if ended.run in finished:
                         continue
@@ -155,6 +156,9 @@ def _sweep(
                     live.update(_progress(sweep, total))
     except KeyboardInterrupt:
         sweep.cancel()
+        for table in tables:
+            if table.finished:  # and the signal may have come between a record and the file of all
+                table.results.write()
         kept = sum(len(table.finished) for table in tables)
         total = sum(len(table.runs) for table in tables)
         console.print(f"{kept} of {total} runs are finished and kept; run the same command again for the others")
@@ -162,11 +166,7 @@ def _sweep(
     return failed
 
 
-_SIGNALS: list[int] = []
-
-
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    _SIGNALS.append(number)
     raise Interrupted(f"stopped at {signal.Signals(number).name}", number)
 
 

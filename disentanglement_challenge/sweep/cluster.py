@@ -67,12 +67,22 @@ class Finished:
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[None]:
+def cluster(address: str | None) -> Iterator[Callable[[], bytes]]:
     """Connect to the Ray cluster at this address, or start one on this machine; disconnect at the end of the block.
+
+    Yields:
+        A function that returns the numbers of the signals since the beginning, also those whose handler raised where
+        Python ignores exceptions.
 
     Raises:
         ConfigError: nothing at the address answers as Ray.
     """
+    with _signals() as seen, _connection(address, seen):
+        yield seen
+
+
+@contextmanager
+def _connection(address: str | None, seen: Callable[[], bytes]) -> Iterator[None]:
     options: dict[str, Any] = {"address": "local", "include_dashboard": False}
     if address is not None:
         _check_answers(address)
@@ -84,11 +94,10 @@ def cluster(address: str | None) -> Iterator[None]:
             options["runtime_env"] = {"working_dir": str(ROOT), "excludes": excludes}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        with _signals() as seen:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-            signal.signal(signal.SIGTERM, on_sigterm)  # which Ray takes for itself
-            if signal.SIGTERM in seen():
-                raise SystemExit(signal.SIGTERM)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        signal.signal(signal.SIGTERM, on_sigterm)  # which Ray takes for itself
+        if signal.SIGTERM in seen():
+            raise SystemExit(signal.SIGTERM)
     except (KeyboardInterrupt, SystemExit) as stop:
         ray.shutdown()  # what it had started by then
         if isinstance(stop, SystemExit) and stop.code == signal.SIGTERM:  # as Ray's own handler ends a process
@@ -106,8 +115,8 @@ def cluster(address: str | None) -> Iterator[None]:
 def _signals() -> Iterator[Callable[[], bytes]]:
     """Note the signals that arrive inside the block; yield a function that returns their numbers so far.
 
-    Ray's handler of SIGTERM raises SystemExit, which has no effect where Python ignores exceptions, as in a destructor
-    or after a fork. Python would also print it there.
+    A handler that raises has no effect where Python ignores exceptions, as in a destructor or after a fork. Python
+    would also print the SystemExit of Ray's own handler of SIGTERM there.
     """
     reader, writer = socket.socketpair()
     with reader, writer:
