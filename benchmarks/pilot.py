@@ -31,8 +31,8 @@ from disentanglement_challenge.training.pictures import read_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Ten times disentanglement_lib's rate for both players. With the VAE's alone the discriminator lags behind it. The tables
-# take the precision that pays, so this does.
+# Ten times disentanglement_lib's rate for both players. With the VAE's alone the discriminator lags behind it.
+# The precision is the tables' own.
 _SHARED = [
     "vae/AdamOptimizer.learning_rate = 0.001",
     "discriminator/AdamOptimizer.learning_rate = 0.001",
