@@ -76,9 +76,17 @@ def cluster(address: str | None) -> Iterator[Callable[[], bytes]]:
 
     Raises:
         ConfigError: nothing at the address answers as Ray.
+        Interrupted: SIGTERM arrived, whatever its handler's error became on its way through Ray.
     """
-    with _signals() as seen, _connection(address, seen):
-        yield seen
+    with _signals() as seen:
+        try:
+            with _connection(address, seen):
+                yield seen
+        except (KeyboardInterrupt, SystemExit) as stop:
+            # Ray's own handler raises SystemExit, and Ray's waiting raises KeyboardInterrupt for any handler's error.
+            if signal.SIGTERM in seen():
+                raise Interrupted("stopped at SIGTERM", signal.SIGTERM) from stop
+            raise
 
 
 @contextmanager
@@ -98,10 +106,8 @@ def _connection(address: str | None, seen: Callable[[], bytes]) -> Iterator[None
         signal.signal(signal.SIGTERM, on_sigterm)  # which Ray takes for itself
         if signal.SIGTERM in seen():
             raise SystemExit(signal.SIGTERM)
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except (KeyboardInterrupt, SystemExit):
         ray.shutdown()  # what it had started by then
-        if isinstance(stop, SystemExit) and stop.code == signal.SIGTERM:  # as Ray's own handler ends a process
-            raise Interrupted("stopped at SIGTERM", signal.SIGTERM) from stop
         raise
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"cannot use the Ray cluster at {address}: {str(error).splitlines()[0]}") from error
