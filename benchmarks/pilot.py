@@ -58,7 +58,7 @@ _COLUMNS = (
 
 
 def train(row: str, setting: str, steps: int, output: Path) -> dict[str, Any]:
-    """Trains one row under one setting in a process of its own, and returns what it came to.
+    """Train one row under one setting in a process of its own, and return its losses and number of active latents.
 
     Raises:
         TrainingError: the process failed.

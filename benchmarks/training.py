@@ -66,7 +66,7 @@ MATRIX = 4096
 PLAIN = "plain eager"
 
 Timed = Callable[[int], float]
-"""Makes a number of steps and returns their seconds."""
+"""Make a number of steps and return their seconds."""
 
 
 def build(bindings: list[str], seed: int = 0) -> tuple[TrainingStep, Advance]:

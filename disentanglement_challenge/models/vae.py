@@ -73,7 +73,7 @@ def make_gaussian_encoder(
         encoder_fn: see `encoders`.
 
     Raises:
-        ConfigError: a num_latent that is no positive integer, or what encoder_fn raises.
+        ConfigError: num_latent is not a positive integer, or encoder_fn raises it.
     """
     check_count("encoder.num_latent", num_latent)
     return encoder_fn(observation_shape, num_latent)

@@ -163,7 +163,7 @@ def _check_answers(address: str) -> None:
     try:
         subprocess.run(command, check=True, timeout=ANSWER_WITHIN, capture_output=True)
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-        raise ConfigError(f"what listens at {address} does not answer as a Ray cluster; {advice}") from error
+        raise ConfigError(f"no Ray cluster answers at {address}; {advice}") from error
 
 
 class Sweep:

@@ -84,7 +84,7 @@ def table_folder(table: str) -> Path:
         if candidate.is_dir() and any(candidate.glob("*.gin")):
             return candidate.resolve()
     known = sorted({str(file.parent.relative_to(GIN_FOLDER)) for file in GIN_FOLDER.glob("table*/*.gin")})
-    raise ConfigError(f"{table!r} is no folder with gin files, one for each row; tables here are {', '.join(known)}")
+    raise ConfigError(f"{table!r} is not a folder of gin files, one for each row; tables here are {', '.join(known)}")
 
 
 def choose_rows(folder: Path, wanted: Sequence[str] | None) -> list[str]:

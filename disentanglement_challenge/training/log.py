@@ -56,7 +56,7 @@ class TrainingLog:
             bar_terms: the losses to show behind the progress bar, those of them that the objective has.
 
         Raises:
-            ConfigError: an interval that is no positive integer, or terms that are not a list of names.
+            ConfigError: the interval is not a positive integer, or the terms are not a list of names.
         """
         self.every_steps = check_count("log.every_steps", every_steps)
         if not isinstance(bar_terms, list | tuple) or not all(isinstance(term, str) for term in bar_terms):

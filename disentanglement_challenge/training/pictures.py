@@ -86,7 +86,7 @@ def picture_interval(every_steps: int = 5000) -> int:
     Drawing takes about as long as a few steps of training (benchmarks/pictures.py measures it).
 
     Raises:
-        ConfigError: no positive integer.
+        ConfigError: the interval is not a positive integer.
     """
     check_count("pictures.every_steps", every_steps)
     return every_steps

@@ -53,7 +53,7 @@ def train_and_export_together(
         experiments: where to write, by random seed.
         overwrite, resume, ground_truth_data: as for `train_and_export`.
         continue_from: as for `train_and_export`, by random seed.
-        on_cpu: whether a CPU may do it, which has no launches to save, as tests do it.
+        on_cpu: whether to allow this on a CPU, where it saves no kernel launches; tests do so.
 
     Raises:
         Interrupted: a signal stopped the runs; their models so far are exported.

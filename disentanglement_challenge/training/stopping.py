@@ -43,7 +43,7 @@ class Stopping:
         """Start the time, which the block restarts; `time_limit` is in seconds.
 
         Raises:
-            ConfigError: a time limit that is no positive number.
+            ConfigError: the time limit is not a positive number.
         """
         if time_limit is not None:
             check_number("model.time_limit", time_limit, above=0)

@@ -34,7 +34,7 @@ def test_a_table_s_rows_are_its_gin_files_in_order():
 
 
 def test_unknown_tables_and_rows():
-    with pytest.raises(ConfigError, match=r"'table9' is no folder with gin files.*table1, table2, table3"):
+    with pytest.raises(ConfigError, match=r"'table9' is not a folder of gin files.*table1, table2, table3"):
         table_folder("table9")
     with pytest.raises(ConfigError, match=r"table2 has no row '100k'; rows are .*; did you mean '1000k'"):
         choose_rows(table_folder("table2"), ["100k"])

@@ -233,7 +233,7 @@ def test_an_address_where_something_else_listens(monkeypatch):
     monkeypatch.setattr("disentanglement_challenge.sweep.cluster.ANSWER_WITHIN", 2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
-        with pytest.raises(ConfigError, match=f"what listens at {address} does not answer as a Ray"), cluster(address):
+        with pytest.raises(ConfigError, match=f"no Ray cluster answers at {address};"), cluster(address):
             pass
 
 
