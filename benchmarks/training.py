@@ -11,7 +11,8 @@ forward and backward, with two operations for a multiplication and an addition. 
 bfloat16 where that pays; --precision chooses others.
 
 The peers (`training_peers.py` describes them) run on the CPU only, each in its own virtual environment below
-scratch/peers, which the first run installs. If a peer cannot be installed or does not run, the reason is printed.
+scratch/peers, which the first run installs. Beside each runs a step of this package that does equal work, and the last
+lines say how many times as fast as the peer it is. If a peer cannot be installed or run, the reason is printed.
 
 With an NVIDIA GPU the step is timed there (unless AICROWD_CUDA=False), on images on the GPU, with many steps in each
 replay of a CUDA graph (ARGS="--steps 2000" makes a round long enough to time), and
@@ -33,6 +34,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.errors import ChallengeError
 from disentanglement_challenge.files import write_json
-from disentanglement_challenge.objectives import FactorVAE
+from disentanglement_challenge.objectives import BetaTCVAE, FactorVAE, Objective
 from disentanglement_challenge.provenance import available_cores
 from disentanglement_challenge.training.acceleration import Advance, make_step, make_steps
 from disentanglement_challenge.training.batches import DeviceBatches, StackedDeviceBatches
@@ -59,8 +61,28 @@ from disentanglement_challenge.training.precision import PRECISIONS, precision_t
 from disentanglement_challenge.training.seeds import make_stacked_step
 from disentanglement_challenge.training.step import Step, TrainingStep
 
-PEERS = {"pythae": "pythae==0.1.2", "disent": "disent==0.8.0"}
-PEER_NOTES = {"pythae": "FactorVAE, reconstructs half of the batch", "disent": "BetaTcVae, has no discriminator"}
+
+@dataclass(frozen=True)
+class Equal:
+    """A peer, and the objective of this package whose step does equal work.
+
+    Attributes:
+        requirement: what pip installs.
+        objective: of this package.
+        num_batches: how many batches of images a step takes, on both sides.
+        note: what both do.
+    """
+
+    requirement: str
+    objective: Objective
+    num_batches: int
+    note: str
+
+
+PEERS = {
+    "pythae": Equal("pythae==0.1.2", FactorVAE(10.0, second_batch=True), 2, "FactorVAE, reconstructs one batch of two"),
+    "disent": Equal("disent==0.8.0", BetaTCVAE(4.0), 1, "beta-TCVAE, as disent has no FactorVAE"),
+}
 SHAPE = (3, 64, 64)
 MATRIX = 4096
 PLAIN = "plain eager"
@@ -69,9 +91,9 @@ Timed = Callable[[int], float]
 """Make a number of steps and return their seconds."""
 
 
-def build(bindings: list[str], seed: int = 0) -> tuple[TrainingStep, Advance]:
+def build(bindings: list[str], seed: int = 0, objective: Objective | None = None) -> tuple[TrainingStep, Advance]:
     with gin_configuration(["shared.gin"], bindings, skip_unknown=["dataset", "model"]):
-        return make_step(FactorVAE(10.0), SHAPE, seed, training_device())
+        return make_step(objective or FactorVAE(10.0), SHAPE, seed, training_device())
 
 
 def build_together(bindings: list[str], seeds: int) -> tuple[Step, Advance]:
@@ -198,7 +220,15 @@ class Peer:
             subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
         torch_version = torch.__version__.split("+")[0]
         with log.open("w") as output:
-            install = [str(python), "-m", "pip", "install", "--quiet", PEERS[name], f"torch=={torch_version}"]
+            install = [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                PEERS[name].requirement,
+                f"torch=={torch_version}",
+            ]
             if subprocess.run(install, stdout=output, stderr=output).returncode:
                 raise ChallengeError(f"cannot be installed: {_last_line(log)}")
         arguments = [name, str(batch_size), str(num_latent), str(torch.get_num_threads())]
@@ -283,13 +313,20 @@ def main(flags: argparse.Namespace) -> None:
             sides[name] = a_seed(measure, flags.seeds)
     operations[PLAIN], precisions[PLAIN] = count(build_plain(bindings), images), "float32"
     sides[PLAIN] = PlainStep(bindings, flags.batch_size)
-    notes: dict[str, str] = {}
-    for name in flags.peers if device.type == "cpu" else []:
+    compared: dict[str, str] = {}  # sides here, with the peer that does equal work
+    for name in flags.peers if on_cpu else []:
+        peer = PEERS[name]
+        all_images = random_images(peer.num_batches * flags.batch_size)
         try:
-            sides[name] = Peer(name, flags.batch_size, flags.latents)
-            notes[name] = PEER_NOTES[name]
+            sides[name] = Peer(name, len(all_images), flags.latents)
         except ChallengeError as error:
             print(f"{name}: {error}")
+            continue
+        for precision in dict.fromkeys(precisions.values()):
+            side = f"as {name}, {precision}"
+            _, advance = build([*bindings, f"acceleration.precision = {precision!r}"], objective=peer.objective)
+            sides[side], compared[side] = timed(advance, all_images), name
+    notes: list[str] = []
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     peaks: dict[str, list[float]] = {precision: [] for precision in precisions.values()}
     for measure in sides.values():
@@ -305,6 +342,10 @@ def main(flags: argparse.Namespace) -> None:
                 measure.process.stdin.close()  # type: ignore[union-attr]
             measure.process.wait()
 
+    for side, name in compared.items():
+        ratios = sorted(theirs / ours for theirs, ours in zip(seconds[name], seconds[side], strict=True))
+        spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+        notes.append(f"{side}: {statistics.median(ratios):.2f} ({spread}) times {name}; {PEERS[name].note}")
     rows = [row(name, seconds[name], seconds[PLAIN], flags.batch_size) for name in sides]
     for result in rows:
         if result["side"] in operations:  # a peer's steps are other work
@@ -333,7 +374,7 @@ def row(name: str, seconds: list[float], plain: list[float], batch_size: int) ->
     return result | {"images_per_second": rate * batch_size}
 
 
-def show(rows: list[dict[str, Any]], notes: dict[str, str], peaks: dict[str, float]) -> None:
+def show(rows: list[dict[str, Any]], notes: list[str], peaks: dict[str, float]) -> None:
     title = "matrix product: " + ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {name}" for name, peak in peaks.items())
     table = Table(title=title, title_justify="left")
     for column in ("", "steps/s", "spread", "images/s", "GFLOP/s", "of peak", "times plain", "spread"):
@@ -347,8 +388,8 @@ def show(rows: list[dict[str, Any]], notes: dict[str, str], peaks: dict[str, flo
             result["side"], rate, f"{low:.2f}-{high:.2f}", images, *work, f"{result['times_plain']:.2f}", ratios
         )
     Console(width=110).print(table)
-    for name, note in notes.items():
-        print(f"{name}: {note}")
+    for note in notes:
+        print(note)
 
 
 if __name__ == "__main__":

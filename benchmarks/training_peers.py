@@ -7,8 +7,8 @@ The networks are disentanglement_lib's: conv_encoder, deconv_decoder, fc_discrim
 steps from each line of its input and prints their seconds.
 
 pythae   FactorVAE, with the calls of its AdversarialTrainer for a batch. It splits the batch: one half is
-         reconstructed and the codes of the other are permuted, so a step reconstructs half as many images as here.
-disent   It has no FactorVAE. The nearest is BetaTcVae, which has no discriminator and thus less work.
+         reconstructed and the codes of the other are permuted, as here with `factor_vae.second_batch`.
+disent   BetaTcVae, as it has no FactorVAE.
 """
 
 import sys
