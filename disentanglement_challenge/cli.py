@@ -5,13 +5,16 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from disentanglement_challenge.errors import ChallengeError, Interrupted, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports a mistake in the flags in one line, with what would be right."""
+    """A parser that reports a mistake in the flags in one line, with what would be right. No abbreviations."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with 2, as argparse does."""
@@ -22,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         first = arguments.split()[0].partition("=")[0] if is_unrecognised else ""
         if first.startswith("-"):
             return did_you_mean(f"--{first.lstrip('-').replace('-', '_')}", self._option_string_actions)
-        if first:
+        if first and "--gin_bindings" in self._option_string_actions:
             return "; --gin_bindings and --gin_config take one value each, so repeat the flag before every value"
         return ""
 
@@ -69,7 +72,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--discard_unfinished",
         action="store_true",
-        help="remove an interrupted training run, and keep finished results",
+        help="remove an interrupted training run and keep the finished one, or start again if there is none",
     )
 
 

@@ -171,13 +171,21 @@ class Experiment:
         check_unlocked(self.path)
         check_writable(self.path)
         is_begun = self.unfinished.has_checkpoints
+        if discard_unfinished and not is_begun:
+            raise OutputError(f"{self.path} has no interrupted training run to discard")
         if is_begun and not (overwrite or resume or discard_unfinished):
             raise OutputError(
                 f"{self.unfinished.path} holds an interrupted training run; pass --resume to continue it, "
                 "--discard_unfinished to remove it and keep finished results, or --overwrite to start again"
             )
-        if not (is_begun and discard_unfinished) and not (resume and self.resumable()):
-            self._check(self.results, overwrite)
+        if discard_unfinished or overwrite or (resume and self.resumable()):
+            return
+        if self.has_checkpoints:
+            raise OutputError(
+                f"{self.path} already holds a training run; pass --resume to train it further, --overwrite to replace "
+                "it, or choose another experiment name"
+            )
+        self._check(self.results, overwrite)
 
     def check_scores(self, overwrite: bool) -> None:
         """Raise OutputError if there are scores and `overwrite` is not set, or if the folder is not writable."""

@@ -83,6 +83,13 @@ def test_what_an_included_file_imports_is_looked_for(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(("file", "near"), [("shard.gin", "'shared.gin'"), ("relu.gin", None), ("nothere.gin", None)])
+def test_a_gin_file_that_is_not_there_gets_a_hint_if_a_name_is_near(file, near):
+    with pytest.raises(ConfigError, match=facts("no gin file", repr(file))) as raised, gin_configuration([file]):
+        pass
+    assert str(raised.value).endswith(f"; did you mean {near}?") if near else "did you mean" not in str(raised.value)
+
+
 @pytest.mark.parametrize("file", ["x" * 300 + ".gin", "x" * 300 + "/a.gin", "/proc/1/mem/a.gin", "a\0.gin"])
 def test_a_path_that_nothing_can_have(file):
     with pytest.raises(ConfigError, match=facts("no gin file", repr(file))), gin_configuration([file]):

@@ -148,10 +148,10 @@ def test_what_each_flag_does_about_an_earlier_run(tmp_path):
     assert experiment.resumable() is None
     experiment.check_start(overwrite=False, resume=True)  # allowed without a run too
     write_text(experiment.checkpoints / "step_10.pt", "")
-    with pytest.raises(OutputError, match=facts(experiment.path, "train")):
+    with pytest.raises(OutputError, match=facts(experiment.path, "training run", "--resume", "--overwrite")):
         experiment.check_start(overwrite=False)
-    with pytest.raises(OutputError, match=facts(experiment.path, "train")):
-        experiment.check_start(overwrite=False, discard_unfinished=True)  # nothing is unfinished
+    with pytest.raises(OutputError, match=facts(experiment.path, "no interrupted training run")):
+        experiment.check_start(overwrite=False, discard_unfinished=True)
     experiment.check_start(overwrite=False, resume=True)
     assert experiment.resumable() == experiment
     write_text(experiment.unfinished.checkpoints / "step_5.pt", "")

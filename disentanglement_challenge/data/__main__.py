@@ -15,7 +15,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.data.catalogue import CATALOGUE
 from disentanglement_challenge.data.download import download
 from disentanglement_challenge.data.named import check_name, get_named_ground_truth_data
@@ -84,7 +84,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m disentanglement_challenge.data",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

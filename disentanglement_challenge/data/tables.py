@@ -126,7 +126,10 @@ def factor_table(factors: Any, bins: Bins = None) -> FactorTable:
         if size == 1:
             raise DataError(f"factor {name!r} has only one value; a factor needs at least two: leave it out")
         if positions is None and size == len(ranks):
-            raise DataError(f"factor {name!r} has a different value in every row, like an id; leave it out or bin it")
+            raise DataError(
+                f"factor {name!r} has a different value in every row, like an id; leave it out (--leave_out) or "
+                "bin it (--bins)"
+            )
     return FactorTable(list(ranked), np.stack(list(ranked.values()), axis=1), positions)
 
 
@@ -211,7 +214,7 @@ def columns_of(factors: Any) -> dict[str, NDArray[Any]]:
             named = {name: array[name] for name in array.dtype.names}
         elif array.ndim != 2 or 0 in array.shape:
             hint = "; one factor is factors[:, None]" if array.ndim == 1 and array.size else ""
-            raise DataError(f"factors have shape {array.shape}; it must be (N, num_factors){hint}")
+            raise DataError(f"factors have shape {array.shape}; they must be (N, num_factors){hint}")
         else:
             named = {f"factor {index}": column for index, column in enumerate(array.T)}
     columns = {name: _column(name, column) for name, column in named.items()}
@@ -314,8 +317,15 @@ def _read_array(path: Path, *names: str) -> NDArray[Any]:
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        reason = "it holds Python objects, which are never loaded" if "pickle" in str(error) else str(error)
-        raise DataError(f"cannot read {path} ({reason})") from error
+        reason = "it holds Python objects, which are never loaded" if "pickle" in str(error) else _reason(error)
+        raise DataError(f"cannot read {path} ({reason}); {_FORMATS}") from error
+
+
+_FORMATS = "it must be a .npy, an .npz or a table of text"
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
@@ -325,7 +335,9 @@ def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path} ({error})") from error
+        raise DataError(
+            f"cannot read {path} ({_reason(error)}); it must be a .npy, an .npz or a table of text"
+        ) from error
     try:
         rows = split_table(text)
     except csv.Error as error:
@@ -340,7 +352,7 @@ def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path}: its header is {', '.join(names)[:120]!r}; each column needs a different name")
     for number, row in enumerate(rows, start=2 if has_header else 1):
         if len(row) != len(names):
-            raise DataError(f"{path}: row {number} has {len(row)} values; the header has {len(names)} columns")
+            raise DataError(f"{path}: row {number} has {len(row)} values; its first row has {len(names)}")
         for name, cell in zip(names, row, strict=True):
             if cell.lower() in _ABSENT:
                 raise DataError(f"{path}: row {number} has no value of {name!r} (the cell is {cell!r})")

@@ -213,12 +213,15 @@ def code_subject(codes: Any, data: Any, bins: Bins = None) -> Subject:
         "name": "", "note": "", "factor_names": table.names, "factor_sizes": table.sizes, "rows": len(codes),
         "is_full_grid": table.positions is not None,
     }  # fmt: skip
+    notes = []
+    if (codes.min(axis=0) == codes.max(axis=0)).all():
+        notes.append("Every latent is constant, so these codes say nothing of the factors.")
     if table.positions is not None:
-        return Subject(described, GridSampler(FactorGrid(table), codes.__getitem__, table.names))
-    notes = [
+        return Subject(described, GridSampler(FactorGrid(table), codes.__getitem__, table.names), notes=tuple(notes))
+    notes.append(
         f"The {len(codes)} rows are not a full grid of their factors, so rows are drawn with replacement; IRS measures "
         "association here, not the effect of an intervention."
-    ]
+    )
     if len(table.names) > 1:
         shared, *names = _dependence(table)
         described["largest_mutual_information"] = {"normalised": shared, "factors": names}
@@ -435,4 +438,4 @@ def _seen_notes(scores: Iterable[Score]) -> list[str]:
     shares = [score.results["test_seen_in_training"] for score in scores if "test_seen_in_training" in score.results]
     if not shares:
         return []
-    return [f"{max(shares):.0%} of the test draws were also training draws (the largest share of any metric)."]
+    return [f"Up to {max(shares):.0%} of a metric's test points were also among its training points."]

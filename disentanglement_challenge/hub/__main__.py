@@ -11,7 +11,7 @@ in once with: hf auth login.
 import argparse
 import os
 
-from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.experiment import Experiment
 
 
@@ -28,7 +28,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m disentanglement_challenge.hub",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.pages.comparison_page import read_runs, write_comparison
 from disentanglement_challenge.pages.experiment_page import write_page
@@ -45,7 +45,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m disentanglement_challenge.pages",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

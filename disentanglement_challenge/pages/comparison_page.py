@@ -238,7 +238,11 @@ def comparison_page(runs: Sequence[Run], folder: Path) -> str:
         datasets=datasets,
         seeds=max(len(one.runs) for one in groups),
         plots=[_plot(groups, index, metric) for index, metric in enumerate(METRICS)],
-        missing=[f"{run.name} has no scores." for run in runs if not np.isfinite(run.scores).any()],
+        missing=[
+            f"The scores of {run.name}, which are not computed yet."
+            for run in runs
+            if not np.isfinite(run.scores).any()
+        ],
     )
 
 

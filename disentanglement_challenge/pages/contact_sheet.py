@@ -6,13 +6,12 @@ writes docs/contact_sheet.png, or FILE. The pictures are rendered for the page, 
 `mpi3d_embedded_full` and six positions of each 40-step axis.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.data import scene
 from disentanglement_challenge.data.embedded import FACTOR_NAMES, SIZES
 from disentanglement_challenge.errors import OutputError
@@ -51,7 +50,7 @@ def draw_contact_sheet() -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the contact sheet of the embedded data set.")
+    parser = Parser(description="Draw the contact sheet of the embedded data set.")
     parser.add_argument("file", nargs="?", type=Path, default=Path("docs/contact_sheet.png"), help="the PNG to write")
     path = parser.parse_args().file
     try:

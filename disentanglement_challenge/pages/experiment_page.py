@@ -68,15 +68,17 @@ def experiment_page(record: Record, kind: str = "Experiment") -> str:
     if record.log is not None and not record.curves:
         reason = "There are no loss curves: training was stopped before it logged any losses."
         record = replace(record, missing=(*record.missing, reason))
+    scores, more = _scores(record), _more(record)
     return render(
         "experiment.html.jinja",
         record=record,
         title=record.name,
         kind=kind,
         facts=_facts(record),
-        scores=_scores(record),
-        published_notes=published_notes(),
-        more=_more(record),
+        scores=scores,
+        published_notes=published_notes() if any(map(_has_doubtful_neighbour, scores)) else [],
+        more=more,
+        more_explained=any(row["reason"] or row["explanation"] for row in more),
         unofficial=_unofficial(record, of_five=True),
         unofficial_more=_unofficial(record, of_five=False),
         notes=record.notes,
@@ -137,6 +139,11 @@ def _scores(record: Record) -> list[dict[str, Any]]:
         }
         for metric, value in (record.scores or {}).items()
     ]
+
+
+def _has_doubtful_neighbour(score: dict[str, Any]) -> bool:
+    place = score["standing"]
+    return place is not None and any(row is not None and row.is_doubtful for row in (place.above, place.below))
 
 
 def _unofficial(record: Record, of_five: bool) -> str:

@@ -231,6 +231,7 @@ def _read_training(experiment: Experiment, content: dict[str, Any], missing: lis
         )
     if experiment.train_provenance.exists():
         content["training"] = _provenance(experiment.train_provenance)
+        content["dataset"] = content["training"].get("ground_truth_data", {}).get("name") or content["dataset"]
     else:
         missing.append("Machine and versions of training (train/provenance.json) are not recorded.")
     pictures = content.get("pictures")

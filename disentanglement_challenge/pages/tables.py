@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console, Group
 
-from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.errors import ConfigError, DataError
 from disentanglement_challenge.files import replacing, write_text
 from disentanglement_challenge.metrics import METRICS
@@ -209,7 +209,7 @@ def _title(results: Results) -> list[str]:
 
 
 def _notes(results: Results, ranks: Ranks) -> list[str]:
-    notes = [seeds_note(len(results.seeds)), f"{RANK_NOTE}; * comes first; a tie counts for each"]
+    notes = [seeds_note(len(results.seeds)), f"{RANK_NOTE}; * ranks first; tied rows are all marked"]
     if not len(ranks.seeds):
         notes.append("Nothing is ranked: no seed has all scores of every row")
     elif len(ranks.seeds) < len(results.seeds):
@@ -415,7 +415,11 @@ def main(flags: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="python -m disentanglement_challenge.pages.tables",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("results", type=Path, help="the results.json of a sweep")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the scores into this file")
     add_export_flag(parser)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.errors import ConfigError
 
 MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
@@ -47,11 +47,15 @@ def main(flags: argparse.Namespace) -> None:
     scores = score(representation, data, metrics, flags.seed, flags.engine, settings)
     print_scores(scores)
     if flags.json:
-        scores.to_json(Path(flags.json).expanduser())
+        results = Path(flags.json).expanduser()
+        scores.to_json(results)
+        print(f"scores: {results.absolute()}")
     if flags.page:
         from disentanglement_challenge.pages.experiment_page import write_score_page
 
-        write_score_page(scores, path.name, Path(flags.page).expanduser())
+        page = Path(flags.page).expanduser()
+        write_score_page(scores, path.name, page)
+        print(f"page: {page.absolute()}")
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -68,7 +72,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the flags."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m disentanglement_challenge.score",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -92,7 +96,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--metrics", nargs="+", metavar="NAME", help="default: the challenge's five; module:RECORD for your own"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the metrics (default: %(default)s)")
     parser.add_argument(
         "--engine", default="fast", help="fast (default), or library for disentanglement_lib's own code"
     )

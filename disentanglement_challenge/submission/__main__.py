@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.environment import IS_TREE, ROOT
 from disentanglement_challenge.errors import ChallengeError
 from disentanglement_challenge.submission.findings import CROSS, TICK, WARNING, Finding, failed
@@ -72,7 +72,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m disentanglement_challenge.submission",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -25,7 +25,7 @@ from rich.live import Live
 from rich.text import Text
 
 from disentanglement_challenge.checks import check_count
-from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.environment import absolute, get_config
 from disentanglement_challenge.errors import ConfigError, Interrupted
 from disentanglement_challenge.pages.tables import add_export_flag, check_export, export, read_results, shown
@@ -76,6 +76,9 @@ def main(flags: argparse.Namespace) -> None:
         missing = [training for training in trainings(runs) if not finished.issuperset(training.runs)]
         failed = []
         if missing:
+            to_go = len(set(runs) - finished)
+            folders = ", ".join(str(table.results.folder) for table in tables)
+            console.print(Text(f"{to_go} runs to go, by {len(missing)} trainings; they write to {folders}"))
             with cluster(flags.address) as signals:
                 failed = _sweep(console, missing, tables, finished, signals, flags)
     for table in tables:
@@ -191,7 +194,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["select"]:
         _select(sys.argv[2:])
         sys.exit()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m disentanglement_challenge.sweep",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

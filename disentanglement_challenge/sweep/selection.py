@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 from scipy.stats import spearmanr
 
+from disentanglement_challenge.cli import Parser
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
@@ -49,7 +50,7 @@ def main(flags: argparse.Namespace) -> None:
     enough = [one for one in groups if len(one.runs) >= FEWEST_MODELS]
     for one in groups:
         if one not in enough:
-            console.print(Text(f"{one.label} has {_seeds(one)}; UDR needs {FEWEST_MODELS}, as two always tie"))
+            console.print(Text(f"{one.label} has {_seeds(one)}; UDR needs {FEWEST_MODELS}: two always tie"))
     if not enough:
         raise DataError(f"{flags.folder} has no configuration with {FEWEST_MODELS} seeds, the fewest for UDR")
     kl = {run.name: kl_of(run) for one in enough for run in one.runs}  # before minutes of encoding
@@ -180,7 +181,7 @@ def _seeds(one: Group) -> str:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m disentanglement_challenge.sweep select",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -40,7 +40,7 @@ class LogLines:
 
     def __init__(self, path: Path, done: int) -> None:
         self._path = path
-        # What was logged of steps that are made again is taken back.
+        # Remove the lines of steps that will be repeated.
         kept = [entry for entry in read_log(path) if entry["step"] <= done] if path.exists() else []
         with replacing(path) as temporary:
             temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")

@@ -20,7 +20,7 @@ _LONGEST_PARAM = 6000
 class MlflowRun:
     """An MLflow run that `trackers.Trackers` logs to.
 
-    MLflow takes nothing back: of a step that is made again after a kill it keeps both values, which are the same on the
+    MLflow removes nothing: of a step that is repeated after a kill it keeps both values, which are the same on the
     CPU. Nor does it let a parameter change, so a resumed run keeps those that it began with.
     """
 

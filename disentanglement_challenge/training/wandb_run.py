@@ -19,7 +19,7 @@ _FINISH_TIMEOUT = 300.0
 class WandbRun:
     """A run of Weights & Biases that `trackers.Trackers` logs to.
 
-    Resumed, it goes on where the server has it, and passes over steps that the server has already. Offline there is no
+    Resumed, it continues the run on the server, and skips steps that the server already has. Offline there is no
     server to ask: the folder of each start is another, of the same run.
     """
 

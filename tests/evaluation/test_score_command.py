@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from messages import facts
+from messages import assert_error_line, facts
 from numpy.random import RandomState
 from torch import nn
 
@@ -29,6 +29,7 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("codes.npy", CODES)
     np.save("factors.npy", FACTORS)
+    (tmp_path / "broken.npz").write_bytes(b"PK no archive")
     words = [["red", "green", "blue"], ["small", "large"], ["1", "2", "3", "4"]]
     rows = [";".join(w[i] for w, i in zip(words, row, strict=True)) for row in FACTORS]
     lines = ["id;color;size;angle", *(f"{i};{row}" for i, row in enumerate(rows))]
@@ -46,6 +47,15 @@ def test_codes_and_factors(capsys):
     assert found["scores"] == score(CODES, FACTORS, ["mig", "sap"]).as_dict()
     printed = capsys.readouterr().out
     assert f"{found['scores']['mig']:.4f}" in printed
+    assert os.path.abspath("out.json") in printed
+
+
+def test_codes_that_say_nothing_get_a_note():
+    np.save("constant.npy", np.ones_like(CODES))
+    found = scores_of("constant.npy", "--factors", "factors.npy", "--metrics", "mig")
+    assert found["scores"]["mig"] == 0
+    assert any("constant" in note for note in found["notes"])
+    assert not scores_of("codes.npy", "--factors", "factors.npy", "--metrics", "mig")["notes"]
 
 
 def test_a_table_without_its_ids():
@@ -88,6 +98,7 @@ def test_bins_of_a_continuous_factor():
         (["codes.npy"], ["codes.npy", "--factors FILE", "--dataset NAME"]),
         (["model.pt"], ["model.pt", "--dataset"]),
         (["codes.npy", "--factors", "nowhere.csv"], ["no file", "nowhere.csv"]),
+        (["broken.npz", "--factors", "factors.npy"], ["broken.npz", ".npy", ".npz", "table"]),
         (["codes.npy", "--factors", "factors.csv"], ["'id'", "every row"]),
         (["codes.npy", "--factors", "factors.csv", "--leave_out", "idd"], ["'idd'", "did you mean 'id'"]),
         (["codes.npy", "--factors", "factors.npy", "--metrics", "migg"], ["'migg'", "did you mean 'mig'"]),
@@ -104,6 +115,13 @@ def test_mistakes_are_one_line(arguments, said):
     with pytest.raises(ChallengeError, match=facts(*said)) as raised:
         main(parse(arguments))
     assert "\n" not in str(raised.value)
+
+
+def test_a_mistake_in_flags_is_one_line(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(["codes.npy", "--metric", "mig"])
+    assert end.value.code == 2
+    assert_error_line(capsys.readouterr().err, "--metric", "did you mean '--metrics'")
 
 
 def test_help_imports_nothing_heavy():

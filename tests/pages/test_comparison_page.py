@@ -223,7 +223,17 @@ def test_a_run_without_scores_stands_beside_the_others_unranked(four, small_expe
     unscored.scores.unlink()
     runs = read_runs([four[0].path, four[3].path, unscored.path])
     assert np.isnan(rank(group(runs)).means).tolist() == [False, False, True]
-    assert "unscored has no scores." in Page(comparison_page(runs, tmp_path)).text
+    assert "The scores of unscored" in Page(comparison_page(runs, tmp_path)).text
+
+
+def test_a_run_that_was_only_trained_is_on_the_data_set_that_it_was_trained_on(small_experiment, tmp_path):
+    """Gin's `auto` is no data set; the run's record has the name."""
+    trained = variant(small_experiment, tmp_path / "trained")
+    shutil.rmtree(trained.metrics)
+    trained.scores.unlink()
+    config = trained.train / "config.gin"
+    config.write_text(re.sub(r"dataset.name = .*", "dataset.name = 'auto'", config.read_text()))
+    assert "different data sets" not in comparison_page(read_runs([small_experiment.path, trained.path]), tmp_path)
 
 
 def test_models_that_were_not_trained_here_are_never_taken_together(small_experiment, tmp_path):

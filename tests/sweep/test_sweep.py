@@ -150,6 +150,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on(table, tmp_path
     process.send_signal(signal.SIGINT)
     code, stdout, stderr = finish(process)
     assert code == 130, stdout + stderr
+    assert f"2 runs to go, by 2 trainings; they write to {output}" in stdout
     assert "1 of 2 runs are finished and kept; run the same command again" in stdout
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=120)
     kept = scores(output)
