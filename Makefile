@@ -10,7 +10,7 @@ NEWEST = $(firstword $(foreach version,$(PYTHONS),$(call CAN_BE_USED,python$(ver
 WANTED = $(eval WANTED := $(or $(PYTHON),$(NEWEST)))$(WANTED)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: another-python run test test-slow test-gpu lint docs submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-pictures bench-busy bench-quick clean
+.PHONY: another-python run test test-slow test-gpu lint docs submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-layers bench-pictures bench-busy bench-quick clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
@@ -63,6 +63,10 @@ bench-batches: $(VENV)/.installed
 # The training step against plain eager PyTorch and other packages; with ARGS="--check" the CUDA graph against eager.
 bench-training: $(VENV)/.installed
 	PYTHONPATH=. $(VENV)/bin/python benchmarks/training.py $(ARGS)
+
+# Where the time of a training step goes, layer by layer, against a matrix product's rate.
+bench-layers: $(VENV)/.installed
+	PYTHONPATH=. $(VENV)/bin/python benchmarks/layers.py $(ARGS)
 
 # What the pictures for TensorBoard take of training's time, against the training step itself.
 bench-pictures: $(VENV)/.installed
