@@ -352,7 +352,8 @@ def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path}: its header is {', '.join(names)[:120]!r}; each column needs a different name")
     for number, row in enumerate(rows, start=2 if has_header else 1):
         if len(row) != len(names):
-            raise DataError(f"{path}: row {number} has {len(row)} values; its first row has {len(names)}")
+            counts = f"{len(row)}; the first row has {len(names)}"
+            raise DataError(f"{path}: the number of values in row {number} is {counts}")
         for name, cell in zip(names, row, strict=True):
             if cell.lower() in _ABSENT:
                 raise DataError(f"{path}: row {number} has no value of {name!r} (the cell is {cell!r})")

@@ -171,7 +171,7 @@ class Evil:
     ("name", "content", "said"),
     [
         ("nowhere.npy", None, ["no file"]),
-        ("f.csv", "a,b\n1,2\n3\n", ["row 3", "1 values", "2 columns"]),
+        ("f.csv", "a,b\n1,2\n3\n", ["row 3", "1", "first row", "2"]),
         ("f.csv", "a,b\n1,2\n,3\n", ["row 3", "no value", "'a'"]),
         ("f.csv", "a,a\n1,2\n", ["'a, a'", "name"]),
         ("f.csv", "a,b\n1,NA\n", ["row 2", "no value", "'b'", "'NA'"]),
