@@ -249,7 +249,7 @@ def test_the_documented_tables_are_exports(tmp_path, number):
     export(results, tmp_path / "table.md")
     assert (folder / f"table{number}.md").read_text() == (tmp_path / "table.md").read_text()
     page = (ROOT / "docs" / "results.md").read_text()
-    scores, _, published = tables_of(results)
+    scores, *_, published = tables_of(results)  # between them the wins, which two seeds have not
     for table in (scores, published):
         rows = [line for line in as_markdown(table).splitlines() if line.startswith("|")]
         assert "\n".join(rows) in page
