@@ -69,19 +69,17 @@ class Equal:
     Attributes:
         requirement: what pip installs.
         objective: of this package.
-        num_batches: how many batches of images a step takes, on both sides.
         note: what both do.
     """
 
     requirement: str
     objective: Objective
-    num_batches: int
     note: str
 
 
 PEERS = {
-    "pythae": Equal("pythae==0.1.2", FactorVAE(10.0, second_batch=True), 2, "FactorVAE, reconstructs one batch of two"),
-    "disent": Equal("disent==0.8.0", BetaTCVAE(4.0), 1, "beta-TCVAE, as disent has no FactorVAE"),
+    "pythae": Equal("pythae==0.1.2", FactorVAE(10.0, second_batch=True), "FactorVAE, reconstructs one batch of two"),
+    "disent": Equal("disent==0.8.0", BetaTCVAE(4.0), "beta-TCVAE, as disent has no FactorVAE"),
 }
 SHAPE = (3, 64, 64)
 MATRIX = 4096
@@ -220,15 +218,8 @@ class Peer:
             subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
         torch_version = torch.__version__.split("+")[0]
         with log.open("w") as output:
-            install = [
-                str(python),
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                PEERS[name].requirement,
-                f"torch=={torch_version}",
-            ]
+            wanted = (PEERS[name].requirement, f"torch=={torch_version}")
+            install = [str(python), "-m", "pip", "install", "--quiet", *wanted]
             if subprocess.run(install, stdout=output, stderr=output).returncode:
                 raise ChallengeError(f"cannot be installed: {_last_line(log)}")
         arguments = [name, str(batch_size), str(num_latent), str(torch.get_num_threads())]
@@ -316,7 +307,7 @@ def main(flags: argparse.Namespace) -> None:
     compared: dict[str, str] = {}  # sides here, with the peer that does equal work
     for name in flags.peers if on_cpu else []:
         peer = PEERS[name]
-        all_images = random_images(peer.num_batches * flags.batch_size)
+        all_images = random_images(peer.objective.num_batches * flags.batch_size)
         try:
             sides[name] = Peer(name, len(all_images), flags.latents)
         except ChallengeError as error:
