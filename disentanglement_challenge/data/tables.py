@@ -335,9 +335,7 @@ def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read {path} ({_reason(error)}); it must be a .npy, an .npz or a table of text"
-        ) from error
+        raise DataError(f"cannot read {path} ({_reason(error)}); {_FORMATS}") from error
     try:
         rows = split_table(text)
     except csv.Error as error:
