@@ -63,7 +63,11 @@ def lines_of(error: BaseException) -> list[str]:
     return ["".join(character if character.isprintable() else " " for character in line) for line in lines]
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: "; did you mean 'nearest'?", or "" if no name is near."""
-    close = difflib.get_close_matches(str(name), list(dict.fromkeys(known)), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def did_you_mean(name: object, known: Iterable[str], suffix: str = "") -> str:
+    """Return the end of a message about an unknown name: "; did you mean 'nearest'?", or "" if no name is near.
+
+    Names are compared without the suffix, which would make all of them alike.
+    """
+    by_stem = {one.removesuffix(suffix): one for one in known}
+    close = difflib.get_close_matches(str(name).removesuffix(suffix), by_stem, n=1)
+    return f"; did you mean {by_stem[close[0]]!r}?" if close else ""

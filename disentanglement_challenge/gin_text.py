@@ -4,7 +4,6 @@ gin itself reads a file and binds its values in one step, which needs all import
 words. Here only its parser is used, so that a mistake gives one line with the file, the text and what would be right.
 """
 
-import difflib
 import os
 import re
 import tokenize
@@ -110,17 +109,8 @@ def find_gin_file(file: str) -> Path:
     folder = Path(expanded).parent
     known = [str(path) for path in folder.glob("*.gin")] if os.path.isdir(folder) else []
     known += [str(path.relative_to(GIN_FOLDER)) for path in GIN_FOLDER.rglob("*.gin")]
-    raise ConfigError(
-        f"there is no gin file {file!r}, neither in {os.getcwd()} nor in {GIN_FOLDER}{_nearest_file(file, known)}"
-    )
-
-
-def _nearest_file(file: str, known: Sequence[str]) -> str:
-    """Return `did_you_mean` without the suffix that all have in common."""
-    by_stem = {name.removesuffix(".gin"): name for name in known}
-    stem = file.removesuffix(".gin")
-    near = difflib.get_close_matches(stem, by_stem, n=1)
-    return did_you_mean(by_stem[near[0]], known) if near else ""
+    hint = did_you_mean(file, known, ".gin")
+    raise ConfigError(f"there is no gin file {file!r}, neither in {os.getcwd()} nor in {GIN_FOLDER}{hint}")
 
 
 def config_bindings(text: str) -> dict[str, str]:
@@ -186,7 +176,7 @@ def _find_included(file: str, source: str, folder: Path) -> Path:
     known = [str(path.relative_to(place)) for place in folders for path in place.rglob("*.gin")]
     places = " nor in ".join(map(str, folders))
     nowhere = f"is neither in {places}" if len(folders) > 1 else f"is not in {places}"
-    raise ConfigError(f"{source}: the included file {file!r} {nowhere}{_nearest_file(file, known)}")
+    raise ConfigError(f"{source}: the included file {file!r} {nowhere}{did_you_mean(file, known, '.gin')}")
 
 
 class _Delegate(config_parser.ParserDelegate):
