@@ -83,8 +83,11 @@ def table_folder(table: str) -> Path:
     for candidate in (Path(table), GIN_FOLDER / table):
         if candidate.is_dir() and any(candidate.glob("*.gin")):
             return candidate.resolve()
-    known = sorted({str(file.parent.relative_to(GIN_FOLDER)) for file in GIN_FOLDER.glob("table*/*.gin")})
-    raise ConfigError(f"{table!r} is not a folder of gin files, one for each row; tables here are {', '.join(known)}")
+    known = sorted({str(file.parent.relative_to(GIN_FOLDER)) for file in GIN_FOLDER.glob("*/*.gin")})
+    raise ConfigError(
+        f"{table!r} is not a folder of gin files, one for each row; tables here are {', '.join(known)}"
+        f"{did_you_mean(Path(table).name, known)}"
+    )
 
 
 def choose_rows(folder: Path, wanted: Sequence[str] | None) -> list[str]:
