@@ -28,13 +28,15 @@ from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.environment import absolute, get_config
 from disentanglement_challenge.errors import ConfigError, Interrupted
+from disentanglement_challenge.extras import require_extra
 from disentanglement_challenge.pages.tables import add_export_flag, check_export, export, read_results, shown
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder, unused_by_all
 from disentanglement_challenge.sweep.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from disentanglement_challenge.sweep.cluster import Finished, Sweep
+    from disentanglement_challenge.sweep.cluster import Sweep
+    from disentanglement_challenge.sweep.worker import Finished
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Table:
 
 
 def main(flags: argparse.Namespace) -> None:
-    from disentanglement_challenge.sweep.cluster import cluster  # raises an error if Ray is not installed
+    require_extra("sweep", "a sweep")
+    from disentanglement_challenge.sweep.connection import cluster
 
     signal.signal(signal.SIGTERM, _stop)
     check_count("--seeds", flags.seeds)

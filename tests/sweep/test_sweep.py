@@ -21,7 +21,8 @@ from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.metrics import METRICS
-from disentanglement_challenge.sweep.cluster import Sweep, cluster
+from disentanglement_challenge.sweep.cluster import Sweep
+from disentanglement_challenge.sweep.connection import cluster
 from disentanglement_challenge.sweep.runs import carry_out, make_runs
 from disentanglement_challenge.training.checkpoints import newest_first
 from disentanglement_challenge.training.run import train_and_export
@@ -89,7 +90,7 @@ def workers_below(pid):
         while ancestor in parents and ancestor != pid:
             ancestor = parents[ancestor]
         try:
-            if ancestor == pid and b"ray::_carry_out" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if ancestor == pid and b"ray::carry_out_seeds" in Path(f"/proc/{child}/cmdline").read_bytes():
                 found.append(child)
         except OSError:
             continue
@@ -231,7 +232,7 @@ def test_an_address_where_nothing_listens():
 
 
 def test_an_address_where_something_else_listens(monkeypatch):
-    monkeypatch.setattr("disentanglement_challenge.sweep.cluster.ANSWER_WITHIN", 2)
+    monkeypatch.setattr("disentanglement_challenge.sweep.connection.ANSWER_WITHIN", 2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"no Ray cluster answers at {address};"), cluster(address):

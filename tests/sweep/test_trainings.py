@@ -11,9 +11,9 @@ from disentanglement_challenge.data import named
 from disentanglement_challenge.errors import TrainingError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.sweep import runs as runs_module
-from disentanglement_challenge.sweep.cluster import _carry_out
 from disentanglement_challenge.sweep.runs import make_runs, table_folder
 from disentanglement_challenge.sweep.trainings import seeds_of_rows, trainings
+from disentanglement_challenge.sweep.worker import carry_out_seeds
 from disentanglement_challenge.training.checkpoints import newest_first, read_checkpoint
 from disentanglement_challenge.training.seeds import train_and_export_together
 
@@ -106,7 +106,7 @@ def swept(tmp_path, monkeypatch):
         folders = {run.table: tmp_path / output / run.table for run in runs}
         found = trainings(runs)
         for group in seeds_of_rows(found) if together else [[training] for training in found]:
-            for ended in _carry_out._function(group, folders, Silent):
+            for ended in carry_out_seeds._function(group, folders, Silent):
                 assert not ended.error
         if seeds > 1:
             return {f"{run.row}_{run.seed}": Experiment(folders[run.table] / run.name) for run in runs}
@@ -231,7 +231,7 @@ def test_a_seed_that_fails_beside_others_is_told_by_its_own_reason(tmp_path, mon
     (tmp_path / "row.gin").write_text('include "shared.gin"\n')
     made, _ = make_runs(tmp_path, ["row"], 2, [], [*SMALL, *QUICK_SCORES])
     folders = {tmp_path.name: tmp_path / "out"}
-    first, second = _carry_out._function(trainings(made), folders, Silent)
+    first, second = carry_out_seeds._function(trainings(made), folders, Silent)
     assert first.record["seed"] == 0
     assert (second.run.seed, second.record, second.error) == (1, None, "loss is nan at step 3")
 
@@ -241,6 +241,6 @@ def test_without_a_gpu_seeds_are_not_trained_together(tmp_path, monkeypatch):
     monkeypatch.setitem(named.LOADERS, "squares", lambda name, path: squares())
     (tmp_path / "row.gin").write_text('include "shared.gin"\n')
     made, _ = make_runs(tmp_path, ["row"], 2, [], [*SMALL, *QUICK_SCORES])
-    ended = list(_carry_out._function(trainings(made), {tmp_path.name: tmp_path / "out"}, Silent))
+    ended = list(carry_out_seeds._function(trainings(made), {tmp_path.name: tmp_path / "out"}, Silent))
     assert [each.run.seed for each in ended] == [0, 1]
     assert all("seeds are trained together on a GPU alone" in each.error for each in ended)

@@ -1,15 +1,14 @@
 """What becomes of runs that fail, as far as it takes no cluster; test_sweep has the rest."""
 
 import os
-import signal
 import sys
 
 import pytest
 import ray
 
-from disentanglement_challenge.sweep.cluster import _carry_out, _reason, _signals
 from disentanglement_challenge.sweep.runs import Run
 from disentanglement_challenge.sweep.trainings import Training
+from disentanglement_challenge.sweep.worker import carry_out_seeds, reason_of
 
 
 class Board:
@@ -24,7 +23,7 @@ def training(seed=0):
 
 
 def carry_out(folder):
-    (finished,) = _carry_out._function([training()], {"table": folder}, Board)
+    (finished,) = carry_out_seeds._function([training()], {"table": folder}, Board)
     return finished
 
 
@@ -44,7 +43,7 @@ def test_a_log_keeps_what_an_earlier_process_left(tmp_path):
 
 
 def failed(cause):
-    return ray.exceptions.RayTaskError("_carry_out", "Traceback ...", cause, ip="127.0.0.1")
+    return ray.exceptions.RayTaskError("carry_out_seeds", "Traceback ...", cause, ip="127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,7 @@ def failed(cause):
     ],
 )
 def test_why_a_run_ended_is_one_line_and_only_a_death_is_one(error, reason):
-    assert _reason(error) == reason
+    assert reason_of(error) == reason
 
 
 class PidBoard:
@@ -81,7 +80,7 @@ def test_every_training_has_a_process_of_its_own(tmp_path):
     pids.mkdir()
     ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
     try:
-        task = _carry_out.options(num_cpus=1, num_gpus=1)
+        task = carry_out_seeds.options(num_cpus=1, num_gpus=1)
         tasks = [task.remote([training(seed)], {"table": tmp_path}, PidBoard(pids)) for seed in range(4)]
         finished = ray.get([next(ended) for ended in tasks], timeout=600)
     finally:
@@ -89,24 +88,3 @@ def test_every_training_has_a_process_of_its_own(tmp_path):
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert all("nowhere.gin" in ended.error for ended in finished)
     assert len({path.read_text() for path in pids.iterdir()}) == len(list(pids.iterdir())) == 4
-
-
-@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_is_seen_whose_handler_raises_where_python_ignores_it():
-    """Ray's does while Ray starts, and a sweep that was told to stop then went on for ever."""
-
-    class Interrupted:
-        def __del__(self):
-            signal.raise_signal(signal.SIGTERM)
-
-    def leave(number, frame):
-        sys.exit(number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        with _signals() as seen:
-            assert signal.SIGTERM not in seen()
-            Interrupted()
-            assert signal.SIGTERM in seen()
-    finally:
-        signal.signal(signal.SIGTERM, before)
