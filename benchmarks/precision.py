@@ -16,8 +16,8 @@ from rich.console import Console
 
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.pages.results import LABELS, Results, read_results
 from disentanglement_challenge.pages.statistics import summarise
-from disentanglement_challenge.pages.tables import LABELS, Results, read_results
 from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich
 
 

@@ -27,13 +27,12 @@ from disentanglement_challenge.pages.record import (
     read_record,
     training_of,
 )
+from disentanglement_challenge.pages.results import LABELS, natural_order
 from disentanglement_challenge.pages.statistics import Pair, Ranks, Summary, compare, rank_by_seed, summarise
 from disentanglement_challenge.pages.tables import (
-    LABELS,
     RANK_NOTE,
     details_of,
     headline_of,
-    natural_order,
     pairing_of,
     text_of,
     win_notes,

@@ -16,8 +16,8 @@ from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.figures import latent_activity, loss_curve, svg
 from disentanglement_challenge.pages.pictures import Picture, cell_style, overview, picture
 from disentanglement_challenge.pages.record import Curve, Record, read_record
+from disentanglement_challenge.pages.results import LABELS
 from disentanglement_challenge.pages.standing import published_notes, standing
-from disentanglement_challenge.pages.tables import LABELS
 from disentanglement_challenge.pages.templates import render
 from disentanglement_challenge.training.pictures import Pictures, tiled
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from disentanglement_challenge.pages.results import LABELS
 from disentanglement_challenge.pages.statistics import summarise
-from disentanglement_challenge.pages.tables import LABELS
 from disentanglement_challenge.pages.templates import encodable
 
 # Placeholder colours for matplotlib; `svg` replaces each with a variable of the style sheet.

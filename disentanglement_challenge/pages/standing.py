@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from disentanglement_challenge.pages.tables import published_tables
+from disentanglement_challenge.pages.results import published_tables
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,25 @@ as LaTeX, Markdown or CSV, depending on the file's suffix.
 import argparse
 import csv
 import io
-import json
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from rich.console import Console, Group
 
 from disentanglement_challenge.cli import Parser, run_script
-from disentanglement_challenge.errors import ConfigError, DataError
+from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.files import replacing, write_text
 from disentanglement_challenge.metrics import METRICS
-from disentanglement_challenge.pages.record import Training, config_bindings, training_of
+from disentanglement_challenge.pages.results import (
+    LABELS,
+    Results,
+    published_rows,
+    published_source,
+    published_tables,
+    read_results,
+)
 from disentanglement_challenge.pages.statistics import (
     BOOTSTRAP_FROM,
     INTERVAL_FROM,
@@ -33,119 +35,14 @@ from disentanglement_challenge.pages.statistics import (
     Named,
     Pair,
     Ranks,
-    Summary,
     average_ranks,
-    compare,
-    rank_by_seed,
     summarise,
 )
+from disentanglement_challenge.pages.table_plot import plot
 from disentanglement_challenge.pages.text_table import Line, TextTable, as_latex, as_markdown, as_rich
-
-PUBLISHED = Path(__file__).with_name("published_tables.json")
-LABELS = {name: metric.label for name, metric in METRICS.items()}
 
 RANK_NOTE = "Mean rank: rank in each metric, averaged over the five (the challenge's rule), seed by seed"
 EXPORTS = (".tex", ".md", ".csv")
-
-
-@dataclass(frozen=True)
-class Results:
-    """The scores of a sweep beside those of the report.
-
-    Attributes:
-        table: the table's name, such as "table1".
-        rows: the rows' names; those of the report come first, in its order.
-        labels: the display name of each row.
-        seeds: the seeds of the runs.
-        scores: float64 [num_rows, num_seeds, 5], metrics in the order of METRICS; NaN for a missing run.
-        published: float64 [num_rows, 5]; NaN if the report has no such row.
-        steps: the training steps of each row.
-        dataset: the data set of training and scoring.
-        trainings: a key for each row; rows that are one training at different steps have equal keys.
-    """
-
-    table: str
-    rows: list[str]
-    labels: list[str]
-    seeds: list[int]
-    scores: NDArray[np.float64]
-    published: NDArray[np.float64]
-    steps: list[int]
-    dataset: str
-    trainings: list[Training]
-
-    @property
-    def num_seeds(self) -> list[int]:
-        """Return the number of seeds of each row."""
-        return [int(count) for count in np.isfinite(self.scores).any(axis=2).sum(axis=1)]
-
-    def summaries(self, row: int) -> list[Summary]:
-        """Summarise a row's scores over seeds, in the order of METRICS."""
-        return [summarise(scores) for scores in self.scores[row].T]
-
-    def ranks(self) -> Ranks:
-        """Rank the rows, seed by seed."""
-        return rank_by_seed(self.scores)
-
-    def pairs(self) -> list[Pair]:
-        """Compare every two rows with at least three seeds each."""
-        return compare(self.scores, self.trainings)
-
-
-def natural_order(name: str) -> list[str | int]:
-    """Return a sort key that orders numbers by value: 30k before 1000k, seed_2 before seed_10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-
-
-def published_tables() -> dict[str, Any]:
-    """Return the report's tables by name, each with its title, notes and rows."""
-    return json.loads(PUBLISHED.read_text())["tables"]
-
-
-def _published_rows(table: str) -> dict[str, Any]:
-    """Return the report's rows of a table by name; empty for a table that is not in the report."""
-    return published_tables().get(table, {"rows": {}})["rows"]
-
-
-def read_results(path: Path) -> Results:
-    """Read a sweep's results.json.
-
-    Raises:
-        DataError: the file cannot be read, or is not a sweep's.
-    """
-    try:
-        content = json.loads(path.read_text())
-        runs = content["runs"]
-        scores = {(run["row"], run["seed"]): [run["scores"][metric] for metric in METRICS] for run in runs}
-        steps = {run["row"]: run["training_steps"] for run in runs}
-        trainings = {run["row"]: training_of(config_bindings(run["config"])) for run in runs}
-        datasets = sorted({run["dataset"] for run in runs})
-        table = content["table"]
-        published = _published_rows(table)
-        present = list(dict.fromkeys(row for row, _ in scores))
-        rows = [row for row in published if row in present] + [row for row in present if row not in published]
-        seeds = sorted({seed for _, seed in scores})
-        nothing = [np.nan] * len(METRICS)
-        values = np.array([[scores.get((row, seed), nothing) for seed in seeds] for row in rows], dtype=np.float64)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; name the results.json of a sweep") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a sweep's results.json ({type(error).__name__}: {error})") from error
-    if not scores:
-        raise DataError(f"{path} contains no finished run")
-    return Results(
-        table,
-        rows,
-        labels=[published[row]["label"] if row in published else row for row in rows],
-        seeds=seeds,
-        scores=values,
-        published=np.array(
-            [[published[row]["scores"][metric] for metric in METRICS] if row in published else nothing for row in rows]
-        ),
-        steps=[steps[row] for row in rows],
-        dataset=", ".join(datasets),
-        trainings=[trainings[row] for row in rows],
-    )
 
 
 def tables_of(results: Results) -> list[TextTable]:
@@ -198,14 +95,7 @@ def _score_table(results: Results) -> TextTable:
         lines.append(Line(cells, is_best=is_first))
         lines += [Line([name, *texts, ""], is_detail=True) for name, texts in details_of(scores, rank).items()]
     columns = ["", *LABELS.values(), "mean rank", "first in"]
-    return TextTable(_title(results), columns, lines, _notes(results, ranks))
-
-
-def _title(results: Results) -> list[str]:
-    title = published_tables().get(results.table, {"title": results.table})["title"]
-    steps = ", ".join(str(step) for step in dict.fromkeys(results.steps))
-    seeds = f"{len(results.seeds)} seeds" if len(results.seeds) > 1 else "one seed"
-    return [title, f"Here: {results.dataset}, {steps} training steps, {seeds}"]
+    return TextTable(results.title, columns, lines, _notes(results, ranks))
 
 
 def _notes(results: Results, ranks: Ranks) -> list[str]:
@@ -268,7 +158,7 @@ def win_notes(pairs: Sequence[Pair]) -> list[str]:
 
 def _published_tables(results: Results) -> list[TextTable]:
     """Return the report's own table, if it has this one, ranked among its own rows only."""
-    rows = _published_rows(results.table)
+    rows = published_rows(results.table)
     if not rows:
         return []
     scores = np.array([[row["scores"][metric] for metric in METRICS] for row in rows.values()])
@@ -280,9 +170,9 @@ def _published_tables(results: Results) -> list[TextTable]:
         )
         for row, of_row, rank in zip(rows.values(), scores, ranks, strict=True)
     ]
-    published = json.loads(PUBLISHED.read_text())
-    title = ["As published, not run here", published["source"]]
-    return [TextTable(title, ["", *LABELS.values(), "mean rank"], lines, published["tables"][results.table]["notes"])]
+    title = ["As published, not run here", published_source()]
+    notes = published_tables()[results.table]["notes"]
+    return [TextTable(title, ["", *LABELS.values(), "mean rank"], lines, notes)]
 
 
 def add_export_flag(parser: argparse.ArgumentParser) -> None:
@@ -357,49 +247,6 @@ def _measure(start: list[Any], by_seed: dict[int, float], named: Named) -> Itera
     for name, part in named.items():
         if name != "values":
             yield [*start, name, len(by_seed), *(("", *part) if len(part) == 2 else (*part, "", ""))]
-
-
-def plot(results: Results) -> Figure:
-    """Draw a panel for each metric, with the rows along its axis; panels below them show the published scores.
-
-    Every seed is a point. The mean is drawn from three seeds, its t interval from five.
-    """
-    is_published = bool(np.isfinite(results.published).any())
-    figure = Figure(figsize=(15, 5.8 if is_published else 3.4), layout="constrained")
-    panels = figure.subplots(1 + is_published, len(METRICS), sharex=True, squeeze=False)
-    places = np.arange(len(results.rows))
-    # A line connects rows only if their names begin with a number.
-    line = "-" if all(row[0].isdigit() for row in results.rows) else ""
-    summaries = [results.summaries(row) for row in range(len(results.rows))]
-    for index, (panel, metric) in enumerate(zip(panels[0], METRICS, strict=True)):
-        scores = results.scores[:, :, index]
-        # Draw seeds beside one another, so that equal scores remain distinguishable.
-        offsets = np.linspace(-0.12, 0.12, len(results.seeds)) if len(results.seeds) > 1 else [0.0]
-        for offset, of_seed in zip(offsets, scores.T, strict=True):
-            panel.plot(places + offset, of_seed, "o", color="#1f77b4", alpha=0.45, markersize=5, label="a seed")
-        of_metric = [of_row[index] for of_row in summaries]
-        means = [np.nan if summary.mean is None else summary.mean for summary in of_metric]
-        if np.isfinite(means).any():
-            panel.plot(places, means, f"_{line}", color="#1f77b4", markersize=14, label="their mean")
-        intervals = [(place, *summary.interval) for place, summary in enumerate(of_metric) if summary.interval]
-        if intervals:
-            panel.vlines(*np.transpose(intervals), color="#1f77b4", label="its 95% t interval")
-        panel.set_title(LABELS[metric])
-        if is_published:
-            published = results.published[:, index]
-            panels[1, index].plot(places, published, f"x{line}", color="#b5651d", linewidth=1, label="as published")
-    for panel in panels.flat:
-        panel.margins(y=0.1)
-        panel.set_ylim(bottom=0)
-        panel.grid(axis="y", alpha=0.3)
-    for panel in panels[-1]:
-        panel.set_xticks(places, results.labels, rotation=40, ha="right", fontsize=8)
-    # Collect the legend from all panels, as each may lack an entry.
-    named = [panel.get_legend_handles_labels() for panel in figure.axes]
-    entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
-    figure.suptitle(". ".join(_title(results)), fontsize=10)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
-    return figure
 
 
 def main(flags: argparse.Namespace) -> None:

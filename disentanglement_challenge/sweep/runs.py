@@ -25,7 +25,7 @@ from disentanglement_challenge.gin_checks import (
 )
 from disentanglement_challenge.gin_text import read_statements
 from disentanglement_challenge.metrics import METRICS
-from disentanglement_challenge.pages.tables import natural_order
+from disentanglement_challenge.pages.results import natural_order
 from disentanglement_challenge.training.checkpoints import newest_first
 from disentanglement_challenge.training.precision import AUTO
 from disentanglement_challenge.training.run import train_and_export

@@ -31,7 +31,7 @@ from disentanglement_challenge.export.representor import RepresentationFunction,
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.comparison_page import Group, Run, group, read_runs
 from disentanglement_challenge.pages.record import find_experiment, is_experiment
-from disentanglement_challenge.pages.tables import LABELS
+from disentanglement_challenge.pages.results import LABELS
 from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich
 from disentanglement_challenge.sweep.udr import ACTIVE_ABOVE, FEWEST_MODELS, Udr, compute_udr
 from disentanglement_challenge.training.pictures import read_pictures

@@ -27,7 +27,7 @@ from disentanglement_challenge.pages.comparison_page import (
     write_comparison,
 )
 from disentanglement_challenge.pages.experiment_page import write_page
-from disentanglement_challenge.pages.tables import read_results
+from disentanglement_challenge.pages.results import read_results
 
 TABLE1 = ROOT / "docs" / "tables" / "table1.json"
 

@@ -22,8 +22,8 @@ from disentanglement_challenge.pages.experiment_page import duration, experiment
 from disentanglement_challenge.pages.figures import loss_curve
 from disentanglement_challenge.pages.pictures import cell_style, overview
 from disentanglement_challenge.pages.record import find_experiment, read_record
+from disentanglement_challenge.pages.results import published_tables
 from disentanglement_challenge.pages.standing import standing
-from disentanglement_challenge.pages.tables import published_tables
 from disentanglement_challenge.training.log import TrainingLog
 
 

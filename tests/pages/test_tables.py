@@ -17,16 +17,10 @@ from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.environment import GIN_FOLDER
 from disentanglement_challenge.errors import ConfigError, DataError
 from disentanglement_challenge.metrics import METRICS
+from disentanglement_challenge.pages.results import published_tables, read_results
 from disentanglement_challenge.pages.statistics import average_ranks
-from disentanglement_challenge.pages.tables import (
-    export,
-    main,
-    plot,
-    published_tables,
-    read_results,
-    shown,
-    tables_of,
-)
+from disentanglement_challenge.pages.table_plot import plot
+from disentanglement_challenge.pages.tables import export, main, shown, tables_of
 from disentanglement_challenge.pages.text_table import as_markdown
 
 RUN = {"row": "a", "seed": 0, "training_steps": 7, "dataset": "d", "config": ""}
