@@ -33,7 +33,7 @@ from disentanglement_challenge.checks import check_switch
 from disentanglement_challenge.data.archive import NpzMember, load_npz_images
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, positions_of
 from disentanglement_challenge.data.store import file_stamp, load_or_make_images
-from disentanglement_challenge.data.tables import split_table
+from disentanglement_challenge.data.table_files import split_table
 from disentanglement_challenge.environment import absolute
 from disentanglement_challenge.errors import ConfigError, DataError, OutputError
 from disentanglement_challenge.files import DAMAGED_ZIP

@@ -1,15 +1,12 @@
-"""Tables of factors beside codes, from an array, a data frame or a file, as indices of values.
+"""Factors beside codes, from an array or a data frame, as indices of values.
 
 Each factor is replaced by the rank of its sorted values. A full grid has exactly one row for each combination of
 values; it is scored with disentanglement_lib's own draws. Other rows are drawn directly (`sampling.RowSampler`).
 """
 
-import csv
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +16,12 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.data.ground_truth import positions_of
-from disentanglement_challenge.errors import ConfigError, DataError, did_you_mean
+from disentanglement_challenge.errors import ConfigError, DataError
 
 Bins = int | Sequence[int | None] | None
 
 # A factor with more non-integer values than this is taken for continuous.
 _MOST_VALUES = 100
-# Texts of a cell without a value.
-_ABSENT = {"", "na", "n/a", "nan", "null"}
 _MOST_FACTORS = 63  # the limit of numpy.ravel_multi_index
 
 
@@ -131,65 +126,6 @@ def factor_table(factors: Any, bins: Bins = None) -> FactorTable:
                 "bin it (--bins)"
             )
     return FactorTable(list(ranked), np.stack(list(ranked.values()), axis=1), positions)
-
-
-def read_codes(path: Path) -> NDArray[Any]:
-    """Read codes [N, num_latent] from a .npy, an .npz (its array `codes`, or its only one) or a table of numbers.
-
-    Raises:
-        DataError: the file is missing, or it holds no codes. Pickles are never loaded.
-    """
-    if path.suffix in (".npy", ".npz"):
-        codes = _read_array(path, "codes")
-        if codes.dtype.kind not in "fiub":
-            raise DataError(f"{path}: codes are of dtype {codes.dtype}; they must be numbers")
-        return codes
-    columns = _read_csv(path, with_header=None)
-    for name, column in columns.items():
-        if column.dtype.kind not in "fiu":
-            raise DataError(f"{path}: column {name!r} holds {column[0]!r}; codes must be numbers")
-    return np.stack(list(columns.values()), axis=1).astype(np.float64)
-
-
-def read_factors(path: Path, leave_out: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """Read factors from a table with a header, a .npy or an .npz (`factors`, or `labels`, and `factor_names`).
-
-    Args:
-        path: the file.
-        leave_out: columns that are not factors.
-
-    Returns:
-        A column of values for each factor, by name.
-
-    Raises:
-        DataError: the file is missing, or it holds no factors. Pickles are never loaded.
-    """
-    if path.suffix in (".npy", ".npz"):
-        factors = _read_array(path, "factors", "labels")
-        columns = columns_of(factors)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                given = _names(path, arrays["factor_names"]) if "factor_names" in arrays.files else []
-            if given:
-                if len(set(given)) < len(given):
-                    raise DataError(
-                        f"{path}: factor_names are {', '.join(given)[:120]!r}; each factor needs a different name"
-                    )
-                if len(given) != len(columns):
-                    raise DataError(f"{path}: there are {len(given)} factor_names and {len(columns)} factors")
-                columns = dict(zip(given, columns.values(), strict=True))
-    else:
-        columns = _read_csv(path, with_header=True)
-    for name in leave_out:
-        if name not in columns:
-            raise ConfigError(f"there is no factor {name!r} in {path}{did_you_mean(name, columns)}")
-    return {name: column for name, column in columns.items() if name not in leave_out}
-
-
-def _names(path: Path, names: NDArray[Any]) -> list[str]:
-    if names.ndim != 1 or names.dtype.kind not in "US":
-        raise DataError(f"{path}: factor_names are {names.dtype} of shape {names.shape}; they must be a row of strings")
-    return [str(name) for name in names]
 
 
 def columns_of(factors: Any) -> dict[str, NDArray[Any]]:
@@ -299,84 +235,3 @@ def _positions(ranked: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64] | N
 
 def _is_continuous(column: NDArray[Any]) -> bool:
     return column.dtype.kind == "f" and not (column == np.round(column)).all() and len(np.unique(column)) > _MOST_VALUES
-
-
-def _read_array(path: Path, *names: str) -> NDArray[Any]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded as arrays:
-            found = next((name for name in names if name in arrays.files), None)
-            if found is None and len(arrays.files) == 1:
-                found = arrays.files[0]
-            if found is None:
-                held = ", ".join(arrays.files) or "nothing"
-                raise DataError(f"{path}: there is no array {' or '.join(map(repr, names))}; it holds {held}")
-            return arrays[found]
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        reason = "it holds Python objects, which are never loaded" if "pickle" in str(error) else _reason(error)
-        raise DataError(f"cannot read {path} ({reason}); {_FORMATS}") from error
-
-
-_FORMATS = "it must be a .npy, an .npz or a table of text"
-
-
-def _reason(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)
-
-
-def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
-    """Read the columns of a table; if `with_header` is None, the first row is a header if it is not all numbers."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path} ({_reason(error)}); {_FORMATS}") from error
-    try:
-        rows = split_table(text)
-    except csv.Error as error:
-        raise DataError(f"cannot read {path} ({error})") from error
-    if not rows:
-        raise DataError(f"{path} has no rows")
-    has_header = not _is_numbers(rows[0]) if with_header is None else with_header
-    if with_header and _is_numbers(rows[0]):
-        raise DataError(f"{path}: its first line is {', '.join(rows[0])[:60]!r}; it must name the factors")
-    names = rows.pop(0) if has_header else [f"latent {index}" for index in range(len(rows[0]))]
-    if len(set(names)) < len(names) or "" in names:
-        raise DataError(f"{path}: its header is {', '.join(names)[:120]!r}; each column needs a different name")
-    for number, row in enumerate(rows, start=2 if has_header else 1):
-        if len(row) != len(names):
-            counts = f"{len(row)}; the first row has {len(names)}"
-            raise DataError(f"{path}: the number of values in row {number} is {counts}")
-        for name, cell in zip(names, row, strict=True):
-            if cell.lower() in _ABSENT:
-                raise DataError(f"{path}: row {number} has no value of {name!r} (the cell is {cell!r})")
-    if not rows:
-        raise DataError(f"{path} has no rows below its header, {', '.join(names)[:120]!r}")
-    return {name: _parsed([row[index] for row in rows]) for index, name in enumerate(names)}
-
-
-def split_table(text: str) -> list[list[str]]:
-    """Split a table into rows of cells, by the most frequent of comma, semicolon and tab in its first line."""
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    rows = csv.reader(text.splitlines(), delimiter=separator)
-    return [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
-
-
-def _is_numbers(cells: Sequence[str]) -> bool:
-    return _parsed(cells).dtype.kind in "fiuO"
-
-
-def _parsed(cells: Sequence[str]) -> NDArray[Any]:
-    """Convert cells to integers or floats, so that 10 comes after 9; to words if one is not a number."""
-    for number in (int, float):
-        try:
-            return np.array([number(cell) for cell in cells])  # integers that exceed 64 bits as objects
-        except ValueError:
-            continue
-    return np.array(cells)

@@ -21,8 +21,9 @@ from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
 from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.evaluation.bindings import Evaluation, bound, read_bound, read_evaluation, register
-from disentanglement_challenge.evaluation.score import compute_scores, describe, image_subject
+from disentanglement_challenge.evaluation.score import compute_scores
 from disentanglement_challenge.evaluation.scores import Scores, plain
+from disentanglement_challenge.evaluation.subject import describe, image_subject
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_card import write_card
 from disentanglement_challenge.export.model_file import import_model, read_metadata

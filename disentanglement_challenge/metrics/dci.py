@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.metrics.boosting import N_STAGES, SortedFeatures, fit_boosting
-from disentanglement_challenge.metrics.metric import Metric, Result, count, usable
+from disentanglement_challenge.metrics.codes import usable
+from disentanglement_challenge.metrics.metric import Metric, Result, count
 
 
 def _compute(train: Points, test: Points) -> Result:

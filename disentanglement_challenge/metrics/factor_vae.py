@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disentanglement_challenge.data.sampling import Sampler
-from disentanglement_challenge.metrics.metric import Metric, Result, Setting, count, precision, varying
+from disentanglement_challenge.metrics.codes import precision, varying
+from disentanglement_challenge.metrics.metric import Metric, Result, Setting, count
 
 
 def _compute(

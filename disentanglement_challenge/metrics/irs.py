@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.errors import DataError
-from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, Setting, count, usable
+from disentanglement_challenge.metrics.codes import usable
+from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, Setting, count
 from disentanglement_challenge.metrics.mutual_information import histogram_bins
 
 _LATENTS_AT_A_TIME = 128  # per update of the progress bar

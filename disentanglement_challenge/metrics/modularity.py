@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.errors import DataError
-from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, count, spread, usable
+from disentanglement_challenge.metrics.codes import usable
+from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, count, spread
 from disentanglement_challenge.metrics.mutual_information import discrete_mutual_information
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from disentanglement_challenge.data.sampling import Points
+from disentanglement_challenge.metrics.codes import usable
 from disentanglement_challenge.metrics.dci import compute_importance, disentanglement
-from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, Setting, count, usable
+from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, Setting, count
 from disentanglement_challenge.metrics.modularity import modularity_per_latent
 from disentanglement_challenge.metrics.mutual_information import discrete_entropy, discrete_mutual_information
 from disentanglement_challenge.metrics.sap import svm_accuracies

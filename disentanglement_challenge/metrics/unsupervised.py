@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from disentanglement_challenge.data.sampling import Points
-from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, as_codes, count, precision, varying
+from disentanglement_challenge.metrics.codes import as_codes, precision, varying
+from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, count
 from disentanglement_challenge.metrics.mutual_information import discrete_mutual_information, histogram_bins
 
 

@@ -20,7 +20,8 @@ MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
 
 def main(flags: argparse.Namespace) -> None:
     # Imported here, so that --help and mistakes in flags need not wait for numerical packages.
-    from disentanglement_challenge.data.tables import factor_table, read_codes, read_factors
+    from disentanglement_challenge.data.table_files import read_codes, read_factors
+    from disentanglement_challenge.data.tables import factor_table
     from disentanglement_challenge.evaluation.score import chosen, score
     from disentanglement_challenge.evaluation.scores import print_scores
     from disentanglement_challenge.hub.repository import is_address

@@ -5,7 +5,8 @@ import pytest
 from messages import facts
 from numpy.random import RandomState
 
-from disentanglement_challenge.data.tables import FactorGrid, factor_table, read_codes, read_factors
+from disentanglement_challenge.data.table_files import read_codes, read_factors
+from disentanglement_challenge.data.tables import FactorGrid, factor_table
 from disentanglement_challenge.errors import ConfigError, DataError
 
 GRID = np.stack(np.unravel_index(np.arange(24), [4, 2, 3]), axis=1)

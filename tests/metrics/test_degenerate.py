@@ -12,7 +12,7 @@ from small_data import FACTOR_SIZES, NUM_IMAGES
 
 from disentanglement_challenge import score
 from disentanglement_challenge.metrics import METRICS
-from disentanglement_challenge.metrics.metric import precision, varying
+from disentanglement_challenge.metrics.codes import precision, varying
 
 FACTORS = np.stack(np.unravel_index(np.arange(NUM_IMAGES), FACTOR_SIZES), axis=1)
 SETTINGS = {
