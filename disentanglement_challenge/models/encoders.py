@@ -1,6 +1,6 @@
 """Encoders map images to the mean and log variance of a Gaussian with independent latents.
 
-An encoder function takes (observation_shape, num_latent) and returns a module from images [B, C, H, W], float32 in
+An encoder function takes (input_shape, num_latent) and returns a module from images [B, C, H, W], float32 in
 [0, 1], to (z_mean [B, D], z_logvar [B, D]). To add one, write such a function, register it with gin and bind
 `encoder.encoder_fn`.
 
@@ -37,14 +37,14 @@ class GaussianEncoder(nn.Module):
         return self.z_mean(features), self.z_logvar(features)
 
 
-@gin.configurable("conv_encoder", denylist=["observation_shape", "num_latent"])
+@gin.configurable("conv_encoder", denylist=["input_shape", "num_latent"])
 def conv_encoder(
-    observation_shape: tuple[int, int, int], num_latent: int, activation: str = "relu", width: float = 1
+    input_shape: tuple[int, int, int], num_latent: int, activation: str = "relu", width: float = 1
 ) -> GaussianEncoder:
     """Build disentanglement_lib's conv_encoder: beta-VAE, Higgins et al. 2017, table 1, row 3.
 
     Args:
-        observation_shape: (channels, height, width), the sides multiples of 16.
+        input_shape: (channels, height, width), the sides multiples of 16.
         num_latent: the number of latents D.
         activation: of the hidden layers, one of `layers.ACTIVATIONS`.
         width: multiplies the number of channels and units of every hidden layer.
@@ -52,10 +52,10 @@ def conv_encoder(
     Raises:
         ConfigError: invalid image sides, activation or width.
     """
-    height, breadth = bottom_size("conv_encoder", observation_shape)
+    height, breadth = bottom_size("conv_encoder", input_shape)
     narrow, wide, units = scaled(32, width), scaled(64, width), scaled(256, width)
     hidden = nn.Sequential(
-        nn.Conv2d(observation_shape[0], narrow, kernel_size=4, stride=2, padding=1),
+        nn.Conv2d(input_shape[0], narrow, kernel_size=4, stride=2, padding=1),
         activation_layer(activation),
         nn.Conv2d(narrow, narrow, kernel_size=4, stride=2, padding=1),
         activation_layer(activation),
@@ -70,9 +70,9 @@ def conv_encoder(
     return GaussianEncoder(hidden, units, num_latent)
 
 
-@gin.configurable("fc_encoder", denylist=["observation_shape", "num_latent"])
+@gin.configurable("fc_encoder", denylist=["input_shape", "num_latent"])
 def fc_encoder(
-    observation_shape: tuple[int, int, int], num_latent: int, activation: str = "relu", width: float = 1
+    input_shape: tuple[int, int, int], num_latent: int, activation: str = "relu", width: float = 1
 ) -> GaussianEncoder:
     """Build disentanglement_lib's fc_encoder: beta-VAE, Higgins et al. 2017, table 1, row 1.
 
@@ -81,7 +81,7 @@ def fc_encoder(
     units = scaled(1200, width)
     hidden = nn.Sequential(
         nn.Flatten(),
-        nn.Linear(math.prod(observation_shape), units),
+        nn.Linear(math.prod(input_shape), units),
         activation_layer(activation),
         nn.Linear(units, units),
         activation_layer(activation),
@@ -89,9 +89,9 @@ def fc_encoder(
     return GaussianEncoder(hidden, units, num_latent)
 
 
-@gin.configurable("residual_encoder", denylist=["observation_shape", "num_latent"])
+@gin.configurable("residual_encoder", denylist=["input_shape", "num_latent"])
 def residual_encoder(
-    observation_shape: tuple[int, int, int],
+    input_shape: tuple[int, int, int],
     num_latent: int,
     activation: str = "leaky_relu",
     base_channels: int = 64,
@@ -103,7 +103,7 @@ def residual_encoder(
     1, 2, 4 and 4 times `base_channels` channels; a dense layer of 16 times `base_channels` follows.
 
     Args:
-        observation_shape: (channels, height, width), the sides multiples of 16.
+        input_shape: (channels, height, width), the sides multiples of 16.
         num_latent: the number of latents D.
         activation: of the hidden layers, one of `layers.ACTIVATIONS`.
         base_channels: the channels of the first stage.
@@ -114,8 +114,8 @@ def residual_encoder(
     """
     check_count("residual_encoder.base_channels", base_channels)
     check_count("residual_encoder.blocks_per_stage", blocks_per_stage)
-    height, breadth = bottom_size("residual_encoder", observation_shape)
-    hidden, channels = nn.Sequential(), observation_shape[0]
+    height, breadth = bottom_size("residual_encoder", input_shape)
+    hidden, channels = nn.Sequential(), input_shape[0]
     for factor in (1, 2, 4, 4):
         hidden.append(nn.Conv2d(channels, factor * base_channels, kernel_size=4, stride=2, padding=1))
         hidden.append(activation_layer(activation))

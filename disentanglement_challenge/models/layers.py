@@ -38,19 +38,19 @@ def scaled(count: int, width: float) -> int:
     return units
 
 
-def bottom_size(architecture: str, observation_shape: tuple[int, int, int]) -> tuple[int, int]:
+def bottom_size(architecture: str, input_shape: tuple[int, int, int]) -> tuple[int, int]:
     """Return the height and width of an image after the four stride-two stages of the convolutional architectures.
 
     TensorFlow's "same" padding is symmetric only if the input of every stage has even sides, hence multiples of 16.
 
     Args:
         architecture: the name for the error text.
-        observation_shape: (channels, height, width).
+        input_shape: (channels, height, width).
 
     Raises:
         ConfigError: the sides are not multiples of 16.
     """
-    _, height, width = observation_shape
+    _, height, width = input_shape
     if height < 16 or width < 16 or height % 16 or width % 16:
         raise ConfigError(f"{architecture} got images of {height}x{width}; both sides must be multiples of 16")
     return height // 16, width // 16

@@ -11,7 +11,7 @@ from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.errors import ConfigError, lines_of
 from disentanglement_challenge.models.initialisation import initialise
 
-ObservationShape = tuple[int, int, int]
+InputShape = tuple[int, int, int]
 
 
 class VAE(nn.Module):
@@ -59,16 +59,16 @@ def sample_from_latent_distribution(z_mean: Tensor, z_logvar: Tensor, noise: Ten
     return z_mean + torch.exp(z_logvar / 2) * noise
 
 
-@gin.configurable("encoder", denylist=["observation_shape"])
+@gin.configurable("encoder", denylist=["input_shape"])
 def make_gaussian_encoder(
-    observation_shape: ObservationShape,
+    input_shape: InputShape,
     num_latent: int = gin.REQUIRED,
-    encoder_fn: Callable[[ObservationShape, int], nn.Module] = gin.REQUIRED,
+    encoder_fn: Callable[[InputShape, int], nn.Module] = gin.REQUIRED,
 ) -> nn.Module:
     """Build the encoder of gin's `encoder` bindings.
 
     Args:
-        observation_shape: (channels, height, width).
+        input_shape: (channels, height, width).
         num_latent: the number of latents D.
         encoder_fn: see `encoders`.
 
@@ -76,26 +76,26 @@ def make_gaussian_encoder(
         ConfigError: num_latent is not a positive integer, or encoder_fn raises it.
     """
     check_count("encoder.num_latent", num_latent)
-    return encoder_fn(observation_shape, num_latent)
+    return encoder_fn(input_shape, num_latent)
 
 
-@gin.configurable("decoder", denylist=["observation_shape", "num_latent"])
+@gin.configurable("decoder", denylist=["input_shape", "num_latent"])
 def make_decoder(
-    observation_shape: ObservationShape,
+    input_shape: InputShape,
     num_latent: int,
-    decoder_fn: Callable[[ObservationShape, int], nn.Module] = gin.REQUIRED,
+    decoder_fn: Callable[[InputShape, int], nn.Module] = gin.REQUIRED,
 ) -> nn.Module:
     """Build the decoder of gin's `decoder` bindings.
 
     Args:
-        observation_shape: (channels, height, width).
+        input_shape: (channels, height, width).
         num_latent: the number of latents D of the encoder.
         decoder_fn: see `decoders`.
 
     Raises:
         ConfigError: what decoder_fn raises.
     """
-    return decoder_fn(observation_shape, num_latent)
+    return decoder_fn(input_shape, num_latent)
 
 
 @gin.configurable("discriminator", denylist=["num_latent"])
@@ -112,30 +112,30 @@ def make_discriminator(num_latent: int, discriminator_fn: Callable[[int], nn.Mod
     return discriminator_fn(num_latent)
 
 
-def make_vae(observation_shape: ObservationShape, generator: torch.Generator) -> VAE:
+def make_vae(input_shape: InputShape, generator: torch.Generator) -> VAE:
     """Build the VAE of gin's `encoder` and `decoder` bindings on the CPU, with weights drawn from the generator.
 
     Args:
-        observation_shape: (channels, height, width).
+        input_shape: (channels, height, width).
         generator: on the CPU; its state decides the weights.
 
     Raises:
         ConfigError: an observation shape that is not three positive integers, or an architecture that cannot be built.
     """
-    if len(observation_shape) != 3:
-        raise ConfigError(f"observation_shape is {observation_shape!r}; it is (channels, height, width)")
-    for size in observation_shape:
-        check_count(f"a side of observation_shape {tuple(observation_shape)}", size)
-    encoder = make_gaussian_encoder(observation_shape)
+    if len(input_shape) != 3:
+        raise ConfigError(f"input_shape is {input_shape!r}; it is (channels, height, width)")
+    for size in input_shape:
+        check_count(f"a side of input_shape {tuple(input_shape)}", size)
+    encoder = make_gaussian_encoder(input_shape)
     # num_latent belongs to gin's `encoder` alone, so the decoder's is read off the codes, as in disentanglement_lib.
     with _tried("encoder.encoder_fn", encoder):
-        z_mean, _ = encoder(torch.zeros(1, *observation_shape))
+        z_mean, _ = encoder(torch.zeros(1, *input_shape))
         num_latent = z_mean.shape[1]
-    decoder = make_decoder(observation_shape, num_latent)
+    decoder = make_decoder(input_shape, num_latent)
     with _tried("decoder.decoder_fn", decoder):
         shape = tuple(decoder(z_mean).shape)
-    if shape != (1, *observation_shape):
-        raise ConfigError(f"decoder.decoder_fn makes a network that gives {shape}, not {(1, *observation_shape)}")
+    if shape != (1, *input_shape):
+        raise ConfigError(f"decoder.decoder_fn makes a network that gives {shape}, not {(1, *input_shape)}")
     vae = VAE(encoder, decoder, num_latent)
     initialise(vae, generator)
     return vae

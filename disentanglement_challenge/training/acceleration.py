@@ -29,7 +29,7 @@ Advance = Callable[[Tensor, int], dict[str, Tensor]]
 @gin.configurable("acceleration", allowlist=["precision", "cuda_graph"])
 def make_step(
     objective: Objective,
-    observation_shape: tuple[int, int, int],
+    input_shape: tuple[int, int, int],
     random_seed: int,
     device: torch.device,
     processes: Processes = ALONE,
@@ -40,7 +40,7 @@ def make_step(
     """Build a training step and its fastest callable.
 
     Args:
-        objective, observation_shape, random_seed, device, processes, num_images: as for `TrainingStep`.
+        objective, input_shape, random_seed, device, processes, num_images: as for `TrainingStep`.
         precision: "float32", the default and the reference; "tf32", NVIDIA's shorter products of float32; "bfloat16",
             which keeps weights, optimisers and sums in float32 and multiplies in bfloat16; "auto", as
             `precision_that_pays` has it. On a processor without instructions for it bfloat16 is slower than float32.
@@ -59,7 +59,7 @@ def make_step(
     if precision != "float32" and device.type == "cuda":
         check_has_precision(precision, torch.cuda.get_device_name(), torch.cuda.get_device_capability())
     kind = BFloat16Step if precision == "bfloat16" else TrainingStep
-    step = kind(objective, observation_shape, random_seed, device, processes, num_images)
+    step = kind(objective, input_shape, random_seed, device, processes, num_images)
     step.precision = precision
     if device.type == "cpu":
         return step, StepOnCPU(step)
@@ -76,14 +76,14 @@ class BFloat16Step(TrainingStep):
     def __init__(
         self,
         objective: Objective,
-        observation_shape: tuple[int, int, int],
+        input_shape: tuple[int, int, int],
         random_seed: int,
         device: torch.device,
         processes: Processes = ALONE,
         num_images: int | None = None,
     ) -> None:
         """See `TrainingStep`."""
-        super().__init__(objective, observation_shape, random_seed, device, processes, num_images)
+        super().__init__(objective, input_shape, random_seed, device, processes, num_images)
         for player in self.players:
             player.compute_by(_in_bfloat16(player.network))
         if self.second_player is not None:

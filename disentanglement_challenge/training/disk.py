@@ -50,13 +50,13 @@ class DiskNeeds:
 
 
 def disk_needs(
-    step: TrainingStep, observation_shape: tuple[int, int, int], keep: int, num_formats: int, logged: int, drawn: int
+    step: TrainingStep, input_shape: tuple[int, int, int], keep: int, num_formats: int, logged: int, drawn: int
 ) -> DiskNeeds:
     """Compute the sizes of the files that a run will write.
 
     Args:
         step: with the networks.
-        observation_shape: of an image; its values are counted.
+        input_shape: of an image; its values are counted.
         keep: how many checkpoints are kept.
         num_formats: of the exported model.
         logged: how often losses will be logged.
@@ -64,7 +64,7 @@ def disk_needs(
     """
     # Weights, and Adam's two moments of each.
     weights = sum(parameter.nbytes for player in step.players for parameter in player.parameters)
-    channels, height, width = observation_shape
+    channels, height, width = input_shape
     image = channels * height * width
     at_end = 2 * num_pictures(step.vae.num_latent) * image  # in the file, and as events
     in_passing = drawn * num_pictures(step.vae.num_latent, IN_PASSING["num_traversed"]) * image

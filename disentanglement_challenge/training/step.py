@@ -205,7 +205,7 @@ class TrainingStep(Step):
     def __init__(
         self,
         objective: Objective,
-        observation_shape: tuple[int, int, int],
+        input_shape: tuple[int, int, int],
         random_seed: int,
         device: torch.device,
         processes: Processes = ALONE,
@@ -219,7 +219,7 @@ class TrainingStep(Step):
         self.objective = objective
         self.reconstruction_loss: ReconstructionLoss = make_reconstruction_loss()
         # Channels last is the layout that the images come in and that convolutions are fastest in.
-        self.vae: VAE = make_vae(observation_shape, weights).to(device)
+        self.vae: VAE = make_vae(input_shape, weights).to(device)
         self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.noise = torch.Generator(device).manual_seed(random_seed)
         self.first_player = Player(self.vae, make_vae_optimizer(self.vae.parameters()))

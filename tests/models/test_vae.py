@@ -16,13 +16,13 @@ from disentanglement_challenge.models import (
 CONVOLUTIONAL = ["encoder.encoder_fn = @conv_encoder", "decoder.decoder_fn = @deconv_decoder"]
 
 
-def build(num_latent=10, observation_shape=(1, 64, 64), seed=0):
+def build(num_latent=10, input_shape=(1, 64, 64), seed=0):
     with gin_configuration(bindings=[*CONVOLUTIONAL, f"encoder.num_latent = {num_latent}"]):
-        return make_vae(observation_shape, torch.Generator().manual_seed(seed))
+        return make_vae(input_shape, torch.Generator().manual_seed(seed))
 
 
 def test_the_vae_that_gin_describes():
-    vae = build(num_latent=6, observation_shape=(3, 64, 64))
+    vae = build(num_latent=6, input_shape=(3, 64, 64))
     images = torch.rand(2, 3, 64, 64)
     z_mean, z_logvar = vae.encode(images)
     assert vae.num_latent == 6
@@ -43,8 +43,8 @@ def test_impossible_numbers_of_latents(num_latent):
 
 
 @gin.configurable
-def one_channel_decoder(observation_shape, num_latent):
-    return decoders.deconv_decoder((1, *observation_shape[1:]), num_latent)
+def one_channel_decoder(input_shape, num_latent):
+    return decoders.deconv_decoder((1, *input_shape[1:]), num_latent)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_networks_that_cannot_be_built_are_one_line(binding, message):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("observation_shape", [(64, 64), (0, 64, 64), (1, 64, 64, 1), (1.0, 64, 64)])
-def test_impossible_observation_shapes(observation_shape):
-    with pytest.raises(ConfigError, match="observation_shape"):
-        build(observation_shape=observation_shape)
+@pytest.mark.parametrize("input_shape", [(64, 64), (0, 64, 64), (1, 64, 64, 1), (1.0, 64, 64)])
+def test_impossible_input_shapes(input_shape):
+    with pytest.raises(ConfigError, match="input_shape"):
+        build(input_shape=input_shape)
 
 
 def test_missing_bindings_are_named():

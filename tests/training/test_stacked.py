@@ -42,8 +42,8 @@ def other_discriminator(num_latent):
 
 
 @gin.configurable
-def encoder_with(observation_shape, num_latent, layer):
-    hidden = nn.Sequential(nn.Conv2d(observation_shape[0], 4, 4, stride=4), layer(), nn.ReLU(), nn.Flatten())
+def encoder_with(input_shape, num_latent, layer):
+    hidden = nn.Sequential(nn.Conv2d(input_shape[0], 4, 4, stride=4), layer(), nn.ReLU(), nn.Flatten())
     return GaussianEncoder(hidden, 4 * 4 * 4, num_latent)
 
 
