@@ -37,8 +37,8 @@ def plot(results: Results) -> Figure:
             published = results.published[:, index]
             panels[1, index].plot(places, published, f"x{line}", color="#b5651d", linewidth=1, label="as published")
     for panel in panels.flat:
-        panel.margins(y=0.1)
-        panel.set_ylim(bottom=0)
+        highest = panel.dataLim.y1
+        panel.set_ylim(0, 1.1 * highest if highest > 0 else None)  # by the height, as few scores lie close together
         panel.grid(axis="y", alpha=0.3)
     for panel in panels[-1]:
         panel.set_xticks(places, results.labels, rotation=40, ha="right", fontsize=8)
