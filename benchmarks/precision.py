@@ -31,15 +31,11 @@ def differences(results: Results) -> TextTable:
     if missing:
         raise DataError(f"the sweep has no row {' and no row '.join(sorted(missing))}; run that of gin/precision")
     by_seed = results.scores[results.rows.index("bfloat16")] - results.scores[results.rows.index("float32")]
-    has_both = np.isfinite(by_seed).all(axis=1)
-    if not has_both.any():
+    both = {seed: row for seed, row in zip(results.seeds, by_seed, strict=True) if np.isfinite(row).all()}
+    if not both:
         raise DataError("no seed has scores in both precisions; run the sweep of gin/precision to its end")
-    lines = [
-        Line([f"seed {seed}", *(f"{difference:+.4f}" for difference in row)])
-        for seed, row in zip(results.seeds, by_seed, strict=True)
-        if np.isfinite(row).all()
-    ]
-    named = [summarise(column[has_both]).named() for column in by_seed.T]
+    lines = [Line([f"seed {seed}", *(f"{difference:+.4f}" for difference in row)]) for seed, row in both.items()]
+    named = [summarise(column).named() for column in np.transpose(list(both.values()))]
     for name in [name for name in named[0] if name != "values"]:
         lines.append(Line([name, *(" to ".join(f"{end:+.4f}" for end in parts[name]) for parts in named)]))
     return TextTable([f"bfloat16 less float32: {results.dataset}"], ["", *LABELS.values()], lines)

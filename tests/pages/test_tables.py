@@ -20,8 +20,7 @@ from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.results import published_tables, read_results
 from disentanglement_challenge.pages.statistics import average_ranks
 from disentanglement_challenge.pages.table_plot import plot
-from disentanglement_challenge.pages.tables import export, main, shown, tables_of
-from disentanglement_challenge.pages.text_table import as_markdown
+from disentanglement_challenge.pages.tables import main, shown
 
 RUN = {"row": "a", "seed": 0, "training_steps": 7, "dataset": "d", "config": ""}
 
@@ -234,19 +233,6 @@ def test_csv_has_every_number(tmp_path, capsys):
     assert values["512", "", "mean_rank", "first"] == [5, 5]
     assert values["256", "", "mean_rank", "range of 5 seeds"] == [5, 2, 2]
     assert values["256", "512", "mig", "wins"] == [25, 10]
-
-
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_the_documented_tables_are_exports(tmp_path, number):
-    folder = ROOT / "docs" / "tables"
-    results = read_results(folder / f"table{number}.json")
-    export(results, tmp_path / "table.md")
-    assert (folder / f"table{number}.md").read_text() == (tmp_path / "table.md").read_text()
-    page = (ROOT / "docs" / "results.md").read_text()
-    scores, *_, published = tables_of(results)  # between them the wins, which two seeds have not
-    for table in (scores, published):
-        rows = [line for line in as_markdown(table).splitlines() if line.startswith("|")]
-        assert "\n".join(rows) in page
 
 
 def test_a_format_that_there_is_not_is_refused_before_anything_is_printed(tmp_path, capsys):
