@@ -10,7 +10,7 @@ PyTorch's FlopCounterMode counts the operations of a step from the shapes of its
 forward and backward, with two operations for a multiplication and an addition. The step is timed in float32, and in
 bfloat16 where that pays; --precision chooses others.
 
-The peers (`training_peers.py` describes them) run on the CPU only, each in its own virtual environment below
+The peers (`peers.py` describes them) run on the CPU only, each in its own virtual environment below
 scratch/peers, which the first run installs. Beside each runs a step of this package that does equal work, and the last
 lines say how many times as fast as the peer it is. If a peer cannot be installed or run, the reason is printed.
 
@@ -29,12 +29,9 @@ eight a call. With --check it compares, in float64, 20 steps of each seed with a
 import argparse
 import multiprocessing
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -42,6 +39,7 @@ from typing import Any
 import disentanglement_challenge  # noqa: F401 isort: skip (configures OpenMP before PyTorch is imported)
 import numpy as np
 import torch
+from peers import PEERS, Peer
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,7 +51,7 @@ from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.environment import device as training_device
 from disentanglement_challenge.errors import ChallengeError
 from disentanglement_challenge.files import write_json
-from disentanglement_challenge.objectives import BetaTCVAE, FactorVAE, Objective
+from disentanglement_challenge.objectives import FactorVAE, Objective
 from disentanglement_challenge.provenance import available_cores
 from disentanglement_challenge.training.acceleration import Advance, make_step, make_steps
 from disentanglement_challenge.training.batches import DeviceBatches, StackedDeviceBatches
@@ -61,26 +59,6 @@ from disentanglement_challenge.training.precision import PRECISIONS, precision_t
 from disentanglement_challenge.training.seeds import make_stacked_step
 from disentanglement_challenge.training.step import Step, TrainingStep
 
-
-@dataclass(frozen=True)
-class Equal:
-    """A peer, and the objective of this package whose step does equal work.
-
-    Attributes:
-        requirement: what pip installs.
-        objective: of this package.
-        note: what both do.
-    """
-
-    requirement: str
-    objective: Objective
-    note: str
-
-
-PEERS = {
-    "pythae": Equal("pythae==0.1.2", FactorVAE(10.0, second_batch=True), "FactorVAE, reconstructs one batch of two"),
-    "disent": Equal("disent==0.8.0", BetaTCVAE(4.0), "beta-TCVAE, as disent has no FactorVAE"),
-}
 SHAPE = (3, 64, 64)
 MATRIX = 4096
 PLAIN = "plain eager"
@@ -206,47 +184,6 @@ def _matmul_rate(dtype: torch.dtype) -> float:
     return repeats * 2 * left.numel() * MATRIX / (time.perf_counter() - started)
 
 
-class Peer:
-    """A peer's step in a separate process."""
-
-    def __init__(self, name: str, batch_size: int, num_latent: int) -> None:
-        """Install and start the peer; raise ChallengeError if that fails."""
-        python = Path("scratch/peers") / name / "bin" / "python"
-        log = Path("scratch/peers") / f"{name}.log"
-        if not python.exists():
-            python.parent.parent.parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
-        torch_version = torch.__version__.split("+")[0]
-        with log.open("w") as output:
-            wanted = (PEERS[name].requirement, f"torch=={torch_version}")
-            install = [str(python), "-m", "pip", "install", "--quiet", *wanted]
-            if subprocess.run(install, stdout=output, stderr=output).returncode:
-                raise ChallengeError(f"cannot be installed: {_last_line(log)}")
-        arguments = [name, str(batch_size), str(num_latent), str(torch.get_num_threads())]
-        with log.open("w") as output:
-            self.process = subprocess.Popen(
-                [python, Path(__file__).with_name("training_peers.py"), *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                text=True,
-            )
-        assert self.process.stdout is not None
-        if self.process.stdout.readline().strip() != "ready":
-            raise ChallengeError(f"does not run: {_last_line(log)}")
-
-    def __call__(self, steps: int) -> float:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
-
-
-def _last_line(log: Path) -> str:
-    return (log.read_text().strip().splitlines() or ["no reason given"])[-1]
-
-
 def check(bindings: list[str], images: torch.Tensor, seeds: int) -> None:
     """Raise ChallengeError if the fast step's losses differ from the eager step's with the same random numbers.
 
@@ -329,9 +266,7 @@ def main(flags: argparse.Namespace) -> None:
             seconds[name].append(measure(flags.steps) / flags.steps)
     for measure in sides.values():
         if isinstance(measure, Peer):
-            with suppress(OSError):
-                measure.process.stdin.close()  # type: ignore[union-attr]
-            measure.process.wait()
+            measure.close()
 
     for side, name in compared.items():
         ratios = sorted(theirs / ours for theirs, ours in zip(seconds[name], seconds[side], strict=True))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time a peer's training step for benchmarks/training.py, which runs this file in an environment with the peer.
 
-    python training_peers.py NAME BATCH_SIZE NUM_LATENT THREADS
+    python peer_step.py NAME BATCH_SIZE NUM_LATENT THREADS
 
 The networks are disentanglement_lib's: conv_encoder, deconv_decoder, fc_discriminator. The program reads a number of
 steps from each line of its input and prints their seconds.
