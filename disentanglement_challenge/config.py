@@ -53,12 +53,18 @@ def gin_configuration(
         finally:
             logging.disable(logging.NOTSET)
         yield
+    except ConfigError as error:
+        # A check that several configurables share, such as that of an activation, cannot name the one that called it.
+        called = _called(error)
+        parameter = lines_of(error)[0].partition(" ")[0]
+        if called and parameter in (parameters_of(called[0]) or ()):
+            raise ConfigError(f"{called[0]}.{lines_of(error)[0]}") from error
+        raise
     except (RuntimeError, MemoryError, TypeError, ValueError, AttributeError) as error:
         # gin raises this at the call, as a RuntimeError.
         if "Required bindings" in str(error):
             raise ConfigError(_required(str(error))) from error
-        # gin appends the configurables that an error passed through; the first one got the wrong value.
-        called = re.findall(r"In call to configurable '([^']+)'", str(error))
+        called = _called(error)
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             advice = _memory_advice(called)
             said = lines_of(error)[0]
@@ -68,6 +74,11 @@ def gin_configuration(
         raise
     finally:
         gin.clear_config()
+
+
+def _called(error: BaseException) -> list[str]:
+    """Return the configurables that an error passed through, as gin appends them; the first one got the wrong value."""
+    return re.findall(r"In call to configurable '([^']+)'", str(error))
 
 
 def bound_parameters(name: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from messages import facts
 
 from disentanglement_challenge.config import bound_parameters, gin_configuration
 from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.models.decoders import deconv_decoder
+from disentanglement_challenge.models.encoders import conv_encoder
 
 
 @gin.configurable("sized")
@@ -123,6 +125,20 @@ def test_a_missing_file_names_the_nearest(tmp_path):
 def test_a_required_binding_that_is_missing_is_named():
     with pytest.raises(ConfigError, match=facts("sized_required.size", "--gin_bindings")), gin_configuration():
         sized_required()
+
+
+@pytest.mark.parametrize(
+    ("network", "binding"),
+    [
+        (conv_encoder, "conv_encoder.activation = 'rel'"),
+        (deconv_decoder, "deconv_decoder.activation = 'rel'"),
+        (conv_encoder, "conv_encoder.width = -1"),
+    ],
+)
+def test_a_value_that_a_shared_check_refuses_is_named_in_full(network, binding):
+    message = facts(binding.split(" = ")[0] + " is " + binding.split(" = ")[1], "must be")
+    with pytest.raises(ConfigError, match=message), gin_configuration([], [binding]):
+        network((3, 64, 64), 10)
 
 
 @pytest.mark.parametrize("make", [np.empty, torch.empty])
