@@ -8,7 +8,7 @@ from pathlib import Path
 
 from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.errors import ConfigError, OutputError
-from disentanglement_challenge.files import check_unlocked, check_writable, locked, remove
+from disentanglement_challenge.files import check_unlocked, check_writable, locked, make_folder, remove
 
 # The name of a checkpoint, with its number of steps.
 CHECKPOINT = "step_{}.pt"
@@ -144,6 +144,11 @@ class Experiment:
         return Experiment(self.path / "unfinished_scores")
 
     @property
+    def unfinished_model(self) -> "Experiment":
+        """The experiment that a model is loaded to until it is complete."""
+        return Experiment(self.path / "unfinished_model")
+
+    @property
     def is_interrupted(self) -> bool:
         """Return whether training was stopped before its end, and can be continued."""
         return self.has_checkpoints and not self.losses.exists()
@@ -169,6 +174,7 @@ class Experiment:
         Another process is writing here, the folder is not writable, or there is a run and no flag about it.
         """
         check_unlocked(self.path)
+        self.undo_replacement()
         check_writable(self.path)
         is_begun = self.unfinished.has_checkpoints
         if discard_unfinished and not is_begun:
@@ -189,6 +195,7 @@ class Experiment:
 
     def check_scores(self, overwrite: bool) -> None:
         """Raise OutputError if there are scores and `overwrite` is not set, or if the folder is not writable."""
+        self.undo_replacement()
         self._check([self.scores, self.metrics], overwrite)
 
     @contextmanager
@@ -199,6 +206,7 @@ class Experiment:
         model.
         """
         with locked(self.path):
+            self._put_back()
             try:
                 yield self.unfinished
             finally:
@@ -208,31 +216,90 @@ class Experiment:
     @contextmanager
     def scoring(self) -> Iterator["Experiment"]:
         """Yield the empty `unfinished_scores` experiment, for one process at a time, and remove it at the end."""
-        with locked(self.path):
-            remove(self.unfinished_scores.path)
-            try:
-                yield self.unfinished_scores
-            finally:
-                remove(self.unfinished_scores.path)
+        with self._writing(self.unfinished_scores) as unfinished:
+            yield unfinished
+
+    @contextmanager
+    def loading(self) -> Iterator["Experiment"]:
+        """Yield the empty `unfinished_model` experiment, for one process at a time, and remove it at the end."""
+        with self._writing(self.unfinished_model) as unfinished:
+            yield unfinished
 
     def take_training(self) -> None:
-        """Replace the finished run and its scores by the unfinished run.
+        """Replace the finished run and its scores by the unfinished run; the checkpoints move last."""
+        self._replace("run", [self.page, self.scores, self.metrics])
 
-        The checkpoints move last. So after a kill at any moment, the unfinished run can still be resumed, and is then
-        exported and moved again.
-        """
-        for path in (self.page, self.scores, self.metrics, self.model.parent, self.train):
-            remove(path)
-        self.unfinished.model.parent.rename(self.model.parent)
-        self.unfinished.train.rename(self.train)
+    def take_model(self) -> None:
+        """Replace a run and its scores by the loaded model."""
+        self._replace("model", [self.page, self.scores, self.metrics, self.train])
 
     def take_scores(self, whole: bool = True) -> None:
         """Replace the existing scores by the unfinished ones; scores.json only if they are complete."""
-        for path in (self.page, *([self.scores] if whole else []), self.metrics):
-            remove(path)
-        self.unfinished_scores.metrics.rename(self.metrics)
-        if whole:
-            self.unfinished_scores.scores.rename(self.scores)
+        self._replace("scores" if whole else "metrics", [self.page])
+
+    def undo_replacement(self) -> None:
+        """Put results back in their places if a process was killed while it replaced them.
+
+        After it there are the old results and the unfinished ones, as before the replacement; if that had been made,
+        there are the new ones.
+
+        Raises:
+            OutputError: a process is writing here, or files cannot be moved.
+        """
+        if any(self._aside(name).exists() for name in self._replacements):
+            with locked(self.path):
+                self._put_back()
+
+    @contextmanager
+    def _writing(self, unfinished: "Experiment") -> Iterator["Experiment"]:
+        with locked(self.path):
+            self._put_back()
+            remove(unfinished.path)
+            try:
+                yield unfinished
+            finally:
+                remove(unfinished.path)
+
+    @property
+    def _replacements(self) -> dict[str, list[tuple[Path, Path]]]:
+        """What is moved where in each kind of replacement, in this order."""
+        run, metrics = self.unfinished, (self.unfinished_scores.metrics, self.metrics)
+        return {
+            "run": [(run.model.parent, self.model.parent), (run.train, self.train)],
+            "model": [(self.unfinished_model.model.parent, self.model.parent)],
+            "scores": [metrics, (self.unfinished_scores.scores, self.scores)],
+            "metrics": [metrics],
+        }
+
+    def _aside(self, replacement: str) -> Path:
+        """The folder that keeps old results during a replacement."""
+        return self.path / f"replaced_{replacement}"
+
+    def _replace(self, replacement: str, outdated: list[Path]) -> None:
+        """Move new results to their places. Old ones are set aside before, and removed after."""
+        moves = self._replacements[replacement]
+        aside = make_folder(self._aside(replacement))
+        try:
+            for path in (*outdated, *(target for _, target in moves)):
+                if os.path.lexists(path):
+                    path.rename(aside / path.name)
+            for source, target in moves:
+                source.rename(target)
+        except OSError as error:
+            raise OutputError(f"cannot move results in {self.path}: {error.strerror}") from error
+        finally:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        for replacement, moves in self._replacements.items():
+            aside = self._aside(replacement)
+            if aside.exists() and moves[-1][0].exists():  # the last move was not made
+                for source, target in moves:
+                    if not source.exists():
+                        target.rename(source)
+                for path in aside.iterdir():
+                    path.rename(self.path / path.name)
+            remove(aside)
 
     def _check(self, paths: list[Path], overwrite: bool) -> None:
         check_writable(self.path)

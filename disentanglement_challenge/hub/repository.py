@@ -4,7 +4,6 @@ The library (https://huggingface.co/docs/huggingface_hub) reads HF_TOKEN, HF_END
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from disentanglement_challenge.errors import HubError, RepresentationError, line
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_card import write_card
 from disentanglement_challenge.extras import require_extra
-from disentanglement_challenge.files import locked, remove
+from disentanglement_challenge.files import locked, make_folder, remove
 
 if TYPE_CHECKING:
     from huggingface_hub import HfUri
@@ -90,16 +89,14 @@ def load(repository: str, experiment: Experiment, overwrite: bool = False) -> Pa
         raise _no_model(uri)
     for model in models:
         import_model(model)
-    with locked(experiment.path), tempfile.TemporaryDirectory(prefix=".load.", dir=experiment.path) as temporary:
+    with experiment.loading() as unfinished:
+        make_folder(unfinished.model.parent)
         for name in FILES:
             if (downloaded / name).is_file():
-                target = Path(temporary, "representation", name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(downloaded / name, target)
-        for path in (experiment.page, experiment.scores, experiment.metrics, experiment.train, experiment.model.parent):
-            remove(path)
+                make_folder((unfinished.model.parent / name).parent)
+                shutil.copyfile(downloaded / name, unfinished.model.parent / name)
+        experiment.take_model()
         remove(experiment.unfinished.path)
-        Path(temporary, "representation").rename(experiment.model.parent)
     return experiment.model_to_score
 
 
