@@ -12,13 +12,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from disentanglement_challenge.cli import run_script
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.pages.results import LABELS, Results, read_results
 from disentanglement_challenge.pages.statistics import summarise
-from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich
+from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich, console_of_tables
 
 
 def differences(results: Results) -> TextTable:
@@ -42,7 +41,7 @@ def differences(results: Results) -> TextTable:
 
 
 def main(flags: argparse.Namespace) -> None:
-    Console().print(as_rich(differences(read_results(flags.results))))
+    console_of_tables().print(as_rich(differences(read_results(flags.results))))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ A message gives the setting, the value found, and what would be right, in that o
 
 import math
 from collections.abc import Collection
+from pathlib import Path
 from typing import TypeVar
 
 from disentanglement_challenge.errors import ConfigError, did_you_mean
@@ -57,3 +58,13 @@ def check_switch(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name} is {value!r}; it must be True or False")
     return value
+
+
+def check_suffix(name: str, path: Path, suffixes: Collection[str]) -> Path:
+    """Return the path of a file to be written if it ends in one of the suffixes.
+
+    So a file of another kind, such as an input, is not overwritten by a slip of the flags.
+    """
+    if path.suffix not in suffixes:
+        raise ConfigError(f"{name} {path} ends in {path.suffix!r}; it must end in {' or '.join(suffixes)}")
+    return path

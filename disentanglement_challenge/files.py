@@ -11,7 +11,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,21 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def copy_folder(source: Path, target: Path, left_out: Callable[[Path], bool] = lambda path: False) -> None:
+    """Copy a folder, without the files and folders that are left out.
+
+    Raises OutputError if that fails.
+    """
+    try:
+        shutil.copytree(
+            source, target, ignore=lambda place, names: [name for name in names if left_out(Path(place, name))]
+        )
+    except (OSError, shutil.Error) as error:
+        # shutil.Error has a list of (source, target, reason).
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
+        raise OutputError(f"{source} cannot be copied to {target}: {reason}") from error
 
 
 @contextmanager

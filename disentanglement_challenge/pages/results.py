@@ -13,6 +13,7 @@ from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.record import Training, config_bindings, training_of
 from disentanglement_challenge.pages.statistics import Pair, Ranks, Summary, compare, rank_by_seed, summarise
+from disentanglement_challenge.wording import counted
 
 PUBLISHED = Path(__file__).with_name("published_tables.json")
 LABELS = {name: metric.label for name, metric in METRICS.items()}
@@ -48,9 +49,9 @@ class Results:
     def title(self) -> list[str]:
         """Return the table's title, and a sentence on what was run here."""
         title = published_tables().get(self.table, {"title": self.table})["title"]
-        steps = ", ".join(str(step) for step in dict.fromkeys(self.steps))
-        seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "one seed"
-        return [title, f"Here: {self.dataset}, {steps} training steps, {seeds}"]
+        *others, last = dict.fromkeys(self.steps)
+        steps = "".join(f"{step}, " for step in others) + counted(last, "training step")
+        return [title, f"Here: {self.dataset}, {steps}, {counted(len(self.seeds), 'seed')}"]
 
     @property
     def num_seeds(self) -> list[int]:

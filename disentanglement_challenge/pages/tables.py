@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 
+from disentanglement_challenge.checks import check_suffix
 from disentanglement_challenge.cli import Parser, run_script
-from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.files import replacing, write_text
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.results import (
@@ -39,7 +39,14 @@ from disentanglement_challenge.pages.statistics import (
     summarise,
 )
 from disentanglement_challenge.pages.table_plot import plot
-from disentanglement_challenge.pages.text_table import Line, TextTable, as_latex, as_markdown, as_rich
+from disentanglement_challenge.pages.text_table import (
+    Line,
+    TextTable,
+    as_latex,
+    as_markdown,
+    as_rich,
+    console_of_tables,
+)
 
 RANK_NOTE = "Mean rank: rank in each metric, averaged over the five (the challenge's rule), seed by seed"
 EXPORTS = (".tex", ".md", ".csv")
@@ -189,8 +196,7 @@ def add_export_flag(parser: argparse.ArgumentParser) -> None:
 
 def check_export(path: Path) -> None:
     """Raise ConfigError if tables cannot be written in the format of this suffix."""
-    if path.suffix not in EXPORTS:
-        raise ConfigError(f"--export {path} ends in {path.suffix!r}; it must end in one of {', '.join(EXPORTS)}")
+    check_suffix("--export", path, EXPORTS)
 
 
 def export(results: Results, path: Path) -> None:
@@ -252,13 +258,18 @@ def _measure(start: list[Any], by_seed: dict[int, float], named: Named) -> Itera
 def main(flags: argparse.Namespace) -> None:
     for path in flags.export:
         check_export(path)
+    if flags.plot is not None:
+        check_suffix("--plot", flags.plot, [".png"])
     results = read_results(flags.results)
-    Console().print(shown(results))
+    console = console_of_tables()
+    console.print(shown(results))
     for path in flags.export:
         export(results, path)
+        print(f"table: {path}")
     if flags.plot is not None:
         with replacing(flags.plot) as temporary:
             plot(results).savefig(temporary, format="png", dpi=110)
+        print(f"plot: {flags.plot}")
 
 
 if __name__ == "__main__":

@@ -31,9 +31,11 @@ from disentanglement_challenge.errors import ConfigError, Interrupted
 from disentanglement_challenge.extras import require_extra
 from disentanglement_challenge.pages.results import read_results
 from disentanglement_challenge.pages.tables import add_export_flag, check_export, export, shown
+from disentanglement_challenge.pages.text_table import console_of_tables
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder, unused_by_all
 from disentanglement_challenge.sweep.trainings import Training, trainings
+from disentanglement_challenge.wording import counted
 
 if TYPE_CHECKING:
     from disentanglement_challenge.sweep.cluster import Sweep
@@ -69,7 +71,9 @@ def main(flags: argparse.Namespace) -> None:
     check_count("--divide_steps", flags.divide_steps)
     for path in flags.export:
         check_export(path)
-    console = Console()
+    if any(binding.partition("=")[0].strip() == "model.random_seed" for binding in flags.gin_bindings):
+        raise ConfigError("a sweep's seeds are 0, 1 and so on, --seeds of them; model.random_seed cannot be bound")
+    console = console_of_tables()
     with ExitStack() as stack:
         tables = _read_tables(console, flags, stack)
         # The first seed of all tables comes before the second of any.
@@ -79,10 +83,17 @@ def main(flags: argparse.Namespace) -> None:
             console.print(f"{len(finished)} of {len(runs)} runs are already finished")
         missing = [training for training in trainings(runs) if not finished.issuperset(training.runs)]
         failed = []
+        num_unusable = sum(len(table.unusable) for table in tables)
+        if num_unusable and (missing or not runs):
+            raise ConfigError(
+                f"{num_unusable} of {num_unusable + len({(run.table, run.row) for run in runs})} rows cannot be run, "
+                "so nothing is started; correct them, or choose others by --rows"
+            )
         if missing:
             to_go = len(set(runs) - finished)
             folders = ", ".join(str(table.results.folder) for table in tables)
-            console.print(Text(f"{to_go} runs to go, by {len(missing)} trainings; they write to {folders}"))
+            work = f"{counted(to_go, 'run')} to go, by {counted(len(missing), 'training')}"
+            console.print(Text(f"{work}; they write to {folders}"), soft_wrap=True)
             with cluster(flags.address) as signals:
                 failed = _sweep(console, missing, tables, finished, signals, flags)
     for table in tables:
@@ -92,12 +103,12 @@ def main(flags: argparse.Namespace) -> None:
             console.print(shown(measured))
             for path in flags.export:
                 export(measured, path)
+                console.print(Text(f"table: {path}"), soft_wrap=True)
             console.print(Text(f"all scores: {table.results.path}"))
     # Repeat all failures at the end, as each was printed between the output of other rows, perhaps hours ago.
-    unusable = [line for table in tables for line in table.unusable]
-    for line in (*map(_failure, failed), *(unusable if missing else ())):
-        console.print(line)
-    if failed or unusable:
+    for ended in failed:
+        console.print(_failure(ended), soft_wrap=True)
+    if failed or num_unusable:
         sys.exit(1)
 
 
@@ -119,7 +130,8 @@ def _read_tables(console: Console, flags: argparse.Namespace, stack: ExitStack) 
         overrides = (flags.gin_config, flags.gin_bindings, flags.divide_steps, results.auto_precision)
         runs, broken = make_runs(folder, rows[table], flags.seeds, *overrides)
         unusable = [Text.assemble((row, "red"), f" cannot be run: {message}") for row, message in broken.items()]
-        console.print(*unusable, sep="\n", end="\n" if unusable else "")
+        for line in unusable:
+            console.print(line, soft_wrap=True)
         # The table also shows kept rows and seeds that are not requested, so they must have this configuration.
         results.finished(make_runs(folder, *results.kept(), *overrides)[0])
         tables.append(Table(results, runs, unusable))
@@ -155,7 +167,7 @@ def _sweep(
                         continue
                     if ended.record is None:
                         failed.append(ended)
-                        live.console.print(_failure(ended))
+                        live.console.print(_failure(ended), soft_wrap=True)
                     else:
                         results[ended.run.table].keep(ended.run, ended.record)
                         live.console.print(Text(f"{ended.run.title} finished in {ended.record['seconds']:.0f} s"))

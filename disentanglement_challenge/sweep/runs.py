@@ -1,6 +1,5 @@
 """Make and carry out the runs of a table: one for each row, which is a gin file, and each seed."""
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ import gin
 
 from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.environment import GIN_FOLDER, get_dataset_name
-from disentanglement_challenge.errors import ChallengeError, ConfigError, OutputError, did_you_mean
+from disentanglement_challenge.errors import ChallengeError, ConfigError, did_you_mean
 from disentanglement_challenge.evaluation.harness import check_settings, evaluate
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.files import make_folder, read_json, remove, write_json
+from disentanglement_challenge.files import copy_folder, make_folder, read_json, remove, write_json
 from disentanglement_challenge.gin_checks import (
     check_names,
     check_required,
@@ -120,7 +119,8 @@ def make_runs(
         rows: of the table.
         seeds: how many; they are 0, 1 and so on.
         gin_files, gin_bindings: override every row's.
-        divide_steps: what `STEP_PARAMETERS` are divided by, rounding down, to no less than 1.
+        divide_steps: what `STEP_PARAMETERS` are divided by, rounding down, to no less than 1. Rows that differ, and
+            would not after that, cannot be run.
         auto_precision: see `Results`.
     """
     runs: list[Run] = []
@@ -135,7 +135,19 @@ def make_runs(
                 runs.append(_make_run(folder.name, row, seed, files, gin_bindings, divide_steps, auto_precision))
             except ChallengeError as error:
                 broken[row] = str(error).splitlines()[0]
-    return runs, broken
+    if divide_steps > 1:
+        whole, _ = make_runs(folder, rows, 1, gin_files, gin_bindings, 1, auto_precision)
+        for row, other in _made_equal(whole, runs).items():
+            broken[row] = f"--divide_steps {divide_steps} would make it the same run as {other}; divide by less"
+    return [run for run in runs if run.row not in broken], broken
+
+
+def _made_equal(whole: Sequence[Run], divided: Sequence[Run]) -> dict[str, str]:
+    """Return the rows whose configuration differs from that of an earlier row before the division and not after it."""
+    before = {run.row: run.config for run in whole}
+    first: dict[str, str] = {}
+    pairs = [(run.row, first.setdefault(run.config, run.row)) for run in divided]
+    return {row: other for row, other in pairs if before[row] != before[other]}
 
 
 def unused_by_all(runs: Sequence[Run], gin_bindings: Sequence[str]) -> list[str]:
@@ -273,15 +285,13 @@ def take_over(run: Run, folder: Path, done: tuple[Run, Path]) -> Record:
     source, experiment = Experiment(done[1] / done[0].name), Experiment(folder / run.name)
     remove(experiment.path)
     make_folder(experiment.path.parent)
-    left_out = {source.checkpoints, source.path / RECORD}
-    try:
-        shutil.copytree(
-            source.path,
-            experiment.path,
-            ignore=lambda place, names: [name for name in names if Path(place) / name in left_out],
-        )
-    except (OSError, shutil.Error) as error:
-        raise OutputError(f"{source.path} cannot be copied to {experiment.path} ({error})") from error
+    # Its record may be rewritten right now, by way of a temporary file (`files.replacing`).
+    records = (RECORD, f".{RECORD}.")
+    copy_folder(
+        source.path,
+        experiment.path,
+        lambda path: path == source.checkpoints or (path.parent == source.path and path.name.startswith(records)),
+    )
     record = {
         **read_json(source.path / RECORD),
         "row": run.row,

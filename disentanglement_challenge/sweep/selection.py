@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.text import Text
 from scipy.stats import spearmanr
 
@@ -32,7 +31,7 @@ from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.comparison_page import Group, Run, group, read_runs
 from disentanglement_challenge.pages.record import find_experiment, is_experiment
 from disentanglement_challenge.pages.results import LABELS
-from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich
+from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich, console_of_tables
 from disentanglement_challenge.sweep.udr import ACTIVE_ABOVE, FEWEST_MODELS, Udr, compute_udr
 from disentanglement_challenge.training.pictures import read_pictures
 
@@ -45,7 +44,7 @@ _BATCH = 64
 
 
 def main(flags: argparse.Namespace) -> None:
-    console = Console()
+    console = console_of_tables()
     groups = group(runs_below(find_experiment(flags.folder)))
     enough = [one for one in groups if len(one.runs) >= FEWEST_MODELS]
     for one in groups:

@@ -10,6 +10,7 @@ from disentanglement_challenge.training.disk import DiskNeeds, megabytes
 from disentanglement_challenge.training.precision import AUTO, precision_that_pays
 from disentanglement_challenge.training.processes import Processes
 from disentanglement_challenge.training.step import TrainingStep
+from disentanglement_challenge.wording import counted
 
 
 def num_images(ground_truth_data: NamedGroundTruthData) -> int:
@@ -35,7 +36,7 @@ def announcement(
     size = " x ".join(map(str, ground_truth_data.observation_shape))
     parameters = [sum(parameter.numel() for parameter in player.parameters) for player in step.players]
     second = f", and {parameters[1]:,} of the discriminator" if len(parameters) > 1 else ""
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    threads = f", {counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else ""
     described = gpu_description() if device.type == "cuda" else device_reason()
     precision = step.precision
     if is_auto:

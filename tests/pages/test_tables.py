@@ -236,9 +236,23 @@ def test_csv_has_every_number(tmp_path, capsys):
 
 
 def test_a_format_that_there_is_not_is_refused_before_anything_is_printed(tmp_path, capsys):
-    with pytest.raises(ConfigError, match=r"ends in '\.docx'; it must end in one of \.tex, \.md, \.csv"):
+    with pytest.raises(ConfigError, match=r"ends in '\.docx'; it must end in \.tex or \.md or \.csv"):
         exported(tmp_path, ".docx", SCORES)
     assert capsys.readouterr().out == ""
+
+
+def test_a_plot_is_a_png_and_nothing_else_is_overwritten(tmp_path):
+    path = write_results(tmp_path / "r.json", "table3", SCORES)
+    before = path.read_text()
+    with pytest.raises(ConfigError, match=r"--plot .*r\.json ends in '\.json'; it must end in \.png"):
+        main(argparse.Namespace(results=path, plot=path, export=[]))
+    assert path.read_text() == before
+
+
+def test_a_table_that_goes_into_a_file_is_whole(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    main(argparse.Namespace(results=write_results(tmp_path / "r.json", "table3", SCORES), plot=None, export=[]))
+    assert "\N{HORIZONTAL ELLIPSIS}" not in capsys.readouterr().out
 
 
 def test_names_are_text_and_never_markup(tmp_path, capsys, monkeypatch):

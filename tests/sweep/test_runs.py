@@ -10,10 +10,11 @@ from messages import facts
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.environment import GIN_FOLDER
 from disentanglement_challenge.errors import ConfigError, OutputError
+from disentanglement_challenge.files import write_json, write_text
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.sweep.__main__ import main
 from disentanglement_challenge.sweep.results import Results
-from disentanglement_challenge.sweep.runs import choose_rows, make_runs, table_folder, unused_by_all
+from disentanglement_challenge.sweep.runs import choose_rows, make_runs, table_folder, take_over, unused_by_all
 
 
 def bound(run, *names):
@@ -57,6 +58,33 @@ def test_what_counts_in_steps_is_divided():
     assert bound(run, "model.training_steps") == [1]
 
 
+def test_rows_that_a_division_would_make_equal_cannot_be_run(tmp_path):
+    for name, steps in (("a", 2), ("b", 3), ("c", 9), ("d", 9)):
+        text = f'include "table1/beta_vae.gin"\nmodel.training_steps = {steps}\n'
+        (tmp_path / f"{name}.gin").write_text(text)
+    runs, broken = make_runs(tmp_path, ["a", "b", "c", "d"], seeds=2, divide_steps=2)
+    assert [run.name for run in runs] == ["a/seed_0", "c/seed_0", "d/seed_0", "a/seed_1", "c/seed_1", "d/seed_1"]
+    assert broken == {"b": "--divide_steps 2 would make it the same run as a; divide by less"}
+
+
+def test_a_sweep_has_seeds_of_its_own(tmp_path):
+    given = flags("table2", tmp_path / "out", gin_bindings=["model.random_seed = 3"])
+    with pytest.raises(ConfigError, match=facts("model.random_seed", "--seeds")):
+        main(given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_taken_over_while_its_record_is_written_again(tmp_path):
+    made, taker = make_runs(table_folder("table1"), ["beta_vae", "factor_vae"], seeds=1)[0]
+    record = tmp_path / made.name / "run.json"
+    write_json(record, {"config": made.config, "row": made.row})
+    write_text(record.parent / "scores.json", "{}")
+    write_text(record.parent / ".run.json.of_a_writer", "half")
+    take_over(taker, tmp_path, (made, tmp_path))
+    assert sorted(path.name for path in (tmp_path / taker.name).iterdir()) == ["run.json", "scores.json"]
+    assert json.loads((tmp_path / taker.name / "run.json").read_text())["same_as"]["row"] == "beta_vae"
+
+
 def test_the_data_set_is_this_machine_s(monkeypatch):
     monkeypatch.setenv("AICROWD_DATASET_NAME", "mpi3d_real")
     (run,), _ = make_runs(table_folder("table1"), ["beta_vae"], seeds=1)
@@ -92,7 +120,7 @@ def test_a_broken_row_among_good_ones(tmp_path):
 
 def test_what_is_wrong_with_a_row_is_text_and_never_markup(tmp_path, capsys):
     (tmp_path / "[row].gin").write_text('include "table1/beta_vae.gin"\n')
-    with pytest.raises(SystemExit):
+    with pytest.raises(ConfigError, match="1 of 1 rows cannot be run, so nothing is started"):
         main(flags(tmp_path, tmp_path / "out", gin_bindings=["folder.pth = '[/data]'"]))
     assert capsys.readouterr().out.startswith("""[row] cannot be run: --gin_bindings "folder.pth = '[/data]'": """)
 

@@ -160,7 +160,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on(table, tmp_path
     code, stdout, stderr = finish(start(table, output, embedded_data_path, "--seeds", "1", "--rows", "quick"))
     assert code == 0, stdout + stderr
     assert "1 of 1 runs are already finished" in stdout
-    assert "one seed" in stdout
+    assert "1 seed" in stdout
     assert scores(output) == kept
 
 
