@@ -24,6 +24,9 @@ def main(flags: argparse.Namespace) -> None:
     started = time.monotonic()
     if is_torchrun():
         raise ConfigError("run.py scores in one process; torchrun train_pytorch.py, then run.py --evaluate_only")
+    training_only = [name for name in ("resume", "resume_on", "discard_unfinished") if getattr(flags, name)]
+    if flags.evaluate_only and training_only:
+        raise ConfigError(f"--evaluate_only trains nothing; leave out --{training_only[0]}")
     bindings = apply_common_flags(flags)
     files = flags.gin_config or ([] if flags.evaluate_only else [DEFAULT_CONFIG])
     own_names = _own_names(flags.metrics or ())
@@ -59,6 +62,11 @@ def main(flags: argparse.Namespace) -> None:
             )
         print(f"representation function: {experiment.model}")
         if experiment.scores.exists():  # new training would have removed them
+            if flags.all_metrics or flags.metrics or flags.sandbox:
+                raise ConfigError(
+                    f"{experiment.name} was trained and scored already; to score its model again, or by other metrics, "
+                    "pass --evaluate_only"
+                )
             print(f"scores: {experiment.scores}   (from before; --evaluate_only --overwrite computes them again)")
             draw_page(experiment, flags.debug)
             return

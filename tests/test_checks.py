@@ -1,9 +1,10 @@
 import math
+from pathlib import Path
 
 import pytest
 from messages import facts
 
-from disentanglement_challenge.checks import check_choice, check_count, check_number, check_switch
+from disentanglement_challenge.checks import check_choice, check_count, check_number, check_suffix, check_switch
 from disentanglement_challenge.errors import ConfigError
 
 
@@ -47,3 +48,9 @@ def test_a_switch_is_true_or_false(value):
     with pytest.raises(ConfigError, match=facts("a.switch", repr(value), "True or False")):
         check_switch("a.switch", value)
     assert check_switch("a.switch", False) is False
+
+
+def test_an_output_has_the_suffix_of_what_is_written():
+    assert check_suffix("--page", Path("a/b.html"), [".html"]) == Path("a/b.html")
+    with pytest.raises(ConfigError, match=facts("--page", "codes.npy", "'.npy'", ".html or .htm")):
+        check_suffix("--page", Path("codes.npy"), [".html", ".htm"])

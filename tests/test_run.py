@@ -127,6 +127,35 @@ def test_a_second_run_is_refused_and_changes_nothing(finished, embedded_data_pat
     assert before == {name: (path / name).stat().st_mtime_ns for name in files_below(path)}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "bindings", "said"),
+    [
+        (["--resume", "--metrics", "mig"], [], ["experiment_name", "scored already", "--evaluate_only"]),
+        # The entropies of the factors of one point are 0.
+        (["--evaluate_only", "--overwrite", "--metrics", "mig"], ["mig.num_train = 1"], ["mig has no score"]),
+        (
+            ["--resume"],
+            ["acceleration.precision = 'bfloat16'"],
+            ["made with acceleration.precision = 'float32', not 'bfloat16'", "acceleration.precision = 'auto'"],
+        ),
+    ],
+)
+def test_scores_that_are_there_are_kept(finished, embedded_data_path, arguments, bindings, said):
+    path, _ = finished
+    kept = ("scores.json", "metrics/mig/results/aggregate/evaluation.json", "metrics/provenance.json")
+    before = [(path / "experiment_name" / name).read_text() for name in kept]
+    result = run(
+        "run.py",
+        *arguments,
+        bindings=[*TINY, *QUICK_SCORES, "export.formats = ['pt2', 'onnx']", *bindings],
+        AICROWD_OUTPUT_PATH=path,
+        DISENTANGLEMENT_LIB_DATA=embedded_data_path,
+    )
+    assert result.returncode == 1, result.stdout
+    assert_error_line(result.stderr.splitlines(keepends=True)[-1], *said)  # after unused bindings and progress bars
+    assert before == [(path / "experiment_name" / name).read_text() for name in kept]
+
+
 def test_evaluating_alone_in_a_sandbox_gives_the_same_scores(finished, embedded_data_path):
     path, _ = finished
     scores = (path / "experiment_name" / "scores.json").read_text()
@@ -191,6 +220,7 @@ MISTAKES = [
     ("run.py", [], ["dci.num_trian = 10"], ["'num_trian'", "did you mean 'num_train'"]),
     ("run.py", [], ["reduced_downstream_task.num_train = [1]"], ["reduced_downstream_task", "disentanglement_lib"]),
     ("run.py", ["--evaluate_only"], [], ["no model", "pytorch_model.pt"]),
+    ("run.py", ["--evaluate_only", "--resume"], [], ["--evaluate_only trains nothing", "leave out --resume"]),
 ]
 OF_EACH_SCRIPT = [MISTAKES[3], MISTAKES[8], next(mistake for mistake in MISTAKES if mistake[0] == "run.py")]
 

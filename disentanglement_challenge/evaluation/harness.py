@@ -19,7 +19,7 @@ from disentanglement_challenge.allocation import keep_freed_memory
 from disentanglement_challenge.config import bound_parameters, bound_value, gin_configuration
 from disentanglement_challenge.data.ground_truth import NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
-from disentanglement_challenge.errors import ConfigError, OutputError
+from disentanglement_challenge.errors import ConfigError, OutputError, ScoreError
 from disentanglement_challenge.evaluation.bindings import Evaluation, bound, read_bound, read_evaluation, register
 from disentanglement_challenge.evaluation.score import compute_scores
 from disentanglement_challenge.evaluation.scores import Scores, plain
@@ -29,7 +29,7 @@ from disentanglement_challenge.export.model_card import write_card
 from disentanglement_challenge.export.model_file import import_model, read_metadata
 from disentanglement_challenge.export.representor import RepresentationFunction, encoding_batch, make_representor
 from disentanglement_challenge.export.sandbox import Sandbox, check_limits
-from disentanglement_challenge.files import make_folder, read_arrays, read_json, write_arrays, write_json
+from disentanglement_challenge.files import copy_folder, make_folder, read_arrays, read_json, write_arrays, write_json
 from disentanglement_challenge.metrics import METRICS, RECORDS, Metric
 from disentanglement_challenge.provenance import provenance
 
@@ -69,12 +69,14 @@ def evaluate(
     Raises:
         RepresentationError: the model cannot be loaded, or does not compute a representation.
         DataError, ConfigError, OutputError: raised by the other stages.
+        ScoreError: none of the metrics has a score.
     """
     keep_freed_memory()
     register(metrics or ())
     with ExitStack() as stack:
         with gin_configuration(gin_files, gin_bindings):  # it limits the sandbox, and may give the data set's path
             evaluation = _read(metrics, gin_files)
+            experiment.undo_replacement()
             _check_folder(experiment, evaluation, overwrite)
             representation_function = stack.enter_context(_loaded(experiment.model_to_score, sandbox))
             if ground_truth_data is None:
@@ -91,6 +93,9 @@ def evaluate(
             evaluation.memory_limit,
             make_folder(unfinished.path),
         )
+        if all(value is None for value in scores.values()):  # so they do not replace those that there are
+            name, score = next(iter(scores.by_metric.items()))
+            raise ScoreError(f"{name} has no score: {score.reason}; nothing was written")
         _write(experiment, unfinished, scores)
     return scores
 
@@ -200,10 +205,7 @@ def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> No
     content = {**provenance(), **_record(experiment, scores)}
     matrices = dict(scores.matrices)
     if not whole and experiment.metrics.exists():
-        try:
-            shutil.copytree(experiment.metrics, unfinished.metrics)
-        except (OSError, shutil.Error) as error:
-            raise OutputError(f"cannot copy {experiment.metrics} ({error})") from error
+        copy_folder(experiment.metrics, unfinished.metrics)
         if experiment.matrices.exists():
             matrices = {**read_arrays(experiment.matrices), **matrices}
         if experiment.metrics_provenance.exists():

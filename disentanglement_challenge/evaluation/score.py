@@ -229,6 +229,7 @@ def _check_sampler(sampler: Sampler, metrics: Sequence[Metric], engine: str) -> 
 
 def _seen_notes(scores: Iterable[Score]) -> list[str]:
     shares = [score.results["test_seen_in_training"] for score in scores if "test_seen_in_training" in score.results]
-    if not shares:
+    if not any(shares):
         return []
-    return [f"Up to {max(shares):.0%} of a metric's test points were also among its training points."]
+    percent = max(1, round(100 * max(shares)))
+    return [f"Up to {percent}% of a metric's test points were also among its training points."]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from disentanglement_challenge.checks import check_suffix
 from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.errors import ConfigError
 
@@ -26,6 +27,11 @@ def main(flags: argparse.Namespace) -> None:
     from disentanglement_challenge.evaluation.scores import print_scores
     from disentanglement_challenge.hub.repository import is_address
 
+    results, page = (Path(given).expanduser() if given else None for given in (flags.json, flags.page))
+    if results is not None:
+        check_suffix("--json", results, [".json"])
+    if page is not None:
+        check_suffix("--page", page, [".html"])
     settings = dict(_setting(text) for text in flags.settings)
     metrics = chosen(flags.metrics)
     path = Path(flags.representation).expanduser()
@@ -47,14 +53,12 @@ def main(flags: argparse.Namespace) -> None:
         )
     scores = score(representation, data, metrics, flags.seed, flags.engine, settings)
     print_scores(scores)
-    if flags.json:
-        results = Path(flags.json).expanduser()
+    if results is not None:
         scores.to_json(results)
         print(f"scores: {results.absolute()}")
-    if flags.page:
+    if page is not None:
         from disentanglement_challenge.pages.experiment_page import write_score_page
 
-        page = Path(flags.page).expanduser()
         write_score_page(scores, path.name, page)
         print(f"page: {page.absolute()}")
 

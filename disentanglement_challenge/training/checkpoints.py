@@ -199,7 +199,10 @@ def _check_configuration(
             for name in differing[:3]
         )
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        auto = (
+            " (acceleration.precision = 'auto' keeps that of the run)" if "acceleration.precision" in differing else ""
+        )
         raise ConfigError(
-            f"{path} was made with {differences}{more}; resume with the same settings, "
+            f"{path} was made with {differences}{more}; resume with the same settings{auto}, "
             "choose another experiment name, or pass --overwrite to start anew"
         )

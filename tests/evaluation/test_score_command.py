@@ -109,6 +109,8 @@ def test_bins_of_a_continuous_factor():
             ["'mig.num_train'", "'dci.num_train = 2000'"],
         ),
         (["codes.npy", "--factors", "factors.npy", "--engine", "exact"], ["'exact'", "'fast'"]),
+        (["codes.npy", "--factors", "factors.npy", "--page", "factors.npy"], ["--page", "factors.npy", ".html"]),
+        (["codes.npy", "--factors", "factors.npy", "--json", "codes.npy"], ["--json", "codes.npy", ".json"]),
     ],
 )
 def test_mistakes_are_one_line(arguments, said):
