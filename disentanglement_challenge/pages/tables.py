@@ -148,13 +148,16 @@ def wins_of(pair: Pair) -> list[str]:
 
 
 def win_notes(pairs: Sequence[Pair]) -> list[str]:
-    """Return notes on how wins are counted and how many would be complete by chance."""
+    """Return notes on how wins are counted and how many are complete, and would be by chance."""
     count = sum(int((pair.comparisons > 0).sum()) for pair in pairs)
     largest = max((int(pair.comparisons.max()) for pair in pairs), default=0)
     expected = sum(float(pair.by_chance.sum()) for pair in pairs)
+    complete = sum(
+        int(((pair.comparisons > 0) & ((pair.wins == 0) | (pair.wins == pair.comparisons))).sum()) for pair in pairs
+    )
     notes = [
-        f"This is not a significance test: if no two rows differed, about {expected:.2g} of these {count} "
-        f"comparisons would still be all or none, such as {largest} of {largest}"
+        f"Of these {count} comparisons {complete} are all or none, such as {largest} of {largest}. This is not a "
+        f"significance test: if no two rows differed, about {expected:.2g} of them would be"
     ]
     if any(pair.is_paired for pair in pairs):
         notes.insert(0, "Paired, dependent: one training at several of its steps, compared under the same seed")
