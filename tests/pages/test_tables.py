@@ -132,7 +132,10 @@ def test_wins_are_of_all_pairs_of_seeds(tmp_path):
     scores = {("a", seed): [0.5 + seed] * 5 for seed in range(3)} | {("b", seed): [0.1] * 5 for seed in range(3)}
     text = printed(read_results(write_results(tmp_path / "r.json", "mine", scores)))
     assert cells_of(text)["a over b"] == ["9 of 9"] * 5
-    assert "5 are all or none, such as 9 of 9. This is not a significance test: if no two rows differed, about 0.5 of" in " ".join(text.split())
+    assert (
+        "5 are all or none, such as 9 of 9. This is not a significance test: if no two rows differed, about 0.5 of"
+        in " ".join(text.split())
+    )
     assert "significant" not in text
 
 

@@ -43,7 +43,8 @@ def test_what_a_run_says_first(tmp_path, train_squares, capsys, monkeypatch):
     counts = [sum(p.numel() for p in player.network.parameters()) for player in step.players]
     assert said["model"].startswith(f"FactorVAE with 3 latents, {counts[0]:,} parameters")
     assert f"and {counts[1]:,} of the discriminator" in said["model"]
-    assert said["device"] == f"cpu ({device_reason()}), {torch.get_num_threads()} threads, float32"
+    threads = torch.get_num_threads()
+    assert said["device"] == f"cpu ({device_reason()}), {threads} thread{'s' if threads > 1 else ''}, float32"
     assert "AICROWD_CUDA is 'False'" in said["device"]
     assert said["steps"] == "from 0 to 12"
     assert said["writes to"] == str(tmp_path / "e")
