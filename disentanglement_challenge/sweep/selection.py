@@ -49,11 +49,8 @@ def main(flags: argparse.Namespace) -> None:
     enough = [one for one in groups if len(one.runs) >= FEWEST_MODELS]
     for one in groups:
         if one not in enough:
-            console.print(
-                Text(
-                    f"{one.label} has {_seeds(one)}; UDR needs {FEWEST_MODELS}, as two models agree equally with each other"
-                )
-            )
+            needed = f"UDR needs {FEWEST_MODELS}, as two models agree equally with each other"
+            console.print(Text(f"{one.label} has {_seeds(one)}; {needed}"))
     if not enough:
         raise DataError(f"{flags.folder} has no configuration with {FEWEST_MODELS} seeds, the fewest for UDR")
     kl = {run.name: kl_of(run) for one in enough for run in one.runs}  # before minutes of encoding
