@@ -104,7 +104,7 @@ def main(flags: argparse.Namespace) -> None:
             for path in flags.export:
                 export(measured, path)
                 console.print(Text(f"table: {path}"), soft_wrap=True)
-            console.print(Text(f"all scores: {table.results.path}"))
+            console.print(Text(f"all scores: {table.results.path}"), soft_wrap=True)
     # Repeat all failures at the end, as each was printed between the output of other rows, perhaps hours ago.
     for ended in failed:
         console.print(_failure(ended), soft_wrap=True)
