@@ -1,9 +1,12 @@
 """The tables in the documents are those of the sweeps in docs/tables."""
 
+import json
+
 import pytest
 from conftest import ROOT
 
 from benchmarks.precision import differences
+from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.results import read_results
 from disentanglement_challenge.pages.tables import export, tables_of
 from disentanglement_challenge.pages.text_table import as_markdown
@@ -42,3 +45,13 @@ def test_the_expected_scores_in_the_readme_are_the_measured_ones():
 def test_the_differences_between_precisions_are_the_measured_ones():
     assert rows_of(tables_of(PRECISION)[0]) in RESULTS_PAGE
     assert rows_of(differences(PRECISION)) in RESULTS_PAGE
+
+
+def test_the_scores_of_the_stage_1_winner_are_the_measured_ones():
+    for steps, scores in json.loads((TABLES / "stage1.json").read_text())["scores"].items():
+        assert f"| {int(steps):,} | {' | '.join(f'{scores[metric]:.4f}' for metric in METRICS)} |" in RESULTS_PAGE
+
+
+def test_the_scores_after_one_step_are_the_measured_ones():
+    for num_latent, scores in json.loads((TABLES / "untrained.json").read_text())["scores"].items():
+        assert f"| {num_latent} latents | {' | '.join(f'{scores[metric]:.4f}' for metric in METRICS)} |" in RESULTS_PAGE
