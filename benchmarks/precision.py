@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from disentanglement_challenge.cli import run_script
+from disentanglement_challenge.cli import console_of_tables, run_script
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.pages.results import LABELS, Results, read_results
 from disentanglement_challenge.pages.statistics import summarise
-from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich, console_of_tables
+from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich
 
 
 def differences(results: Results) -> TextTable:

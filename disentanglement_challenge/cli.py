@@ -5,9 +5,12 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from disentanglement_challenge.errors import ChallengeError, Interrupted, did_you_mean
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +31,14 @@ class Parser(argparse.ArgumentParser):
         if first and "--gin_bindings" in self._option_string_actions:
             return "; --gin_bindings and --gin_config take one value each, so repeat the flag before every value"
         return ""
+
+
+def console_of_tables() -> "Console":
+    """Return a console for tables: as wide as the terminal, and wide where the output is a file or a pipe."""
+    # Imported here, as most scripts print no table, and answer mistakes sooner.
+    from rich.console import Console
+
+    return Console(width=None if Console().is_terminal or "COLUMNS" in os.environ else 200)
 
 
 def add_common_flags(parser: argparse.ArgumentParser, default_config: str) -> None:

@@ -12,10 +12,9 @@ published facts (sums, shape, the mean of the images) and exits with 1 if they d
 import argparse
 import sys
 
-from rich.console import Console
 from rich.table import Table
 
-from disentanglement_challenge.cli import Parser, run_script
+from disentanglement_challenge.cli import Parser, console_of_tables, run_script
 from disentanglement_challenge.data.catalogue import CATALOGUE
 from disentanglement_challenge.data.download import download
 from disentanglement_challenge.data.named import check_name, get_named_ground_truth_data
@@ -63,7 +62,7 @@ def _show(name: str, finding: Finding) -> bool:
 
 def main(flags: argparse.Namespace) -> None:
     if flags.command == "list":
-        Console(width=None if Console().is_terminal else 160).print(list_data_sets())
+        console_of_tables().print(list_data_sets())
         return
     for name in flags.names:
         check_name(name)

@@ -90,7 +90,6 @@ def load(repository: str, experiment: Experiment, overwrite: bool = False) -> Pa
     for model in models:
         import_model(model)
     with experiment.loading() as unfinished:
-        make_folder(unfinished.model.parent)
         for name in FILES:
             if (downloaded / name).is_file():
                 make_folder((unfinished.model.parent / name).parent)

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Group
 
 from disentanglement_challenge.checks import check_suffix
-from disentanglement_challenge.cli import Parser, run_script
+from disentanglement_challenge.cli import Parser, console_of_tables, run_script
 from disentanglement_challenge.files import replacing, write_text
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.results import (
@@ -45,7 +45,6 @@ from disentanglement_challenge.pages.text_table import (
     as_latex,
     as_markdown,
     as_rich,
-    console_of_tables,
 )
 
 RANK_NOTE = "Mean rank: rank in each metric, averaged over the five (the challenge's rule), seed by seed"

@@ -1,10 +1,8 @@
 """Format a table for a terminal, as LaTeX, or as Markdown."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -56,11 +54,6 @@ class TextTable:
     def has_details(self) -> bool:
         """Return whether any line is a detail; then rules separate the main lines."""
         return any(line.is_detail for line in self.lines)
-
-
-def console_of_tables() -> Console:
-    """Return a console for tables: as wide as the terminal, and wide where the output is a file or a pipe."""
-    return Console(width=None if Console().is_terminal or "COLUMNS" in os.environ else 200)
 
 
 def as_rich(table: TextTable) -> Table:

@@ -25,13 +25,12 @@ from rich.live import Live
 from rich.text import Text
 
 from disentanglement_challenge.checks import check_count
-from disentanglement_challenge.cli import Parser, run_script
+from disentanglement_challenge.cli import Parser, console_of_tables, run_script
 from disentanglement_challenge.environment import absolute, get_config
 from disentanglement_challenge.errors import ConfigError, Interrupted
 from disentanglement_challenge.extras import require_extra
 from disentanglement_challenge.pages.results import read_results
 from disentanglement_challenge.pages.tables import add_export_flag, check_export, export, shown
-from disentanglement_challenge.pages.text_table import console_of_tables
 from disentanglement_challenge.sweep.results import Results
 from disentanglement_challenge.sweep.runs import Run, choose_rows, make_runs, table_folder, unused_by_all
 from disentanglement_challenge.sweep.trainings import Training, trainings

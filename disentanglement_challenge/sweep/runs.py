@@ -136,18 +136,20 @@ def make_runs(
             except ChallengeError as error:
                 broken[row] = str(error).splitlines()[0]
     if divide_steps > 1:
-        whole, _ = make_runs(folder, rows, 1, gin_files, gin_bindings, 1, auto_precision)
-        for row, other in _made_equal(whole, runs).items():
-            broken[row] = f"--divide_steps {divide_steps} would make it the same run as {other}; divide by less"
+        equal = _equal_rows(runs)
+        whole, _ = make_runs(folder, sorted({*equal, *equal.values()}), 1, gin_files, gin_bindings, 1, auto_precision)
+        before = {run.row: run.config for run in whole}
+        for row, other in equal.items():
+            if before[row] != before[other]:
+                broken[row] = f"--divide_steps {divide_steps} would make it the same run as {other}; divide by less"
     return [run for run in runs if run.row not in broken], broken
 
 
-def _made_equal(whole: Sequence[Run], divided: Sequence[Run]) -> dict[str, str]:
-    """Return the rows whose configuration differs from that of an earlier row before the division and not after it."""
-    before = {run.row: run.config for run in whole}
+def _equal_rows(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the rows with the configuration of an earlier row, and that row."""
     first: dict[str, str] = {}
-    pairs = [(run.row, first.setdefault(run.config, run.row)) for run in divided]
-    return {row: other for row, other in pairs if before[row] != before[other]}
+    pairs = [(run.row, first.setdefault(run.config, run.row)) for run in runs]
+    return {row: other for row, other in pairs if row != other}
 
 
 def unused_by_all(runs: Sequence[Run], gin_bindings: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 from scipy.stats import spearmanr
 
-from disentanglement_challenge.cli import Parser
+from disentanglement_challenge.cli import Parser, console_of_tables
 from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, NamedGroundTruthData
 from disentanglement_challenge.data.named import get_named_ground_truth_data
@@ -31,9 +31,10 @@ from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.pages.comparison_page import Group, Run, group, read_runs
 from disentanglement_challenge.pages.record import find_experiment, is_experiment
 from disentanglement_challenge.pages.results import LABELS
-from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich, console_of_tables
+from disentanglement_challenge.pages.text_table import Line, TextTable, as_rich
 from disentanglement_challenge.sweep.udr import ACTIVE_ABOVE, FEWEST_MODELS, Udr, compute_udr
 from disentanglement_challenge.training.pictures import read_pictures
+from disentanglement_challenge.wording import counted
 
 # The number that the challenge's metrics draw. With fewer points, chance correlations lower the UDR of wide
 # representations.
@@ -50,7 +51,7 @@ def main(flags: argparse.Namespace) -> None:
     for one in groups:
         if one not in enough:
             needed = f"UDR needs {FEWEST_MODELS}, as two models agree equally with each other"
-            console.print(Text(f"{one.label} has {_seeds(one)}; {needed}"))
+            console.print(Text(f"{one.label} has {counted(len(one.runs), 'seed')}; {needed}"))
     if not enough:
         raise DataError(f"{flags.folder} has no configuration with {FEWEST_MODELS} seeds, the fewest for UDR")
     kl = {run.name: kl_of(run) for one in enough for run in one.runs}  # before minutes of encoding
@@ -155,10 +156,13 @@ def udr_table(one: Group, udr: Udr) -> TextTable:
             agreements = [agreement(values, scores) for scores in one.scores.T]
             texts = ["-" if value is None else f"{value:+.2f}" for value in agreements]
             lines.append(Line([f"agreement of UDR ({name})", "", "", "", *texts]))
-        notes.append(f"Agreement: Spearman's correlation of UDR and score over {_seeds(one)}")
+        notes.append(f"Agreement: Spearman's correlation of UDR and score over {counted(len(one.runs), 'seed')}")
     columns = ["", "UDR (lasso)", "UDR (Spearman)", "active", *(LABELS[metric] for metric in METRICS if has_scores)]
     return TextTable(
-        [f"{one.label}: {_seeds(one)}, {NUM_POINTS:,} images of {one.runs[0].dataset}"], columns, lines, notes
+        [f"{one.label}: {counted(len(one.runs), 'seed')}, {NUM_POINTS:,} images of {one.runs[0].dataset}"],
+        columns,
+        lines,
+        notes,
     )
 
 
@@ -173,10 +177,6 @@ def agreement(udr: NDArray[np.float64], scores: NDArray[np.float64]) -> float | 
 def _model(run: Run) -> Path:
     assert run.folder is not None
     return Experiment(run.folder).model_to_score
-
-
-def _seeds(one: Group) -> str:
-    return f"{len(one.runs)} seed{'s' if len(one.runs) > 1 else ''}"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
