@@ -38,7 +38,7 @@ def console_of_tables() -> "Console":
     # Imported here, as most scripts print no table, and answer mistakes sooner.
     from rich.console import Console
 
-    return Console(width=None if Console().is_terminal or "COLUMNS" in os.environ else 200)
+    return Console(width=None if Console().is_terminal else 200)
 
 
 def add_common_flags(parser: argparse.ArgumentParser, default_config: str) -> None:
