@@ -8,7 +8,7 @@ import pytest
 
 from disentanglement_challenge.extras import PACKAGES
 
-# `make test` runs a test file on each core, so more threads would only wait for each other.
+# `make test` runs several test files at once, so more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray's workers have a niceness of 15, and beside other tests wait for minutes.
 os.environ.setdefault("RAY_worker_niceness", "0")

@@ -19,6 +19,7 @@ from test_run import TINY, start
 from disentanglement_challenge import aicrowd
 from disentanglement_challenge.aicrowd import EvaluatorEvents, reported_execution
 
+pytestmark = pytest.mark.processes
 CHANNEL = "AICROWD_REDIS_COMMUNICATION_CHANNEL"
 WARNING = "events do not reach the evaluator"
 

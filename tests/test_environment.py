@@ -189,6 +189,7 @@ def test_the_drivers_version(tmp_path, text, version):
     assert environment.driver_version(tmp_path / "nowhere") is None
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("setting", "spins"),
     [({}, "'1000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "'0'")],
@@ -220,6 +221,7 @@ assert torch.get_num_threads() == 1, torch.get_num_threads()
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
+@pytest.mark.processes
 def test_training_does_not_import_tensorflow():
     code = "import sys, train_pytorch; assert not {'tensorflow', 'sklearn'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": "."})

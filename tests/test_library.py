@@ -12,6 +12,7 @@ import pytest
 
 from disentanglement_challenge import library
 
+pytestmark = pytest.mark.processes
 METRICS = Path(disentanglement_lib.__path__[0]) / "evaluation" / "metrics"
 # The tests import gin.tf themselves.
 SHIM = """

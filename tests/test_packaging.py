@@ -123,6 +123,7 @@ with config.gin_configuration(["stage1.gin"]):
     assert ROOT / "gin" == GIN_FOLDER
 
 
+@pytest.mark.processes
 def test_the_command_of_an_installation(installed, tmp_path, embedded_data_path):
     """The command also runs training, which is a script of the tree."""
     environment = {"DISENTANGLEMENT_LIB_DATA": str(embedded_data_path), "AICROWD_OUTPUT_PATH": str(tmp_path)}
@@ -167,6 +168,7 @@ main()
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("packages", "arguments", "said"),
     [

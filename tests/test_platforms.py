@@ -136,6 +136,7 @@ def test_a_sandbox_elsewhere_still_ends_what_takes_too_long(monkeypatch, tmp_pat
         pass
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["indexed", "decorated"])
 def test_workers_that_are_not_forked_draw_the_same_images(kind, monkeypatch, tmp_path):
     """Workers are not forked on macOS, and on Linux from Python 3.14 on."""

@@ -28,6 +28,7 @@ from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import read_metadata
 from disentanglement_challenge.metrics import METRICS
 
+pytestmark = pytest.mark.processes
 TINY = [
     "model.training_steps = 3",
     "model.batch_size = 8",

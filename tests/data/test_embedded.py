@@ -119,6 +119,7 @@ def test_the_small_set_has_no_two_pictures_alike(tmp_path):
     assert len({hashlib.sha256(image.tobytes()).digest() for image in images}) == 28800
 
 
+@pytest.mark.processes
 def test_a_killed_rendering_goes_on_where_it_was(tmp_path):
     folder = tmp_path / "tiny"
     process = _start(tmp_path, pause=0.2)
@@ -144,6 +145,7 @@ def test_a_killed_rendering_goes_on_where_it_was(tmp_path):
     assert (folder / "images.npy").read_bytes() == (tmp_path / "in_one_go" / "tiny" / "images.npy").read_bytes()
 
 
+@pytest.mark.processes
 def test_killed_again_and_again_it_still_ends_with_the_same_file(tmp_path):
     """Kills come at any moment, including the first note and the last rename."""
     load_embedded("tiny", tmp_path / "in_one_go")
@@ -161,6 +163,7 @@ def test_killed_again_and_again_it_still_ends_with_the_same_file(tmp_path):
     ).read_bytes()
 
 
+@pytest.mark.processes
 def test_two_processes_at_once_make_one_file(tmp_path):
     processes = [_start(tmp_path, pause=0.05) for _ in range(2)]
     errors = [process.communicate()[1] for process in processes]

@@ -5,6 +5,7 @@ from contextlib import closing
 import pytest
 from pages import Runner, sections
 
+pytestmark = pytest.mark.processes
 PAGE = "docs/extending.md"
 RECIPES = sections(PAGE)
 

@@ -27,6 +27,7 @@ def runner(embedded_data_path):
         yield runner
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("page", "section"), CODE)
 def test_the_code_runs(runner, page, section, tmp_path):
     runner.run(page, section, tmp_path)

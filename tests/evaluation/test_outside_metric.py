@@ -12,6 +12,7 @@ from conftest import ROOT
 from numpy.random import RandomState
 from quick_scores import quick_scores
 
+pytestmark = pytest.mark.processes
 METRIC = '''
 """The share of latents whose strongest correlation is with a factor of its own."""
 

@@ -22,6 +22,7 @@ from disentanglement_challenge.export.model_file import export_model, import_mod
 from disentanglement_challenge.export.representor import make_representor
 from disentanglement_challenge.export.sandbox import Sandbox
 
+pytestmark = pytest.mark.processes
 IMAGES = np.random.RandomState(0).rand(3, 64, 64, 3)
 
 

@@ -667,6 +667,7 @@ def test_what_pytorch_compiled_is_looked_at_again(tmp_path, monkeypatch):
         check_graphs(unit.get_functions())
 
 
+@pytest.mark.processes
 def test_in_a_sandbox_a_model_may_try_to_write(tmp_path, monkeypatch):
     """In a sandbox the model may try; `--evaluate_only` and `score` load it with `import_model`."""
     monkeypatch.chdir(tmp_path)
@@ -678,6 +679,7 @@ def test_in_a_sandbox_a_model_may_try_to_write(tmp_path, monkeypatch):
         assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.processes
 def test_evaluating_it_is_one_line_and_no_file(tmp_path, embedded_data_path):
     path = tmp_path / "theirs" / "representation" / "pytorch_model.pt"
     path.parent.mkdir(parents=True)

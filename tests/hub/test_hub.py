@@ -181,6 +181,7 @@ def test_what_cannot_be_pushed_is_one_line(hub, experiment, tmp_path, monkeypatc
         push(experiment, "me/encoder")
 
 
+@pytest.mark.processes
 def test_the_command(hub, experiment, tmp_path):
     environment = {
         **os.environ,

@@ -324,6 +324,7 @@ print([name for name in sys.modules if name.startswith("tensor")])
 """
 
 
+@pytest.mark.processes
 def test_drawing_a_page_imports_neither_tensorflow_nor_tensorboard(tmp_path, small_experiment):
     copy = copy_of(small_experiment, tmp_path)
     drawn = subprocess.run(
@@ -350,6 +351,7 @@ def test_files_of_different_models_are_not_shown_as_one(tmp_path, small_experime
         read_record(copy.path)
 
 
+@pytest.mark.processes
 def test_the_command_writes_the_page_and_a_mistake_is_one_line(tmp_path, small_experiment):
     copy = copy_of(small_experiment, tmp_path)
     command = [sys.executable, "-m", "disentanglement_challenge.pages"]

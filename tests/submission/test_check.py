@@ -19,6 +19,8 @@ from disentanglement_challenge.submission import score_alone
 from disentanglement_challenge.submission.findings import CROSS, TICK
 from disentanglement_challenge.submission.trial import Trial
 
+pytestmark = pytest.mark.processes
+
 # One run tests when the short run and the score get a tick. Whole checks, which are slow, test that each mistake gets a
 # cross while the other checks still run.
 

@@ -213,6 +213,7 @@ def test_where_to_look(url, page):
     assert "secret" not in place
 
 
+@pytest.mark.processes
 def test_the_command(tmp_path, remote):
     repository = tmp_path / "repository"
     repository.mkdir()

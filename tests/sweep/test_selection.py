@@ -186,6 +186,7 @@ def test_agreement_takes_an_order_and_five_seeds():
     assert agreement(np.zeros(6), rising) is None
 
 
+@pytest.mark.processes
 def test_the_command(unlabelled):
     command = [sys.executable, "-m", "disentanglement_challenge.sweep", "select", str(unlabelled)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

@@ -27,6 +27,7 @@ from disentanglement_challenge.sweep.runs import carry_out, make_runs
 from disentanglement_challenge.training.checkpoints import newest_first
 from disentanglement_challenge.training.run import train_and_export
 
+pytestmark = pytest.mark.processes
 ROW = """
 include "table1/beta_vae.gin"
 model.name = "{name}"
@@ -168,7 +169,7 @@ def test_rows_of_one_training_killed_between_two_and_within_one_are_what_each_is
     table, tmp_path, embedded_data_path, monkeypatch
 ):
     """The sweep is killed when the first row is finished; the second's process dies later, and is started again."""
-    for row, steps in (("short", 20), ("middle", 400), ("long", 450)):
+    for row, steps in (("short", 20), ("middle", 150), ("long", 170)):
         table(row, steps, name="chain")
     output = tmp_path / "out"
     flags = ("--seeds", "1", "--gin_bindings", "checkpoints.every_minutes = 0")

@@ -73,6 +73,7 @@ class PidBoard:
         (self.folder / name.replace("/", "_")).write_text(str(os.getpid()))
 
 
+@pytest.mark.processes
 def test_every_training_has_a_process_of_its_own(tmp_path):
     """With a share of one declared GPU, as the sweep gives it: a process kept for the next run kept its memory."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -19,6 +19,7 @@ from test_run import TINY, run, start
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.training.checkpoints import newest_first, read_checkpoint
 
+pytestmark = pytest.mark.processes
 STEPS = 150
 TRAINING = [*TINY, "checkpoints.every_minutes = 0", f"model.training_steps = {STEPS}"]
 ENDLESS = "model.training_steps = 1000000"

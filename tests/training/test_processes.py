@@ -19,6 +19,7 @@ from disentanglement_challenge.training.checkpoints import newest_first, read_ch
 from disentanglement_challenge.training.pictures import read_pictures
 from disentanglement_challenge.training.processes import ALONE, Processes, check_gpu_each, check_gpus_equal
 
+pytestmark = pytest.mark.processes
 TRAINING = [*TINY, "model.training_steps = 25", "checkpoints.every_minutes = 0", "pictures.every_steps = 2"]
 
 
