@@ -70,8 +70,6 @@ def main(flags: argparse.Namespace) -> None:
     check_count("--divide_steps", flags.divide_steps)
     for path in flags.export:
         check_export(path)
-    if any(binding.partition("=")[0].strip() == "model.random_seed" for binding in flags.gin_bindings):
-        raise ConfigError("a sweep's seeds are 0, 1 and so on, --seeds of them; model.random_seed cannot be bound")
     console = console_of_tables()
     with ExitStack() as stack:
         tables = _read_tables(console, flags, stack)

@@ -176,6 +176,12 @@ def _make_run(
     check_names(statements)
     check_required(statements, training_reach(statements, dataset_name(statements, get_dataset_name())), files)
     check_settings(files, bindings)
+    bound_seed = statements.effective.get(("", "model", "random_seed"))
+    if bound_seed is not None and (bound_seed.is_given or bound_seed.value != 0):  # 0 is gin/shared.gin's
+        raise ConfigError(
+            f"{bound_seed.source}: model.random_seed cannot be bound, as a sweep's seeds are 0, 1 and so on, "
+            "--seeds of them"
+        )
     with gin_configuration(files, bindings):
         divided = [
             f"{name} = {max(1, bound_value(name) // divide_steps)}"

@@ -67,11 +67,22 @@ def test_rows_that_a_division_would_make_equal_cannot_be_run(tmp_path):
     assert broken == {"b": "--divide_steps 2 would make it the same run as a; divide by less"}
 
 
-def test_a_sweep_has_seeds_of_its_own(tmp_path):
-    given = flags("table2", tmp_path / "out", gin_bindings=["model.random_seed = 3"])
-    with pytest.raises(ConfigError, match=facts("model.random_seed", "--seeds")):
-        main(given)
-    assert list(tmp_path.iterdir()) == []
+def test_a_sweep_has_seeds_of_its_own(tmp_path, capsys):
+    """A seed that a binding, a file of all rows or a row itself asks for is refused where it stands."""
+    (tmp_path / "seed.gin").write_text("model.random_seed = 3\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "row.gin").write_text('include "table1/beta_vae.gin"\nmodel.random_seed = 3\n')
+    for given, place in (
+        (flags("table2", tmp_path / "out", gin_bindings=["model.random_seed = 0"]), "--gin_bindings"),
+        (flags("table2", tmp_path / "out", gin_config=[str(tmp_path / "seed.gin")]), tmp_path / "seed.gin"),
+        (flags(tmp_path / "mine", tmp_path / "out"), "row.gin"),
+    ):
+        with pytest.raises(ConfigError, match="rows cannot be run, so nothing is started"):
+            main(given)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines
+        assert all(re.search(facts("cannot be run", place, "model.random_seed", "--seeds"), line) for line in lines)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_is_taken_over_while_its_record_is_written_again(tmp_path):
