@@ -73,6 +73,8 @@ def main(flags: argparse.Namespace) -> None:
     scores = evaluate(experiment, files, bindings, flags.overwrite, metrics, flags.sandbox, ground_truth_data)
     if flags.evaluate_only:  # the model may be TorchScript, a torch.export program or ONNX
         print(f"representation function: {experiment.model_to_score}")
+        if experiment.is_interrupted:
+            print("its training was stopped before its end; --resume continues it")
     print_scores(scores)
     where = experiment.scores if set(scores) >= set(METRICS) else experiment.metrics
     print(f"scores: {where}   (whole run: {time.monotonic() - started:.0f} s)")

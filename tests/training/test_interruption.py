@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 from conftest import ROOT
+from quick_scores import quick_scores
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_run import TINY, run, start
 
@@ -129,9 +130,15 @@ def test_sigterm_stops_between_two_steps_and_leaves_a_model(tmp_path, settings, 
     assert sorted(os.listdir(experiment.path)) == ["representation", "train"]
     assert not experiment.losses.exists()
 
+    scored = ("run.py", "--evaluate_only", "--metrics", "mig")
+    stopped = "its training was stopped before its end; --resume continues it\n"
+    assert stopped in run(*scored, bindings=quick_scores(400), **settings).stdout
     result = run("train_pytorch.py", "--resume", bindings=TRAINING, **settings)
     assert result.returncode == 0, result.stderr
     assert_equal_runs(experiment, uninterrupted)
+    result = run(*scored, bindings=quick_scores(400), **settings)
+    assert result.returncode == 0, result.stderr
+    assert stopped not in result.stdout
 
 
 def test_a_run_stopped_by_ctrl_c_does_not_take_the_place_of_a_whole_one(tmp_path, settings):
