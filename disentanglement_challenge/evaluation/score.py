@@ -6,7 +6,8 @@ Each image is encoded once, even if several metrics sample it; the codes are in 
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from disentanglement_challenge.allocation import keep_freed_memory
 from disentanglement_challenge.checks import check_count
+from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.sampling import GridSampler, Sampler
 from disentanglement_challenge.data.tables import Bins
 from disentanglement_challenge.errors import (
@@ -66,27 +68,27 @@ def compute_scores(
     by_library = [metric for metric in metrics if engine == "library" and metric.library]
     fast = [metric for metric in metrics if metric not in by_library]
     sampler, encoding_seconds = subject.sampler, 0.0
+    without_table = by_library
     with ExitStack() as stack:
-        if subject.images is not None and fast:
-            assert isinstance(sampler, GridSampler)
+        if subject.images is not None:
             started = time.monotonic()
-            needed = [
-                sampled_indices(subject.images, lambda drawn, metric=metric: metric.draw_only(drawn, seed, settings))  # type: ignore[misc]
-                for metric in fast
-            ]
-            table = RepresentationTable(
-                subject.images,
-                sampler.representation_function,
-                np.concatenate(needed),
-                batch_size=batch_size,
-                memory_limit=memory_limit,
-                folder=folder,
-            )
-            stack.enter_context(table)
-            sampler = GridSampler(table.index_data, table.lookup, sampler.factor_names)
-            encoding_seconds = time.monotonic() - started
+            needed = _needed_images(fast, subject.images, seed, settings)
+            without_table = [metric for metric in metrics if metric.name not in needed]
+            if any(map(len, needed.values())):
+                assert isinstance(sampler, GridSampler)
+                table = RepresentationTable(
+                    subject.images,
+                    sampler.representation_function,
+                    np.concatenate(list(needed.values())),
+                    batch_size=batch_size,
+                    memory_limit=memory_limit,
+                    folder=folder,
+                )
+                stack.enter_context(table)
+                sampler = GridSampler(table.index_data, table.lookup, sampler.factor_names)
+                encoding_seconds = time.monotonic() - started
         by_metric = {
-            metric.name: _score(metric, subject.sampler if metric in by_library else sampler, seed, settings, engine)
+            metric.name: _score(metric, subject.sampler if metric in without_table else sampler, seed, settings, engine)
             for metric in metrics
         }
     shown = {name: settings[name] for metric in metrics for name in metric.settings}
@@ -98,6 +100,20 @@ def compute_scores(
         [*subject.notes, *_seen_notes(by_metric.values())],
         encoding_seconds,
     )
+
+
+def _needed_images(
+    metrics: Sequence[Metric], images: IndexedGroundTruthData, seed: int, settings: Mapping[str, Any]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the indices of the images that each metric encodes; without a metric that fails on the stand-in's codes.
+
+    That metric encodes as it draws. If it fails there too, only its own score is missing.
+    """
+    needed = {}
+    for metric in metrics:
+        with suppress(Exception):
+            needed[metric.name] = sampled_indices(images, partial(metric.draw_only, seed=seed, settings=settings))
+    return needed
 
 
 def _score(metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, Any], engine: str) -> Score:
@@ -161,6 +177,8 @@ def score(
     values = settings_of(records, settings or {}, engine)
     if is_address(representation):
         representation = model_file(representation)
+    if bins is not None and isinstance(data, str | GroundTruthData):
+        raise ConfigError(f"bins is {bins!r}; a data set needs none, as its factors are discrete")
     is_codes = not (callable(representation) or isinstance(representation, str | os.PathLike))
     if isinstance(data, str):
         from disentanglement_challenge.data.named import load_data  # it imports PyTorch, which codes do not need

@@ -16,8 +16,6 @@ from disentanglement_challenge.checks import check_suffix
 from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.errors import ConfigError
 
-MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
-
 
 def main(flags: argparse.Namespace) -> None:
     # Imported here, so that --help and mistakes in flags need not wait for numerical packages.
@@ -25,6 +23,7 @@ def main(flags: argparse.Namespace) -> None:
     from disentanglement_challenge.data.tables import factor_table
     from disentanglement_challenge.evaluation.score import chosen, score
     from disentanglement_challenge.evaluation.scores import print_scores
+    from disentanglement_challenge.experiment import MODEL_SUFFIXES
     from disentanglement_challenge.hub.repository import is_address
 
     results, page = (Path(given).expanduser() if given else None for given in (flags.json, flags.page))
@@ -36,6 +35,10 @@ def main(flags: argparse.Namespace) -> None:
     metrics = chosen(flags.metrics)
     path = Path(flags.representation).expanduser()
     bins = flags.bins[0] if flags.bins and len(flags.bins) == 1 else flags.bins
+    if flags.factors is None:
+        for name in ("leave_out", "bins"):
+            if getattr(flags, name):
+                raise ConfigError(f"--{name} is for the columns of --factors FILE, which is not given")
     representation: Any
     data: Any
     if path.suffix in MODEL_SUFFIXES or is_address(flags.representation):

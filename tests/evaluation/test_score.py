@@ -32,7 +32,7 @@ from disentanglement_challenge.evaluation import harness
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_file import export_model
 from disentanglement_challenge.metrics import METRICS, RECORDS
-from disentanglement_challenge.metrics.metric import Result
+from disentanglement_challenge.metrics.metric import Result, count
 
 SMALL = {
     "factor_vae_score.num_variance_estimate": 200,
@@ -377,6 +377,36 @@ def test_an_error_in_a_metric_of_ours_keeps_its_traceback(monkeypatch):
     monkeypatch.setitem(RECORDS, "mig", broken)
     with pytest.raises(ZeroDivisionError):
         score(codes_of_every_kind(), FACTORS, [broken])
+
+
+def test_a_metric_that_fails_on_images_costs_the_others_nothing(tiny):
+    """Also one that fails on what stands for the codes while the images that it needs are looked for."""
+    one_factor = IndexedGroundTruthData("one", tiny.images[:3], [3], ["a"])
+
+    def correlation(sampler, random_state, num_train):
+        codes = sampler.points(num_train, 16, random_state).codes
+        if np.linalg.matrix_rank(np.cov(codes.T)) < 2:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return Result({"own": float(np.corrcoef(codes.T)[0, 1])})
+
+    own = replace(
+        RECORDS["mig"], name="own", key="own", compute=correlation, draws=(), settings={"own.num_train": count(50)}
+    )
+
+    def pixels(images):
+        return images[:, 5, 5:8, 0]
+
+    scores = score(pixels, one_factor, ["fairness", own, "mig"], settings={"mig.num_train": 200})
+    assert scores["fairness"] is None
+    assert "one factor" in scores.by_metric["fairness"].reason
+    assert -1 <= scores["own"] <= 1
+    assert scores["mig"] == score(pixels, one_factor, "mig", settings={"mig.num_train": 200})["mig"]
+
+
+def test_bins_are_for_tables_of_factors(tiny):
+    for representation in (codes_of_every_kind(), lambda images: images[:, 0, :2, 0]):
+        with pytest.raises(ConfigError, match=facts("bins", 20, "data set")):
+            score(representation, "tiny", bins=20)
 
 
 def test_a_callable_may_answer_in_a_buffer_of_its_own():

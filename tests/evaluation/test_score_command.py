@@ -111,6 +111,8 @@ def test_bins_of_a_continuous_factor():
         (["codes.npy", "--factors", "factors.npy", "--engine", "exact"], ["'exact'", "'fast'"]),
         (["codes.npy", "--factors", "factors.npy", "--page", "factors.npy"], ["--page", "factors.npy", ".html"]),
         (["codes.npy", "--factors", "factors.npy", "--json", "codes.npy"], ["--json", "codes.npy", ".json"]),
+        (["codes.npy", "--dataset", "mpi3d_embedded", "--leave_out", "object_color"], ["--leave_out", "--factors"]),
+        (["codes.npy", "--dataset", "mpi3d_embedded", "--bins", "5"], ["--bins", "--factors"]),
     ],
 )
 def test_mistakes_are_one_line(arguments, said):
