@@ -53,11 +53,20 @@ class Entry:
 
     def is_ready(self, data_path: Path) -> bool:
         """Return whether it is converted and its loader needs no missing file."""
+        return self._is_converted(data_path) and not self.missing(data_path)
+
+    def missing(self, data_path: Path) -> list[Source]:
+        """Return the sources that its loader needs and that are not there; of a converted .npz it needs no more."""
+        is_converted = self._is_converted(data_path)
+        return [
+            source
+            for source in self.sources
+            if source.here(data_path) is None and not (is_converted and source.target.endswith(".npz"))
+        ]
+
+    def _is_converted(self, data_path: Path) -> bool:
         folder = data_path / self.converted
-        if not (self.converted and (folder / "images.npy").exists() and (folder / "images.json").exists()):
-            return False
-        # A loader with one source no longer needs it once it is converted; with several, it reads the others too.
-        return len(self.sources) <= 1 or all(source.here(data_path) for source in self.sources)
+        return bool(self.converted) and (folder / "images.npy").exists() and (folder / "images.json").exists()
 
 
 _MPI3D_MEANS = {

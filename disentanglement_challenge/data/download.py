@@ -129,8 +129,8 @@ def download(source: Source, data_path: Path, accepted_sums: Collection[str] = (
         for leftover in (_note(partial), _aside(partial), _aside_note(partial)):
             leftover.unlink(missing_ok=True)
         if kept:
-            stamp = [target.stat().st_size, target.stat().st_mtime_ns]
-            write_json(_acceptance(target), {**kept, "accepted": f"{datetime.now(UTC):%Y-%m-%d}", "stamp": stamp})
+            today = f"{datetime.now(UTC):%Y-%m-%d}"
+            write_json(_acceptance(target), {**kept, "accepted": today, "stamp": _stamp(target)})
     print(f"{target}: downloaded")
 
 
@@ -256,6 +256,13 @@ def _acceptance(target: Path) -> Path:
     return target.with_name(f"{target.name}.accepted.json")
 
 
+def _stamp(target: Path) -> list[int]:
+    """Return the size and time of a file, or of the files in a folder, where converted images make a folder beside."""
+    files = [target] if target.is_file() else [path for path in target.iterdir() if path.is_file()]
+    states = [path.stat() for path in files]
+    return [sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)]
+
+
 def accepted_sum(source: Source, data_path: Path) -> dict[str, str] | None:
     """Return what the user accepted in place of the recorded sum: "sum", "recorded", "address", "accepted" (a date).
 
@@ -264,7 +271,7 @@ def accepted_sum(source: Source, data_path: Path) -> dict[str, str] | None:
     target = data_path / source.target
     try:
         note = read_json(_acceptance(target))
-        if target.exists() and note["stamp"] != [target.stat().st_size, target.stat().st_mtime_ns]:
+        if target.exists() and note["stamp"] != _stamp(target):
             return None
         return {key: str(note[key]) for key in ("sum", "recorded", "address", "accepted")}
     except (DataError, KeyError, TypeError):

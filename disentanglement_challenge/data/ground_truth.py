@@ -20,11 +20,13 @@ class NamedGroundTruthData(GroundTruthData):
         name: the data set's name, by which it can be loaded again.
         factor_names: the names of the factors, in the order of `factors_num_values`.
         note: a caveat for readers of scores on this data set; "" if there is none.
+        accepted: a sentence on check sums that the user accepted in place of recorded ones; "" if there are none.
     """
 
     name: str
     factor_names: list[str]
     note: str = ""
+    accepted: str = ""
 
 
 class IndexedGroundTruthData(NamedGroundTruthData):

@@ -1,7 +1,6 @@
 """Data sets by name. A new data set gets an entry in `LOADERS`."""
 
 import inspect
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -76,12 +75,12 @@ def load_data(name: str, **options: Any) -> NamedGroundTruthData:
                 f"it has {', '.join(known) or 'none'}"
             )
     data = LOADERS[name](name, data_path(), **options)
-    # Readers of scores should know of an accepted sum; provenance and pages show the data set's note.
+    accepted = []
     for source in CATALOGUE[name].sources if name in CATALOGUE else ():
-        accepted = accepted_sum(source, data_path())
-        if accepted is not None:
-            said = "{sum} was accepted on {accepted} in place of {recorded}".format(**accepted)
-            data.note = "; ".join(filter(None, [data.note, f"{source.file_name}: {said}"]))
+        if note := accepted_sum(source, data_path()):
+            said = "was accepted on {accepted}, with the sum {sum} in place of {recorded}".format(**note)
+            accepted.append(f"The file {source.file_name} {said}.")
+    data.accepted = " ".join(accepted)
     return data
 
 
@@ -91,16 +90,14 @@ def check_available(name: object, folder_path: object = None) -> None:
     `folder_path` is the value of `folder.path`.
     """
     check_name(name)
-    entry = CATALOGUE.get(str(name))
-    if entry is not None and not entry.is_ready(data_path()):
-        for source in entry.sources:
-            if not os.path.exists(data_path() / source.target):
-                raise missing_file(str(name), data_path() / source.target)
+    missing = CATALOGUE[str(name)].missing(data_path()) if name in CATALOGUE else []
+    if missing:
+        raise missing_file(str(name), data_path() / missing[0].target)
     if name == "folder":
         check_there("folder", folder_or_npz(data_path(), folder_path))
 
 
 def check_name(name: object) -> None:
     """Raise DataError if the name is not a key of `LOADERS`."""
-    if name not in LOADERS:
+    if not isinstance(name, str) or name not in LOADERS:
         raise DataError(f"unknown data set {name!r}; known: {', '.join(LOADERS)}{did_you_mean(name, LOADERS)}")

@@ -46,7 +46,8 @@ def image_subject(ground_truth_data: GroundTruthData, representation_function: R
     data = describe(ground_truth_data)
     check_representation_function(ground_truth_data, representation_function)
     indexed = ground_truth_data if isinstance(ground_truth_data, IndexedGroundTruthData) else None
-    return Subject(data, GridSampler(ground_truth_data, representation_function, data["factor_names"]), indexed)
+    sampler = GridSampler(ground_truth_data, representation_function, data["factor_names"])
+    return Subject(data, sampler, indexed, _accepted(ground_truth_data))
 
 
 def code_subject(codes: Any, data: Any, bins: Bins = None) -> Subject:
@@ -74,7 +75,7 @@ def code_subject(codes: Any, data: Any, bins: Bins = None) -> Subject:
                 f"there are {len(codes)} codes; data set {data.name!r} has {len(data.images)} images and needs as many"
             )
         sampler: Sampler = GridSampler(IndexOnlyData(data), codes.__getitem__, described["factor_names"])
-        return Subject({**described, "rows": len(codes)}, sampler)
+        return Subject({**described, "rows": len(codes)}, sampler, notes=_accepted(data))
     table = data if isinstance(data, FactorTable) else factor_table(data, bins)
     if len(codes) != len(table.indices):
         raise DataError(f"there are {len(codes)} codes and {len(table.indices)} rows of factors; each row needs both")
@@ -121,6 +122,11 @@ def describe(ground_truth_data: GroundTruthData) -> dict[str, Any]:
         )
     note = getattr(ground_truth_data, "note", "")
     return {"name": name, "note": note, "factor_names": names, "factor_sizes": sizes}
+
+
+def _accepted(ground_truth_data: GroundTruthData) -> tuple[str, ...]:
+    """Return the note on files with accepted check sums, if there are any."""
+    return tuple(filter(None, [getattr(ground_truth_data, "accepted", "")]))
 
 
 def _dependence(table: FactorTable) -> tuple[float, str, str]:

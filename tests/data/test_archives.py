@@ -22,7 +22,7 @@ from PIL import Image
 
 from disentanglement_challenge.data import __main__ as command
 from disentanglement_challenge.data import cars3d, shapes3d, store
-from disentanglement_challenge.data.named import get_named_ground_truth_data
+from disentanglement_challenge.data.named import check_available, get_named_ground_truth_data
 from disentanglement_challenge.errors import DataError, OutputError
 
 
@@ -134,6 +134,12 @@ def test_an_archive_may_go_once_it_is_converted(data_path, monkeypatch, capsys):
             context.setattr(command, "download", lambda source, *_: pytest.fail(f"{source.target} is not needed"))
             command.main(Namespace(command="download", names=[name], accept=[]))
         assert name in capsys.readouterr().out.splitlines()[0]
+    painting = official.write_scream(data_path)  # which is read each time
+    check_available("scream_dsprites")
+    assert images("scream_dsprites").num_factors == 5
+    painting.unlink()
+    with pytest.raises(DataError, match=facts(painting)):
+        check_available("scream_dsprites")
 
 
 def test_the_pickle_in_dsprites_is_not_opened(data_path, tmp_path, monkeypatch):

@@ -461,6 +461,20 @@ def test_cars_appear_all_at_once(server, tmp_path):
     assert len(list((tmp_path / "cars").glob("*.mat"))) == official.CARS
 
 
+def test_an_accepted_sum_of_a_folder_is_that_of_its_files(server, tmp_path):
+    official.write_cars(tmp_path / "made")
+    official.write_cars_archive(tmp_path / "made.tar.gz", tmp_path / "made")
+    server.content = (tmp_path / "made.tar.gz").read_bytes()
+    found = f"sha256:{hashlib.sha256(server.content).hexdigest()}"
+    cars = source(server, target="cars", unpack=unpack_cars, inspect=lambda packed: "cars")
+    download(cars, tmp_path, [found])
+    assert downloads.accepted_sum(cars, tmp_path)["sum"] == found
+    (tmp_path / "cars" / "converted").mkdir()  # by the first loading
+    assert downloads.accepted_sum(cars, tmp_path)["sum"] == found
+    (tmp_path / "cars" / "car_000_mesh.mat").write_bytes(b"another")
+    assert downloads.accepted_sum(cars, tmp_path) is None
+
+
 PROGRAM = """
 import sys
 from pathlib import Path

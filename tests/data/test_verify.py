@@ -12,10 +12,11 @@ import pytest
 from messages import facts
 from test_download import server  # noqa: F401 (a fixture)
 
+from disentanglement_challenge import score
 from disentanglement_challenge.data import __main__ as command
 from disentanglement_challenge.data import mpi3d, shapes3d
 from disentanglement_challenge.data.catalogue import CATALOGUE
-from disentanglement_challenge.data.named import get_named_ground_truth_data
+from disentanglement_challenge.data.named import check_available, get_named_ground_truth_data
 from disentanglement_challenge.data.verify import TOLERANCE
 from disentanglement_challenge.errors import DataError
 
@@ -106,7 +107,7 @@ def test_a_set_without_a_known_mean_says_so(capsys, data_path):
     assert re.match("✓ dummy_data: no .*mean", lines(capsys)[-1])
 
 
-def test_an_accepted_sum_is_in_the_note_and_no_fault(real, capsys, server, monkeypatch):  # noqa: F811
+def test_an_accepted_sum_is_told_and_no_fault(real, capsys, server, monkeypatch):  # noqa: F811
     mended = real.read_bytes()
     real.unlink()
     (published,) = CATALOGUE[NAME].sources
@@ -119,14 +120,17 @@ def test_an_accepted_sum_is_in_the_note_and_no_fault(real, capsys, server, monke
         command.main(flags)
     flags.accept = [published.checksum]
     command.main(flags)
-    note = get_named_ground_truth_data(NAME).note
-    assert note.startswith(f"mpi3d_real.npz: {published.checksum} was accepted on 20")
-    assert note.endswith("in place of md5:0123")
+    data = get_named_ground_truth_data(NAME)
+    assert data.note == ""
+    assert re.match(facts("mpi3d_real.npz", published.checksum, "accepted on", "md5:0123"), data.accepted)
+    assert score(lambda images: images[:, 0, :2, 0], data, "mig").notes == [data.accepted]
+    codes = np.random.default_rng(0).normal(size=(official.MPI3D_IMAGES, 2))
+    assert score(codes, data, "mig").notes == [data.accepted]
     capsys.readouterr()
     check(NAME)
     assert "accepted on 20" in lines(capsys)[0]
     real.write_bytes(mended)  # a file put there by hand is not accepted
-    assert get_named_ground_truth_data(NAME).note == ""
+    assert get_named_ground_truth_data(NAME).accepted == ""
 
 
 def write_h5(data_path, images):
@@ -141,6 +145,7 @@ def test_a_3dshapes_h5_put_by_hand_is_used(data_path, capsys):
     images = official.pixels(official.SHAPES3D_IMAGES, 64, 64, 3)
     path = write_h5(data_path, images)
     assert CATALOGUE["shapes3d"].state(data_path) == "here, converted on first use"
+    check_available("shapes3d")  # as run.py does before training
     np.testing.assert_array_equal(get_named_ground_truth_data("shapes3d").images, images)
     with pytest.raises(SystemExit, match="1"):
         check("shapes3d")  # it is not the published file
