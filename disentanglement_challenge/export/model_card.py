@@ -40,8 +40,14 @@ def write_card(experiment: Experiment) -> None:
     Raises:
         OutputError: the card cannot be written.
     """
-    if not experiment.card.exists() or MARK in experiment.card.read_text(encoding="utf-8", errors="replace"):
+    if not has_own_card(experiment):
         write_text(experiment.card, model_card(experiment))
+
+
+def has_own_card(experiment: Experiment) -> bool:
+    """Return whether the model has a card that somebody else has written."""
+    card = experiment.card
+    return card.exists() and MARK not in card.read_text(encoding="utf-8", errors="replace")
 
 
 def model_card(experiment: Experiment) -> str:
@@ -200,12 +206,15 @@ def _limits(
         limits.append("Training was stopped before its end.")
     if note := training.get("note"):
         limits.append(f"It was {note}.")
-    notes = [data.get("note"), evaluation.get("ground_truth_data", {}).get("note"), *evaluation.get("notes", ())]
+    scored_on = evaluation.get("ground_truth_data", {})
+    notes = [data.get("note"), scored_on.get("note"), data.get("accepted"), *evaluation.get("notes", ())]
     limits += [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in dict.fromkeys(filter(None, notes))]
     if settings := evaluation.get("unofficial_settings"):
         listed = ", ".join(f"`{name} = {value}`" for name, value in settings.items())
-        limits.append(f"Its scores are not at the official settings, so not to be set beside published ones: {listed}.")
-    limits.append("Whether a latent means anything to people, no score says.")
+        limits.append(
+            f"Its scores are not at the official settings, so they cannot be compared with published ones: {listed}."
+        )
+    limits.append("No score says whether a latent is meaningful to people.")
     return [f"- {_line(limit)}" for limit in limits]
 
 

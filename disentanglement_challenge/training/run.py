@@ -23,7 +23,7 @@ from disentanglement_challenge.environment import device_reason
 from disentanglement_challenge.errors import ConfigError, Interrupted, OutputError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
-from disentanglement_challenge.export.model_card import write_card
+from disentanglement_challenge.export.model_card import has_own_card, write_card
 from disentanglement_challenge.export.model_file import export_model, more_formats
 from disentanglement_challenge.files import remove, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
@@ -163,6 +163,8 @@ def export(
     write_text(configs / "train.gin", trained.config)
     # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
     write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
+    if has_own_card(experiment):
+        write_text(unfinished.card, experiment.card.read_text(encoding="utf-8", errors="replace"))
     write_card(unfinished)
     if trained.signal is not None and experiment.representation_files and not experiment.is_interrupted:
         return unfinished.model
@@ -261,7 +263,7 @@ class Run:
             return
         prepare_folder(self.experiment, self.resumed, self.state.done)
         write_text(self.experiment.train / "config.gin", self.config)
-        data = {"name": self.ground_truth_data.name, "note": self.ground_truth_data.note}
+        data = {name: getattr(self.ground_truth_data, name) for name in ("name", "note", "accepted")}
         together = {"seeds_together": list(self.together)} if self.together else {}
         record = {**provenance(), "precision": self.step.precision, "ground_truth_data": data, **together}
         write_json(self.experiment.train_provenance, {**record, **_moves(self.state)})
@@ -335,7 +337,7 @@ def prepare(
         overwrite: whether to start anew where `resume_from` cannot be resumed.
         processes: those that train together; the leader's `resume_from` is the one that counts.
         may_move: whether what is resumed may have been begun on another kind of device.
-        num_formats: of the model that will be exported beside, for what it will take of the disk.
+        num_formats: of the model that will be exported, TorchScript among them, for what they will take of the disk.
         together: the seeds that will train with it, on the same disk, itself among them; the first has the bar.
 
     Returns:
@@ -402,7 +404,7 @@ def prepare(
             logged=steps_left // log.every_steps + 1,
             drawn=steps_left // pictures_every,
         ).of(max(1, len(together)))
-        # What is there is the run that is resumed, or goes before the first step.
+        # Files that are there already belong to the resumed run, or are removed before the first step.
         room = check_disk(experiment.path, needs, bytes_below(experiment.path))
         announced = announcement(
             ground_truth_data,

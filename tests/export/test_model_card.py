@@ -6,13 +6,15 @@ import re
 import numpy as np
 import pytest
 from conftest import extra
-from squares import train_and_score
+from squares import SMALL, squares, train_and_score
 
+from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_card import MARK, model_card, write_card
 from disentanglement_challenge.files import read_json, write_json, write_text
 from disentanglement_challenge.metrics import METRICS
+from disentanglement_challenge.training.run import train_and_export
 
 
 def section(card, title):
@@ -71,6 +73,15 @@ def test_training_writes_it_and_scoring_writes_it_anew(tmp_path, monkeypatch):
     assert "model-index" not in seen[0]
     assert experiment.card.read_text() == model_card(experiment)
     assert "| MIG |" in section(model_card(experiment), "Scores")
+
+
+def test_a_card_of_somebody_s_own_stays_when_the_model_is_trained_again(tmp_path, monkeypatch):
+    experiment = Experiment(tmp_path / "mine")
+    with gin_configuration(["shared.gin"], [*SMALL, "dataset.name = 'squares'"]):
+        train_and_export(experiment, overwrite=False, ground_truth_data=squares())
+        write_text(experiment.card, "# Mine\n")
+        train_and_export(experiment, overwrite=True, ground_truth_data=squares())
+    assert experiment.card.read_text() == "# Mine\n"
 
 
 def test_a_card_of_somebody_s_own_stays(tmp_path):
