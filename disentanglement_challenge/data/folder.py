@@ -279,7 +279,7 @@ def _read_picture(path: Path, resize: bool) -> tuple[NDArray[np.uint8], bool]:
             plain = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
             if plain.size != (_SIZE, _SIZE):
                 plain = plain.resize((_SIZE, _SIZE), Image.Resampling.LANCZOS)
-            pixels, has_alpha = np.array(plain), image.mode in _ALPHA
+            pixels, has_alpha = np.array(plain), image.has_transparency_data
     except UnidentifiedImageError:
         raise DataError(f"{path} is not a picture that Pillow can read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

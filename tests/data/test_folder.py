@@ -108,6 +108,15 @@ def test_transparent_pictures_lose_their_alpha_with_a_line(tmp_path, caplog):
     assert "alpha channel" in line
 
 
+def test_a_transparent_colour_is_an_alpha_channel(tmp_path, caplog):
+    images = write_pictures(tmp_path)
+    Image.fromarray(images[4]).save(tmp_path / "picture4.png", transparency=tuple(map(int, images[4][0, 0])))
+    data = FolderData(tmp_path)
+    np.testing.assert_array_equal(data.images[data.factors_to_index(np.array([[1, 1]]))], images[4:5])
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert re.match(facts("picture4.png", "alpha channel"), line)
+
+
 @pytest.mark.parametrize("place", ["picture{}.png", "{color}/{angle}.png"])
 def test_a_changed_picture_is_read_again(tmp_path, place):
     write_pictures(tmp_path, place=place)
