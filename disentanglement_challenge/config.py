@@ -107,7 +107,7 @@ def operative_bindings() -> dict[str, str]:
 
 @contextmanager
 def bound_otherwise(name: str, value: Any) -> Iterator[None]:
-    """Bind another value inside the block; what is bound and what has been configured is at its end as it was before.
+    """Bind another value inside the block, and restore the bindings and the operative configuration at its end.
 
     So several variants of one configuration can be made one after the other, each with an operative configuration of
     its own.
@@ -137,11 +137,14 @@ def _memory_advice(called: Collection[str]) -> str:
 
 
 def bound_value(name: str) -> Any:
-    """Return the value of a binding such as "encoder.num_latent", or None if it is not set."""
+    """Return the value of a binding such as "encoder.num_latent", of a macro its value, or None if it is not set."""
     try:
-        return gin.query_parameter(name)
+        value = gin.query_parameter(name)
     except ValueError:
         return None
+    # gin resolves a reference by copying it.
+    is_macro = isinstance(value, gin_config.ConfigurableReference) and value.selector == "gin.macro"
+    return copy.deepcopy(value) if is_macro else value
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str], skip_unknown: Sequence[str]) -> None:

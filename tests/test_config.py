@@ -4,7 +4,7 @@ import pytest
 import torch
 from messages import facts
 
-from disentanglement_challenge.config import bound_parameters, gin_configuration
+from disentanglement_challenge.config import bound_parameters, bound_value, gin_configuration
 from disentanglement_challenge.errors import ConfigError
 from disentanglement_challenge.models.decoders import deconv_decoder
 from disentanglement_challenge.models.encoders import conv_encoder
@@ -109,6 +109,7 @@ def test_a_macro_is_put_in_its_place():
     with gin_configuration([], ["N = 7", "sized.size = %N"]):
         assert bound_parameters("sized") == {"size": 7}
         assert "sized.size = %N" in gin.operative_config_str()
+        assert bound_value("sized.size") == 7
     with pytest.raises(ConfigError, match=facts("macro %N", "N = ")), gin_configuration([], ["sized.size = %N"]):
         pass
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from messages import facts
 
-from disentanglement_challenge.config import gin_configuration
+from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.environment import GIN_FOLDER
 from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.files import write_json, write_text
@@ -56,6 +56,18 @@ def test_what_counts_in_steps_is_divided():
     assert bound(run, "model.training_steps", "annealed_vae.iteration_threshold") == [500, 1666]
     (run,), _ = make_runs(table_folder("table1"), ["beta_vae"], seeds=1, divide_steps=10**9)
     assert bound(run, "model.training_steps") == [1]
+
+
+def test_macros_are_divided_and_recorded_by_their_value(tmp_path):
+    (tmp_path / "row.gin").write_text(
+        'include "table1/beta_vae.gin"\nN = 40\nmodel.training_steps = %N\nP = "auto"\nacceleration.precision = %P\n'
+    )
+    (run,), broken = make_runs(tmp_path, ["row"], 1, divide_steps=4, auto_precision="bfloat16")
+    assert broken == {}
+    assert bound(run, "model.training_steps", "acceleration.precision") == [10, "bfloat16"]
+    (run,), _ = make_runs(tmp_path, ["row"], 1)
+    with gin_configuration(run.gin_files, run.gin_bindings):
+        assert bound_value("model.training_steps") == 40  # as a record has it
 
 
 def test_rows_that_a_division_would_make_equal_cannot_be_run(tmp_path):
