@@ -83,7 +83,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--discard_unfinished",
         action="store_true",
-        help="remove an interrupted training run and keep the finished one, or start again if there is none",
+        help="remove the interrupted run in unfinished/ and keep the finished one, or start again if there is none",
     )
 
 

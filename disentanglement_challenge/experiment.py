@@ -13,6 +13,9 @@ from disentanglement_challenge.files import check_unlocked, check_writable, lock
 # The name of a checkpoint, with its number of steps.
 CHECKPOINT = "step_{}.pt"
 
+# The formats of a representation function, the challenge's first; `export.model_file` has what writes and reads each.
+MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
+
 _UNFINISHED = "unfinished"
 
 
@@ -50,7 +53,7 @@ class Experiment:
     @property
     def model_to_score(self) -> Path:
         """The TorchScript representation function; if there is none, a torch.export program or an ONNX model."""
-        paths = (self.model.with_suffix(suffix) for suffix in (".pt", ".pt2", ".onnx"))
+        paths = map(self.model.with_suffix, MODEL_SUFFIXES)
         return next(filter(os.path.exists, paths), self.model)
 
     @property
@@ -178,6 +181,11 @@ class Experiment:
         check_writable(self.path)
         is_begun = self.unfinished.has_checkpoints
         if discard_unfinished and not is_begun:
+            if self.is_interrupted:
+                raise OutputError(
+                    f"{self.path} holds a training run that was stopped, and its model so far; pass --resume to "
+                    "continue it, or --overwrite to start again"
+                )
             raise OutputError(f"{self.path} has no interrupted training run to discard")
         if is_begun and not (overwrite or resume or discard_unfinished):
             raise OutputError(

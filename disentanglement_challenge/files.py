@@ -60,8 +60,9 @@ def check_writable(path: Path) -> None:
     """Raise OutputError if the folder cannot be created or written; leave no new folder behind."""
     missing = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
     make_folder(path)
-    for folder in missing:
-        folder.rmdir()
+    with suppress(OSError):  # another process may have put something there
+        for folder in missing:
+            folder.rmdir()
 
 
 # The errors of file systems without locks, such as some shared ones on clusters.

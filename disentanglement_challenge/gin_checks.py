@@ -53,7 +53,11 @@ def check_names(
             if isinstance(value, Reference):
                 _check_name(statement, value.name, statements, parameters, known, "@")
                 _check_parentheses(statement, value)
-            elif statement.parameter in FUNCTIONS and not isinstance(value, Macro):
+            elif (
+                statement.parameter in FUNCTIONS
+                and not isinstance(value, Macro)
+                and not (value is None and statement.parameter == "evaluation_fn")  # the challenge's five metrics
+            ):
                 raise ConfigError(f"{statement.source}: {value!r} is not a function; expected one like @conv_encoder")
     _check_macros(statements)
 

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 from messages import facts
 
+from disentanglement_challenge import files
 from disentanglement_challenge.errors import ConfigError, OutputError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import check_writable, make_folder, remove_torn, replacing, write_json, write_text
@@ -71,6 +72,16 @@ def test_a_name_that_is_too_long(tmp_path):
 def test_a_check_leaves_no_folder(tmp_path):
     check_writable(tmp_path / "a" / "b")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_check_leaves_what_another_process_makes_meanwhile(tmp_path, monkeypatch):
+    def make(path):
+        path.mkdir(parents=True)
+        (path / "of_another").touch()
+
+    monkeypatch.setattr(files, "make_folder", make)
+    check_writable(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b" / "of_another").exists()
 
 
 def test_two_runs_of_one_experiment(tmp_path):
@@ -150,6 +161,9 @@ def test_what_each_flag_does_about_an_earlier_run(tmp_path):
     write_text(experiment.checkpoints / "step_10.pt", "")
     with pytest.raises(OutputError, match=facts(experiment.path, "training run", "--resume", "--overwrite")):
         experiment.check_start(overwrite=False)
+    with pytest.raises(OutputError, match=facts(experiment.path, "was stopped", "--resume", "--overwrite")):
+        experiment.check_start(overwrite=False, discard_unfinished=True)
+    write_text(experiment.losses, "{}")  # as at the end of a run
     with pytest.raises(OutputError, match=facts(experiment.path, "no interrupted training run")):
         experiment.check_start(overwrite=False, discard_unfinished=True)
     experiment.check_start(overwrite=False, resume=True)

@@ -104,7 +104,7 @@ def test_a_file_that_means_nothing(tmp_path, content, parts):
 def test_what_is_right_is_let_through(tmp_path):
     (tmp_path / "mine.gin").write_text(
         "# Windows ends lines otherwise.\r\ninclude 'mpi3d_embedded.gin'\r\nN = 5\r\nencoder.num_latent = %N\r\n"
-        "spare = 3\r\nvae.beta = 4.0\r\n"
+        "spare = 3\r\nvae.beta = 4.0\r\nevaluation.evaluation_fn = None\r\n"
     )
     statements = read_statements([str(tmp_path / "mine.gin")], [])
     check_names(statements)

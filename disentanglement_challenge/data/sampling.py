@@ -149,7 +149,7 @@ class RowSampler:
         Args:
             codes: float [num_rows, num_latent].
             factors: the index of each factor's value, int64 [num_rows, num_factors]; each index from 0 to the number of
-                values occurs.
+                values minus 1 occurs.
             factor_names: a name for each factor.
         """
         self._codes = codes

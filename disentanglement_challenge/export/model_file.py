@@ -18,7 +18,7 @@ from torch import nn
 from disentanglement_challenge.arithmetic import float32_products
 from disentanglement_challenge.environment import get_config
 from disentanglement_challenge.errors import ConfigError, RepresentationError, lines_of
-from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.experiment import MODEL_SUFFIXES, Experiment
 from disentanglement_challenge.export.archive import read_archive_metadata
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.program import load_program, program_bytes
@@ -143,13 +143,15 @@ def read_metadata(path: PathLike) -> Metadata | None:
 
 @gin.configurable("export", allowlist=["formats"])
 def more_formats(formats: Sequence[str] = ()) -> list[str]:
-    """Return the formats that a training run exports in addition to TorchScript: any of "pt2" and "onnx".
+    """Return the suffixes, without the dot, of the formats that a training run exports in addition to TorchScript.
 
     Raises:
         ConfigError: a format is unknown, or its packages are not installed.
     """
-    if not isinstance(formats, list | tuple) or not all(suffix in ("pt2", "onnx") for suffix in formats):
-        raise ConfigError(f"export.formats is {formats!r}; it must be a list of 'pt2' and 'onnx', or empty")
+    known = [suffix.removeprefix(".") for suffix in MODEL_SUFFIXES[1:]]
+    if not isinstance(formats, list | tuple) or not all(suffix in known for suffix in formats):
+        listed = " and ".join(map(repr, known))
+        raise ConfigError(f"export.formats is {formats!r}; it must be a list of {listed}, or empty")
     if "onnx" in formats:
         require_extra("onnx", "an ONNX model")
     return list(dict.fromkeys(formats))

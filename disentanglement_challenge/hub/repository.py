@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from disentanglement_challenge.errors import HubError, RepresentationError, lines_of
-from disentanglement_challenge.experiment import Experiment
+from disentanglement_challenge.experiment import MODEL_SUFFIXES, Experiment
 from disentanglement_challenge.export.model_card import write_card
 from disentanglement_challenge.extras import require_extra
 from disentanglement_challenge.files import locked, make_folder, remove
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfUri
 
 PREFIX = "hf://"
-MODELS = ("pytorch_model.pt", "pytorch_model.pt2", "pytorch_model.onnx")
+MODELS = tuple(f"pytorch_model{suffix}" for suffix in MODEL_SUFFIXES)
 # The files that are pushed and loaded; other files of a repository are left alone.
 FILES = (*MODELS, "README.md", "results/gin/train.gin", "results/gin/postprocess.gin")
 

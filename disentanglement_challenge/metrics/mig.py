@@ -8,14 +8,16 @@ from numpy.typing import ArrayLike
 
 from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.metrics.metric import HISTOGRAM, Metric, Result, count
-from disentanglement_challenge.metrics.mutual_information import discrete_entropy, discrete_mutual_information
+from disentanglement_challenge.metrics.mutual_information import (
+    discrete_entropy,
+    discrete_mutual_information,
+    information_gaps,
+)
 
 
 def _compute(points: Points, num_bins: int) -> Result:
     mutual_information = discrete_mutual_information(points.codes, points.factors, num_bins)
-    # A single latent is compared with an uninformative one.
-    ranked = np.sort(np.vstack([np.zeros(mutual_information.shape[1]), mutual_information]), axis=0)
-    gaps = (ranked[-1] - ranked[-2]) / discrete_entropy(points.factors)
+    gaps = information_gaps(mutual_information) / discrete_entropy(points.factors)
     return Result({"discrete_mig": float(np.mean(gaps))}, mutual_information)
 
 

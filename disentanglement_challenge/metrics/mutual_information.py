@@ -37,6 +37,15 @@ def discrete_entropy(factors: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.array(entropies)
 
 
+def information_gaps(information: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the gap between each factor's two most informative latents, [num_latent, num_factors] to [num_factors].
+
+    A single latent is compared with an uninformative one.
+    """
+    ranked = np.sort(np.vstack([np.zeros(information.shape[1]), information]), axis=0)
+    return np.asarray(ranked[-1] - ranked[-2])
+
+
 def discrete_mutual_information(codes: NDArray[Any], factors: NDArray[np.int64], num_bins: int) -> NDArray[np.float64]:
     """Compute the mutual information of each latent's histogram bin with each factor, with scikit-learn's rounding.
 

@@ -14,14 +14,16 @@ from numpy.typing import ArrayLike
 
 from disentanglement_challenge.data.sampling import Points
 from disentanglement_challenge.metrics.metric import Metric, Result, count
-from disentanglement_challenge.metrics.mutual_information import discrete_entropy, discrete_mutual_information
+from disentanglement_challenge.metrics.mutual_information import (
+    discrete_entropy,
+    discrete_mutual_information,
+    information_gaps,
+)
 
 
 def _compute(points: Points, num_bins: int) -> Result:
     information = discrete_mutual_information(points.codes, points.factors, num_bins)
-    # A single latent is compared with an uninformative one.
-    ranked = np.sort(np.vstack([np.zeros(information.shape[1]), information]), axis=0)
-    gaps = ranked[-1] - ranked[-2]
+    gaps = information_gaps(information)
     shares = gaps / discrete_entropy(points.factors)
     return Result({"RMIG": float(np.mean(shares)), "RMIG_in_nats": float(np.mean(gaps))}, information)
 

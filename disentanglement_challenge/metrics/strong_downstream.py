@@ -104,7 +104,7 @@ METRIC = Metric(
     "were not in training: the mean over factors and repetitions.",
     compute=_compute,
     settings={
-        "strong_downstream_task.num_train": Setting([10000], least=1, most=2**32 - 1),
+        "strong_downstream_task.num_train": Setting([10000], least=1),
         "strong_downstream_task.num_test": count(5000),
         "strong_downstream_task.n_experiment": count(10),
         **PREDICTOR,

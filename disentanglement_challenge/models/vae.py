@@ -120,7 +120,7 @@ def make_vae(input_shape: InputShape, generator: torch.Generator) -> VAE:
         generator: on the CPU; its state decides the weights.
 
     Raises:
-        ConfigError: an observation shape that is not three positive integers, or an architecture that cannot be built.
+        ConfigError: an input shape that is not three positive integers, or an architecture that cannot be built.
     """
     if len(input_shape) != 3:
         raise ConfigError(f"input_shape is {input_shape!r}; it is (channels, height, width)")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from disentanglement_challenge.checks import check_choice
+from disentanglement_challenge.checks import check_choice, check_switch
 
 ACTIVATIONS = ("logits", "tanh")
 
@@ -55,7 +55,9 @@ class BernoulliLoss:
 
     def __init__(self, activation: str, subtract_true_image_entropy: bool = False):
         self.activation = activation
-        self.subtract_true_image_entropy = subtract_true_image_entropy
+        self.subtract_true_image_entropy = check_switch(
+            "bernoulli_loss.subtract_true_image_entropy", subtract_true_image_entropy
+        )
 
     def __call__(self, true_images: Tensor, reconstructed_images: Tensor) -> Tensor:
         """Return the losses [B] of true images and decoder output, both [B, C, H, W]."""

@@ -12,7 +12,6 @@ from PIL import Image
 
 # Perceptually uniform, and readable on light and dark.
 COLOR_MAP = colormaps["viridis"]
-NO_COLOR = "transparent"
 
 
 @dataclass(frozen=True)

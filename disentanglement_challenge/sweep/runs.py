@@ -253,7 +253,7 @@ def carry_out(run: Run, folder: Path, base: tuple[Run, Path] | None = None, trai
         steps, num_latent = bound_value("model.training_steps"), bound_value("encoder.num_latent")
         if trained_in is None:
             train_and_export(experiment, overwrite=True, resume=True, continue_from=continued)
-    if continued is not None:  # what of its checkpoints was copied has served
+    if continued is not None:  # remove the checkpoints that were copied from the base run
         for checkpoint in newest_first(continued.checkpoints):
             remove(experiment.checkpoints / checkpoint.name)
     scores = evaluate(experiment, run.gin_files, run.gin_bindings, overwrite=True)

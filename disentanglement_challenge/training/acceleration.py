@@ -94,7 +94,7 @@ class BFloat16Step(TrainingStep):
 
     def losses_of(self, images: Tensor, drawn: dict[str, Tensor], step: int | Tensor) -> Losses:
         """See `TrainingStep.losses_of`."""
-        # What casts are left are of what is used once; and a graph would not refresh a cache.
+        # Each remaining cast is used once, and a CUDA graph would not refresh autocast's cache.
         with torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False):
             return super().losses_of(images, drawn, step)
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import torch
 
-# Functions of it keep the process group of the time when it is first imported as a default argument: were that later,
-# by PyTorch's optimisers, gloo's threads would outlive the group, and one that lets go of a tensor while the
-# interpreter ends is aborted.
+# Its functions have the process group at the time of the first import as a default argument. If PyTorch's optimisers
+# imported it later, that would be gloo's group, whose threads would then outlive it, and a thread that frees a tensor
+# while the interpreter ends is aborted.
 import torch.distributed.nn
 from torch import Tensor, distributed
 

@@ -88,7 +88,7 @@ def train_and_export_together(
                     outcomes[seed] = already_trained(experiment)
                 else:
                     runs[seed] = run
-        # Of what they all say once.
+        # Print a line that several runs share only once.
         for line in dict.fromkeys(line for run in runs.values() for line in run.announcement):
             say(line)
         for seed, run in list(runs.items()):

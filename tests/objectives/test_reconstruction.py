@@ -87,5 +87,7 @@ def test_gin_chooses_the_loss():
 def test_impossible_activations_and_missing_bindings():
     with pytest.raises(ConfigError, match=r"reconstruction_loss\.activation is 'relu'; .*'logits', 'tanh'"):
         make_reconstruction_loss(BernoulliLoss, "relu")
+    with pytest.raises(ConfigError, match=r"bernoulli_loss\.subtract_true_image_entropy is 'False'"):
+        BernoulliLoss("logits", "False")
     with pytest.raises(ConfigError, match=r"reconstruction_loss\.loss_fn"), gin_configuration():
         make_reconstruction_loss()
