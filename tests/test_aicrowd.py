@@ -19,7 +19,6 @@ from test_run import TINY, start
 from disentanglement_challenge import aicrowd
 from disentanglement_challenge.aicrowd import EvaluatorEvents, reported_execution
 
-pytestmark = pytest.mark.processes
 CHANNEL = "AICROWD_REDIS_COMMUNICATION_CHANNEL"
 WARNING = "events do not reach the evaluator"
 
@@ -130,6 +129,7 @@ def finish(process):
     return stderr
 
 
+@pytest.mark.processes
 def test_a_run_is_recorded_from_its_start_to_its_end(tmp_path, embedded_data_path, redis_server):
     environment = {**redis_server.environment, "AICROWD_AGENT_ID": "agent"}
     stderr = finish(training(tmp_path, embedded_data_path, environment, 250))
@@ -143,6 +143,7 @@ def test_a_run_is_recorded_from_its_start_to_its_end(tmp_path, embedded_data_pat
     assert events[-1]["event_type"] == "AICROWD_EVENT_SUCCESS"
 
 
+@pytest.mark.processes
 def test_a_run_that_fails_says_why(tmp_path, embedded_data_path, redis_server):
     process = training(tmp_path, embedded_data_path, redis_server.environment, 3, "encoder.num_latents = 3")
     _, stderr = process.communicate(timeout=120)
@@ -154,6 +155,7 @@ def test_a_run_that_fails_says_why(tmp_path, embedded_data_path, redis_server):
     assert "did you mean 'num_latent'" in error["payload"]["error"]
 
 
+@pytest.mark.processes
 def test_a_server_that_stopped_answering_holds_no_run_up(tmp_path, embedded_data_path, redis_server):
     """The kernel accepts connections, but the server never answers; the run must end anyway."""
     redis_server.process.send_signal(signal.SIGSTOP)
@@ -162,6 +164,7 @@ def test_a_server_that_stopped_answering_holds_no_run_up(tmp_path, embedded_data
     assert f"127.0.0.1:{redis_server.port}" in stderr
 
 
+@pytest.mark.processes
 def test_a_server_that_is_killed_in_the_middle_stops_no_run(tmp_path, embedded_data_path, redis_server):
     # On a machine of any speed, it trains for this long after the start event.
     process = training(tmp_path, embedded_data_path, redis_server.environment, 10**6, "model.time_limit = 3")
@@ -191,6 +194,7 @@ def test_an_address_that_never_answers(grading, caplog):
         assert caplog.text.count(WARNING) == 1
 
 
+@pytest.mark.processes
 def test_a_server_that_was_slow_gets_the_events_in_order(grading, redis_server):
     grading(redis_server.port)
     redis_server.process.send_signal(signal.SIGSTOP)
@@ -262,6 +266,7 @@ def test_off_the_evaluator_events_are_logged_and_nothing_is_imported(monkeypatch
     assert caplog.records[-1].args[1]["error"] == "why"
 
 
+@pytest.mark.processes
 def test_only_one_of_several_processes_reports(grading, redis_server):
     grading(redis_server.port)
     with reported_execution(to_evaluator=False) as on_progress:
@@ -269,6 +274,7 @@ def test_only_one_of_several_processes_reports(grading, redis_server):
     assert redis_server.events() == []
 
 
+@pytest.mark.processes
 def test_the_root_logger_stays_as_it_was(redis_server):
     program = (
         "import logging, sys\n"

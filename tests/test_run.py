@@ -28,7 +28,6 @@ from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import read_metadata
 from disentanglement_challenge.metrics import METRICS
 
-pytestmark = pytest.mark.processes
 TINY = [
     "model.training_steps = 3",
     "model.batch_size = 8",
@@ -79,6 +78,7 @@ def finished(tmp_path_factory, embedded_data_path):
     return path, result
 
 
+@pytest.mark.processes
 def test_a_whole_run(finished):
     path, result = finished
     assert result.returncode == 0, result.stderr
@@ -104,6 +104,7 @@ def test_a_whole_run(finished):
         assert noise not in result.stdout + result.stderr
 
 
+@pytest.mark.processes
 def test_a_report_that_cannot_be_drawn_leaves_the_scores(tmp_path, finished, capsys):
     from run import draw_page
 
@@ -118,6 +119,7 @@ def test_a_report_that_cannot_be_drawn_leaves_the_scores(tmp_path, finished, cap
     assert not experiment.page.exists()
 
 
+@pytest.mark.processes
 def test_a_second_run_is_refused_and_changes_nothing(finished, embedded_data_path):
     path, _ = finished
     before = {name: (path / name).stat().st_mtime_ns for name in files_below(path)}
@@ -128,6 +130,7 @@ def test_a_second_run_is_refused_and_changes_nothing(finished, embedded_data_pat
     assert before == {name: (path / name).stat().st_mtime_ns for name in files_below(path)}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("arguments", "bindings", "said"),
     [
@@ -157,6 +160,7 @@ def test_scores_that_are_there_are_kept(finished, embedded_data_path, arguments,
     assert before == [(path / "experiment_name" / name).read_text() for name in kept]
 
 
+@pytest.mark.processes
 def test_evaluating_alone_in_a_sandbox_gives_the_same_scores(finished, embedded_data_path):
     path, _ = finished
     scores = (path / "experiment_name" / "scores.json").read_text()
@@ -174,6 +178,7 @@ class View(nn.Module):
         return features.view(features.shape[0], -1)
 
 
+@pytest.mark.processes
 def test_a_model_exported_with_the_starter_kit(tmp_path, embedded_data_path):
     """The kit traces and saves a module; the folder has no other file of this project."""
     torch.manual_seed(0)
@@ -226,6 +231,7 @@ MISTAKES = [
 OF_EACH_SCRIPT = [MISTAKES[3], MISTAKES[8], next(mistake for mistake in MISTAKES if mistake[0] == "run.py")]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("script", "arguments", "bindings", "said"), OF_EACH_SCRIPT)
 def test_a_mistake_is_one_clear_line(tmp_path, embedded_data_path, script, arguments, bindings, said):
     result = run(
@@ -314,6 +320,7 @@ class Bomb:
         return os.mkdir, ("exploded",)
 
 
+@pytest.mark.processes
 def test_a_pickle_in_place_of_a_model_is_not_opened(tmp_path):
     path = tmp_path / "experiment_name" / "representation" / "pytorch_model.pt"
     path.parent.mkdir(parents=True)
@@ -324,6 +331,7 @@ def test_a_pickle_in_place_of_a_model_is_not_opened(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.processes
 def test_what_cannot_be_scored_is_not_trained_on_first(tmp_path):
     np.savez(tmp_path / "mine.npz", images=np.zeros((20, 64, 64, 3), np.uint8))
     mine = f"folder.path = '{tmp_path}/mine.npz'"
@@ -342,6 +350,7 @@ def test_what_a_model_says_cannot_steer_the_terminal(capsys):
     assert capsys.readouterr().err == "error: the model fails: ?[31mred? é\n"
 
 
+@pytest.mark.processes
 def test_an_output_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     result = run("train_pytorch.py", "--experiment", "file", AICROWD_OUTPUT_PATH=tmp_path)
@@ -349,6 +358,7 @@ def test_an_output_folder_that_is_a_file(tmp_path):
     assert_error_line(result.stderr, tmp_path / "file")
 
 
+@pytest.mark.processes
 def test_an_output_folder_that_cannot_be_written():
     # Not even root can make a folder there.
     result = run("train_pytorch.py", AICROWD_OUTPUT_PATH="/proc")
@@ -356,6 +366,7 @@ def test_an_output_folder_that_cannot_be_written():
     assert_error_line(result.stderr, "/proc/experiment_name")
 
 
+@pytest.mark.processes
 def test_check_scores_compares_the_engines_and_leaves_the_experiment_alone(finished, embedded_data_path):
     path, _ = finished
     before = {name: (path / name).stat().st_mtime_ns for name in files_below(path)}
@@ -399,6 +410,7 @@ def test_a_data_sets_note_is_text_and_never_markup(capsys):
     assert "of [lab] origin, see [/data]" in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_one_score_alone_leaves_the_others_and_is_refused_for_another_model(finished, embedded_data_path):
     path, _ = finished
     experiment = Experiment(shutil.copytree(path / "experiment_name", path / "alone"))

@@ -359,6 +359,7 @@ mpi3d.load_mpi3d("mpi3d_toy", Path(sys.argv[1]))
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_killed_conversion_goes_on_where_it_was(data_path, save):
     official.write_mpi3d(data_path, "mpi3d_toy", save)

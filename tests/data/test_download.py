@@ -496,6 +496,7 @@ def start(server, tmp_path):
     )
 
 
+@pytest.mark.processes
 def test_a_killed_download_goes_on_where_it_was(server, tmp_path):
     server.pause = 0.05
     partial = tmp_path / "downloads" / "file.npz.part"
@@ -530,6 +531,7 @@ def command(*arguments, data_path):
     )
 
 
+@pytest.mark.processes
 def test_the_list_says_what_is_here(tmp_path):
     official.write_dsprites(tmp_path)
     result = command("list", data_path=tmp_path)
@@ -546,6 +548,7 @@ def test_the_list_says_what_is_here(tmp_path):
     assert "made on first use" in rows["mpi3d_embedded_full"]
 
 
+@pytest.mark.processes
 def test_an_unknown_name_on_the_command_line(tmp_path):
     result = command("download", "shapes3", data_path=tmp_path)
     assert result.returncode == 1

@@ -19,8 +19,6 @@ from disentanglement_challenge.submission import score_alone
 from disentanglement_challenge.submission.findings import CROSS, TICK
 from disentanglement_challenge.submission.trial import Trial
 
-pytestmark = pytest.mark.processes
-
 # One run tests when the short run and the score get a tick. Whole checks, which are slow, test that each mistake gets a
 # cross while the other checks still run.
 
@@ -49,6 +47,7 @@ def trial(repository):
         trial.close()
 
 
+@pytest.mark.processes
 def test_a_short_run_as_somebody_else_and_its_score(trial, data):
     before = sorted(trial.copy.rglob("*"))
     run = trial.run()
@@ -65,6 +64,7 @@ def test_a_short_run_as_somebody_else_and_its_score(trial, data):
     assert re.search(r"factor_vae_metric [01]\.\d\d, mig [01]\.\d\d, irs [01]\.\d\d$", score.reason)
 
 
+@pytest.mark.processes
 def test_the_tree_cannot_be_written(trial):
     account = trial._account
     for command in (["touch", trial.copy / "new"], ["sh", "-c", f"echo >> {trial.copy / 'run.sh'}"]):
@@ -73,6 +73,7 @@ def test_the_tree_cannot_be_written(trial):
     assert not any(path.stat().st_mode & 0o222 for path in trial.copy.rglob("*") if not path.is_symlink())
 
 
+@pytest.mark.processes
 def test_without_a_model_there_is_no_score(trial):
     finding = trial.score()
     assert finding.mark == CROSS
@@ -100,6 +101,7 @@ def test_where_this_package_can_be_imported_its_absence_is_not_shown():
         score_alone.main("model.pt", "images.npy", [])
 
 
+@pytest.mark.processes
 def test_a_process_without_a_home_leaves_nothing_where_it_works(tmp_path):
     """numba, Keras and matplotlib use ./~ as the home folder of a user without one."""
     program = "import os, disentanglement_challenge.data.scene; print(os.path.expanduser('~'))"
@@ -134,6 +136,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_the_whole_check(repository, data):
     code, findings = check(repository)
@@ -181,6 +184,7 @@ def write_into_the_tree(repository):
     path.write_text("from pathlib import Path\nPath(__file__).with_name('cache').write_text('')\n" + path.read_text())
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sabotage", "crosses"),

@@ -19,7 +19,6 @@ from disentanglement_challenge.training.checkpoints import newest_first, read_ch
 from disentanglement_challenge.training.pictures import read_pictures
 from disentanglement_challenge.training.processes import ALONE, Processes, check_gpu_each, check_gpus_equal
 
-pytestmark = pytest.mark.processes
 TRAINING = [*TINY, "model.training_steps = 25", "checkpoints.every_minutes = 0", "pictures.every_steps = 2"]
 
 
@@ -54,6 +53,7 @@ def by_one():
     return losses_of_every_objective(ALONE)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(by_two, by_one, objective):
     assert [result["size"] for result in by_two] == [2, 2]
@@ -65,6 +65,7 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(by_two, by_
     assert shared["weights"] == pytest.approx(whole["weights"], rel=1e-4)
 
 
+@pytest.mark.processes
 def test_no_thread_of_gloos_outlives_the_block(by_two):
     """One that let go of a tensor while the interpreter ended would abort the process, as one in ten did."""
     for result in by_two:
@@ -103,6 +104,7 @@ def losses_and_weights(experiment):
     return {name: losses[name] for name in ("loss", "total_correlation", "discriminator_loss")}, weights
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_a_run_of_two_processes_can_be_stopped_and_finished_by_one(tmp_path, embedded_data_path):
     data = {"DISENTANGLEMENT_LIB_DATA": embedded_data_path}
@@ -137,6 +139,7 @@ def test_a_run_of_two_processes_can_be_stopped_and_finished_by_one(tmp_path, emb
     torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.processes
 def test_a_batch_that_cannot_be_shared_evenly(tmp_path, embedded_data_path):
     process = train(
         bindings=["model.batch_size = 9"], AICROWD_OUTPUT_PATH=tmp_path, DISENTANGLEMENT_LIB_DATA=embedded_data_path
@@ -147,6 +150,7 @@ def test_a_batch_that_cannot_be_shared_evenly(tmp_path, embedded_data_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_scoring_is_for_one_process(tmp_path):
     process = torchrun(ROOT / "run.py", AICROWD_OUTPUT_PATH=tmp_path)
