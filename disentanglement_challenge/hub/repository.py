@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from disentanglement_challenge.errors import HubError, RepresentationError, lines_of
+from disentanglement_challenge.errors import HubError, OutputError, RepresentationError, lines_of
 from disentanglement_challenge.experiment import MODEL_SUFFIXES, Experiment
 from disentanglement_challenge.export.model_card import write_card
 from disentanglement_challenge.extras import require_extra
@@ -40,7 +40,7 @@ def push(experiment: Experiment, repository: str, private: bool = False) -> str:
         HubError: the repository's name is invalid, or the hub refuses or cannot be reached.
         OutputError: a process is writing to the experiment.
     """
-    uri = _parsed(repository)
+    uri = _whole(repository)
     if not experiment.model_to_score.exists():
         raise RepresentationError(
             f"no model at {experiment.model}; train one first, or name an experiment that has one"
@@ -79,7 +79,11 @@ def load(repository: str, experiment: Experiment, overwrite: bool = False) -> Pa
         RepresentationError: the model cannot be loaded.
         OutputError: the experiment is not empty, or cannot be written.
     """
-    uri = _parsed(repository)
+    uri = _whole(repository)
+    if experiment.resumable() and not overwrite:
+        raise OutputError(
+            f"{experiment.path} holds a training run; pass --overwrite to replace it, or name another experiment"
+        )
     experiment.check_start(overwrite)
     from disentanglement_challenge.export.model_file import import_model  # imports PyTorch, which push does not need
 
@@ -119,6 +123,14 @@ def model_file(address: str) -> Path:
         if path.is_file():
             return path
     raise _no_model(uri)
+
+
+def _whole(repository: str) -> "HfUri":
+    """Return the address of a repository; raise HubError for that of a file in it."""
+    uri = _parsed(repository)
+    if uri.path_in_repo:
+        raise HubError(f"{repository!r} names {uri.path_in_repo} in {uri.id}; a whole repository is owner/name")
+    return uri
 
 
 def _parsed(repository: str) -> "HfUri":

@@ -150,6 +150,18 @@ def test_nothing_of_an_experiment_is_replaced_unasked(hub, experiment, tmp_path)
     assert contents(other) == contents(experiment)
 
 
+@pytest.mark.parametrize("run", ["", "unfinished"])
+def test_a_training_run_is_not_replaced_unasked(hub, experiment, tmp_path, run):
+    """The advice is of flags that the command has."""
+    push(experiment, "me/encoder")
+    checkpoint = tmp_path / "trained" / run / "train" / "checkpoints" / "step_3.pt"
+    write_text(checkpoint, "")
+    with pytest.raises(OutputError, match=facts("trained holds a training run", "--overwrite")) as caught:
+        load("me/encoder", Experiment(tmp_path / "trained"))
+    assert "--resume" not in str(caught.value)
+    assert checkpoint.exists()
+
+
 @pytest.mark.parametrize(
     ("repository", "parts"),
     [
@@ -158,6 +170,7 @@ def test_nothing_of_an_experiment_is_replaced_unasked(hub, experiment, tmp_path)
         ("me/nothing", ["me/nothing on the hub: 401 Repository not found", "set HF_TOKEN"]),
         ("me/encoder@nothing", ["me/encoder on the hub: 404 Revision not found"]),
         ("me/empty", ["me/empty on the hub", "not have pytorch_model.pt or "]),
+        ("me/encoder/other.onnx", ["'me/encoder/other.onnx'", "other.onnx in me/encoder", "owner/name"]),
     ],
 )
 def test_what_cannot_be_loaded_is_one_line(hub, experiment, tmp_path, repository, parts):
@@ -172,6 +185,8 @@ def test_what_cannot_be_loaded_is_one_line(hub, experiment, tmp_path, repository
 def test_what_cannot_be_pushed_is_one_line(hub, experiment, tmp_path, monkeypatch):
     with pytest.raises(RepresentationError, match="no model at"):
         push(Experiment(tmp_path / "none"), "me/encoder")
+    with pytest.raises(HubError, match=facts("sub in me/encoder", "owner/name")):
+        push(experiment, "me/encoder/sub")
     monkeypatch.setenv("HF_TOKEN", "hf_another")
     with pytest.raises(HubError, match=r"me/encoder on the hub: 401 Invalid username or password\.; set HF_TOKEN"):
         push(experiment, "me/encoder")
