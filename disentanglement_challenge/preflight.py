@@ -72,7 +72,7 @@ def check_scoring(
     """Check gin files, data set and folder before scoring without training, and return the experiment.
 
     Arguments are those of `check_training`. `alone` means that only some metrics are computed, in addition to existing
-    scores.
+    scores; so does a binding of `evaluation.evaluation_fn`.
     """
     statements = read_statements(files, bindings)
     _check_names(statements, own_names)
@@ -82,7 +82,7 @@ def check_scoring(
         raise RepresentationError(
             f"there is no model {experiment.model_to_score}; train one first, or name an experiment with a model"
         )
-    if not alone:
+    if not alone and bound(statements, "evaluation", "evaluation_fn") is None:
         experiment.check_scores(overwrite)
     _tell(unused_bindings(statements, [scoring_reach(statements, dataset)]))
     return experiment

@@ -27,7 +27,7 @@ class Results:
         self.table = table
         note = folder / "table.json"
         self._is_new = not note.is_file()
-        kept = {} if self._is_new else _read(note)
+        kept = {} if self._is_new else _read(note, "choose another --output")
         if not self._is_new and kept.get("table") != table:
             raise OutputError(
                 f"{folder} contains the results of {kept.get('table')}, not of {table}; choose another --output"
@@ -87,13 +87,13 @@ class Results:
         return self.folder / "results.json"
 
 
-def _read(path: Path) -> Record:
+def _read(path: Path, advice: str = "remove it to repeat its run") -> Record:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be read ({error}); remove it to repeat its run") from error
+        raise OutputError(f"{path} cannot be read ({error}); {advice}") from error
     if not isinstance(content, dict):
-        raise OutputError(f"{path} is not a record of a sweep; remove it to repeat its run")
+        raise OutputError(f"{path} is not a record of a sweep; {advice}")
     return content
 
 

@@ -183,6 +183,10 @@ def _make_run(
             "--seeds of them"
         )
     with gin_configuration(files, bindings):
+        if bound_value("evaluation.evaluation_fn") is not None:
+            raise ConfigError(
+                "evaluation.evaluation_fn is bound; a sweep computes the challenge's five scores, so leave it out"
+            )
         divided = [
             f"{name} = {max(1, bound_value(name) // divide_steps)}"
             for name in STEP_PARAMETERS

@@ -74,7 +74,7 @@ def runs_below(folder: Path) -> list[Run]:
         inside = sorted(path for path in folder.iterdir() if is_experiment(path)) if folder.is_dir() else []
         if len(inside) < 2 or is_experiment(folder):
             raise DataError(
-                f"{folder} contains no finished runs of a sweep and no experiments; name a folder that does"
+                f"{folder} contains neither finished runs of a sweep nor two experiments; name a folder that does"
             )
         runs = read_runs(inside) or []
     return runs

@@ -97,6 +97,12 @@ def test_a_sweep_has_seeds_of_its_own(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_sweep_computes_the_five_scores(tmp_path, capsys):
+    with pytest.raises(ConfigError, match="rows cannot be run, so nothing is started"):
+        main(flags("table2", tmp_path / "out", gin_bindings=["evaluation.evaluation_fn = @mig"]))
+    assert "evaluation.evaluation_fn" in capsys.readouterr().out.splitlines()[0]
+
+
 def test_a_run_is_taken_over_while_its_record_is_written_again(tmp_path):
     made, taker = make_runs(table_folder("table1"), ["beta_vae", "factor_vae"], seeds=1)[0]
     record = tmp_path / made.name / "run.json"

@@ -143,7 +143,7 @@ def test_records_whose_models_lie_elsewhere_are_refused(tmp_path):
 
 def test_what_holds_no_runs(tmp_path, unlabelled):
     for folder in (tmp_path, unlabelled / "s0"):
-        with pytest.raises(DataError, match=facts(folder, "no finished runs of a sweep and no experiments")):
+        with pytest.raises(DataError, match=facts(folder, "neither finished runs of a sweep nor two experiments")):
             select(folder)
 
 
