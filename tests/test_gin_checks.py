@@ -20,7 +20,7 @@ from disentanglement_challenge.gin_text import read_statements
 TRAINED = sorted(
     str(path.relative_to(GIN_FOLDER))
     for path in GIN_FOLDER.rglob("*.gin")
-    if path.parent.name != "metrics" and path.name not in ("shared.gin", "report.gin", "scaled.gin")
+    if path.name not in ("shared.gin", "report.gin", "scaled.gin")
 )
 
 

@@ -181,22 +181,22 @@ main()
         (
             "wandb",
             ["train", "--experiment", "x", "--gin_bindings", "trackers.use = ['wandb']"],
-            "error: trackers.use = ['wandb'] needs wandb, not installed here; install the extra 'wandb': ",
+            ["trackers.use = ['wandb'] needs wandb", "extra 'wandb'", "pip install '.[wandb]'"],
         ),
         (
             "mlflow",
             ["train", "--experiment", "x", "--gin_bindings", "trackers.use = ['mlflow']"],
-            "error: trackers.use = ['mlflow'] needs mlflow, not installed here; install the extra 'mlflow': ",
+            ["trackers.use = ['mlflow'] needs mlflow", "extra 'mlflow'", "pip install '.[mlflow]'"],
         ),
         (
             "huggingface_hub",
             ["hub", "push", "x", "me/x"],
-            "error: a model on the hub needs huggingface_hub, not installed here; install the extra 'hub': ",
+            ["a model on the hub needs huggingface_hub", "extra 'hub'", "pip install '.[hub]'"],
         ),
         (
             "huggingface_hub",
             ["score", "hf://me/x", "--dataset", "mpi3d_embedded", "--metrics", "mig"],
-            "error: a model on the hub needs huggingface_hub, not installed here; install the extra 'hub': ",
+            ["a model on the hub needs huggingface_hub", "extra 'hub'", "pip install '.[hub]'"],
         ),
     ],
 )

@@ -164,8 +164,11 @@ def test_a_table_of_another_separator_is_refused_with_its_header(tmp_path):
 class Evil:
     """An object whose unpickling leaves a file."""
 
+    def __init__(self, path):
+        self.path = path
+
     def __reduce__(self):
-        return (open, ("/tmp/unpickled_by_read_codes", "w"))
+        return (open, (str(self.path), "w"))
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,10 @@ def test_a_file_that_holds_no_factors_is_named(tmp_path, name, content, said):
 
 
 def test_nothing_is_ever_unpickled(tmp_path):
-    np.save(tmp_path / "evil.npy", np.array([Evil()], dtype=object), allow_pickle=True)
+    trap = tmp_path / "unpickled"
+    np.save(tmp_path / "evil.npy", np.array([Evil(trap)], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match=facts(tmp_path / "evil.npy", "Python objects")):
         read_codes(tmp_path / "evil.npy")
+    assert not trap.exists()
+    np.load(tmp_path / "evil.npy", allow_pickle=True).item().close()  # which springs it
+    assert trap.exists()
