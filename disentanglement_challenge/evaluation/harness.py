@@ -78,11 +78,14 @@ def evaluate(
             evaluation = _read(metrics, gin_files)
             experiment.undo_replacement()
             _check_folder(experiment, evaluation, overwrite)
+            digest = _digest(experiment.model_to_score)
             representation_function = stack.enter_context(_loaded(experiment.model_to_score, sandbox))
             if ground_truth_data is None:
                 ground_truth_data = _load_data(experiment)
         subject = image_subject(ground_truth_data, representation_function)
         unfinished = stack.enter_context(experiment.scoring())
+        if _digest(experiment.model_to_score) != digest:  # by a training that has just ended
+            raise OutputError(f"{experiment.model_to_score} was replaced meanwhile; score it again")
         scores = compute_scores(
             subject,
             evaluation.metrics,
@@ -207,9 +210,11 @@ def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> No
     if not whole and experiment.metrics.exists():
         copy_folder(experiment.metrics, unfinished.metrics)
         if experiment.matrices.exists():
-            matrices = {**read_arrays(experiment.matrices), **matrices}
+            earlier = read_arrays(experiment.matrices)
+            matrices = {name: earlier[name] for name in earlier.keys() - scores.by_metric.keys()} | matrices
         if experiment.metrics_provenance.exists():
-            content = _merged(read_json(experiment.metrics_provenance), content)
+            record = read_json(experiment.metrics_provenance)
+            content = _merged(record, content) if isinstance(record, dict) else content
     for name in scores.by_metric:
         _write_results(experiment, unfinished, name, scores)
     write_arrays(unfinished.matrices, matrices)
@@ -246,13 +251,20 @@ def _record(experiment: Experiment, scores: Scores) -> dict[str, Any]:
 def _merged(earlier: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     """Merge the record of existing scores with that of these metrics."""
     merged = {**earlier, **{key: content[key] for key in ("model_sha256", "ground_truth_data")}}
-    for key in ("metrics", "seconds", "settings", "unofficial_settings"):
+    for key in ("metrics", "seconds", "settings"):
         merged[key] = {**earlier.get(key, {}), **content[key]}
-    merged["unofficial_settings"] = {
-        name: value
-        for name, value in merged["unofficial_settings"].items()
-        if name not in content["settings"] or name in content["unofficial_settings"]
-    }
+    kept = earlier.get("metrics", {}).keys() - content["metrics"].keys()
+
+    def still_holds(setting: str) -> bool:
+        """Return whether a score that was not computed again may depend on an earlier setting."""
+        return any(
+            setting == "evaluation.random_seed" or metric not in RECORDS or setting in RECORDS[metric].settings
+            for metric in kept
+        )
+
+    earlier_unofficial = earlier.get("unofficial_settings", {}).items()
+    still = {setting: value for setting, value in earlier_unofficial if still_holds(setting)}
+    merged["unofficial_settings"] = {**still, **content["unofficial_settings"]}
     merged["official"] = not merged["unofficial_settings"]
     merged["notes"] = list(dict.fromkeys([*earlier.get("notes", []), *content["notes"]]))
     return merged

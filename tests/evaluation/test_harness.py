@@ -20,6 +20,7 @@ from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError, DataError, OutputError, RepresentationError
 from disentanglement_challenge.evaluation import harness
 from disentanglement_challenge.evaluation.harness import check_settings
+from disentanglement_challenge.evaluation.subject import image_subject
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
 from disentanglement_challenge.export.model_file import export_model, import_model
@@ -250,6 +251,47 @@ def test_scores_are_replaced_only_when_told_to(experiment, tiny):
     evaluate(experiment, [], SMALL)
     with pytest.raises(OutputError, match=facts(experiment.path, "--overwrite")):
         evaluate(experiment, [], SMALL)
+
+
+def unofficial(experiment):
+    return json.loads(experiment.metrics_provenance.read_text())["unofficial_settings"]
+
+
+def test_one_score_computed_again_leaves_the_settings_of_the_others_on_record(experiment, tiny):
+    mig = {"metrics": [RECORDS["mig"]], "overwrite": True}
+    evaluate(experiment, [], [*SMALL, "evaluation.random_seed = 3"])
+    assert unofficial(experiment)["evaluation.random_seed"] == 3
+    evaluate(experiment, [], SMALL[:1], **mig)
+    assert unofficial(experiment)["evaluation.random_seed"] == 3
+    assert unofficial(experiment)["dci.num_train"] == 200
+    assert "mig.num_train" not in unofficial(experiment)
+    evaluate(experiment, [], SMALL, overwrite=True)
+    assert "evaluation.random_seed" not in unofficial(experiment)
+
+
+def test_a_matrix_goes_with_its_score(experiment, tiny):
+    evaluate(experiment, [], SMALL)
+    evaluate(experiment, [], LIBRARY, metrics=[RECORDS["mig"]], overwrite=True)
+    with np.load(experiment.matrices) as saved:
+        assert set(saved) == set(METRICS) - {"mig"}
+
+
+def test_a_model_that_is_replaced_while_it_is_loaded_gets_no_scores_of_the_old_one(experiment, tiny, monkeypatch):
+    def subject_of(*arguments):
+        export_model(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4)), experiment.model)
+        return image_subject(*arguments)
+
+    monkeypatch.setattr(harness, "image_subject", subject_of)
+    with pytest.raises(OutputError, match=facts(experiment.model, "replaced")):
+        evaluate(experiment, [], SMALL)
+    assert not experiment.scores.exists()
+
+
+def test_a_record_that_is_none_is_written_anew(experiment, tiny):
+    evaluate(experiment, [], SMALL)
+    write_text(experiment.metrics_provenance, "[]")
+    evaluate(experiment, [], SMALL, metrics=[RECORDS["mig"]], overwrite=True)
+    assert list(json.loads(experiment.metrics_provenance.read_text())["metrics"]) == ["mig"]
 
 
 class Constant(nn.Module):
