@@ -154,6 +154,9 @@ def _computed(
         return values, None if matrix is None else np.asarray(matrix, dtype=np.float64)
     except ScoreError:
         raise
+    except MemoryError as error:
+        listed = ", ".join(f"{name} = {settings[name]!r}" for name in metric.settings)
+        raise ScoreError(f"{metric.name} needs more memory than there is; lower one of {listed}") from error
     except Exception as error:
         if RECORDS.get(metric.name) is metric or isinstance(error, ChallengeError):
             raise

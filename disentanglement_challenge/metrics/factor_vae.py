@@ -72,6 +72,20 @@ def _compute(
     return Result(values, matrix)
 
 
+def _draw(
+    sampler: Sampler,
+    random_state: RandomState,
+    batch_size: int,
+    num_train: int,
+    num_eval: int,
+    num_variance_estimate: int,
+    prune_threshold: float,
+) -> None:
+    sampler.codes(num_variance_estimate, random_state)
+    for _ in range(num_train + num_eval):
+        sampler.sharing(random_state.randint(len(sampler.factor_sizes)), batch_size, random_state)
+
+
 def _variances(codes: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return np.var(codes, axis=0, ddof=1)
@@ -84,6 +98,7 @@ METRIC = Metric(
     explanation="How often a latent varied least while a factor was fixed. A latent predicts the factor with most of "
     "its votes; the score is the accuracy of these predictions.",
     compute=_compute,
+    draw=_draw,
     settings={
         "factor_vae_score.num_variance_estimate": count(10000, least=2),
         "factor_vae_score.num_train": count(10000),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from disentanglement_challenge.errors import DataError, lines_of
 from disentanglement_challenge.metrics.boosting import N_STAGES, SortedFeatures, fit_boosting
 from disentanglement_challenge.metrics.metric import Setting
 
@@ -108,4 +109,8 @@ def _logistic_regression(codes: NDArray[Any], values: NDArray[np.int64]) -> Pred
     # scikit-learn warns of changing defaults, and of stopping before convergence, which the library allows too.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return LogisticRegressionCV(Cs=10, cv=KFold(n_splits=5)).fit(codes, values).predict
+        try:
+            return LogisticRegressionCV(Cs=10, cv=KFold(n_splits=5)).fit(codes, values).predict
+        except ValueError as error:  # of too few points, or one class among a fold's
+            reason = lines_of(error)[0]
+            raise DataError(f"logistic regression cannot be fitted to {len(codes)} points ({reason})") from error

@@ -403,6 +403,24 @@ def test_a_metric_that_fails_on_images_costs_the_others_nothing(tiny):
     assert scores["mig"] == score(pixels, one_factor, "mig", settings={"mig.num_train": 200})["mig"]
 
 
+def test_a_metric_that_finds_no_memory_costs_the_others_nothing(monkeypatch):
+    def compute(points, num_bins):
+        raise MemoryError
+
+    monkeypatch.setitem(RECORDS, "mig", replace(RECORDS["mig"], compute=compute))
+    scores = score(codes_of_every_kind(), FACTORS, [RECORDS["mig"], "irs"])
+    assert re.match(facts("mig", "memory", "mig.num_train = 10000", "num_bins = 20"), scores.by_metric["mig"].reason)
+    assert scores["irs"] is not None
+
+
+def test_a_threshold_that_leaves_none_of_the_stand_ins_latents_leaves_some_of_the_models(tiny):
+    """Images are looked for by draws on a stand-in for the codes, of a standard deviation of 10 or so."""
+    settings = {**{name: SMALL[name] for name in SMALL if "factor_vae" in name}, "prune_dims.threshold": 50.0}
+    scores = score(lambda images: 1e4 * images[:, 0, :4, 0], tiny, "factor_vae_metric", settings=settings)
+    assert scores.by_metric["factor_vae_metric"].results["num_active_dims"] == 4
+    assert scores["factor_vae_metric"] > 0
+
+
 def test_bins_are_for_tables_of_factors(tiny):
     for representation in (codes_of_every_kind(), lambda images: images[:, 0, :2, 0]):
         with pytest.raises(ConfigError, match=facts("bins", 20, "data set")):

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 from hand_made import noisy_codes
+from messages import facts
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import KFold
 
+from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.metrics.predictors import BOOSTED_TREES, LOGISTIC_REGRESSION, fit_predictors, skip_fits
 
 MODELS = {
@@ -49,6 +51,12 @@ def test_a_factor_of_one_value_is_predicted_to_have_it(predictor_fn, num_points)
     predictors = fit_predictors(codes, factors, predictor_fn)
     assert (predictors[1](codes[:5]) == 3).all()
     assert len(np.unique(predictors[0](codes))) > 1
+
+
+def test_points_too_few_for_cross_validation_are_said():
+    codes, factors = noisy_codes(3)
+    with pytest.raises(DataError, match=facts("logistic regression", "3 points")):
+        fit_predictors(codes, factors, "@logistic_regression_cv")
 
 
 def test_codes_that_float32_cannot_hold_are_told_apart_as_smaller_ones():
