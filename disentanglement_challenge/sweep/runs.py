@@ -8,6 +8,7 @@ from typing import Any
 
 import gin
 
+from disentanglement_challenge.checks import check_count
 from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.environment import GIN_FOLDER, get_dataset_name
 from disentanglement_challenge.errors import ChallengeError, ConfigError, did_you_mean
@@ -188,7 +189,7 @@ def _make_run(
                 "evaluation.evaluation_fn is bound; a sweep computes the challenge's five scores, so leave it out"
             )
         divided = [
-            f"{name} = {max(1, bound_value(name) // divide_steps)}"
+            f"{name} = {max(1, check_count(name, bound_value(name)) // divide_steps)}"
             for name in STEP_PARAMETERS
             if divide_steps > 1 and bound_value(name) is not None
         ]
@@ -253,6 +254,8 @@ def carry_out(run: Run, folder: Path, base: tuple[Run, Path] | None = None, trai
     started = time.monotonic() - (trained_in or 0)
     experiment = Experiment(folder / run.name)
     continued = None if base is None else Experiment(base[1] / base[0].name)
+    if continued is not None and not continued.has_checkpoints:  # it was taken over from another table
+        base = continued = None
     with gin_configuration(run.gin_files, run.gin_bindings):
         steps, num_latent = bound_value("model.training_steps"), bound_value("encoder.num_latent")
         if trained_in is None:

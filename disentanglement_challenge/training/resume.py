@@ -63,7 +63,12 @@ def prepare_folder(experiment: Experiment, resumed: Experiment | None, done: int
     make_folder(experiment.train)
     if resumed is None:
         return
-    logs = [file for name in ("events*", resumed.log.name, resumed.tracked.name) for file in resumed.train.glob(name)]
-    for file in (*logs, *newest_first(resumed.checkpoints)):
+    names = ["events*", resumed.log.name]
+    if resumed.place == experiment.place:  # another run is another one of trackers, too
+        names.append(resumed.tracked.name)
+    logs = [file for name in names for file in resumed.train.glob(name)]
+    kept = newest_first(resumed.checkpoints)
+    readable = kept[kept.index(resumed.checkpoints / CHECKPOINT.format(done)) :]
+    for file in (*logs, *readable):
         with replacing(experiment.train / file.relative_to(resumed.train)) as copy:
             shutil.copyfile(file, copy)

@@ -58,6 +58,13 @@ def test_what_counts_in_steps_is_divided():
     assert bound(run, "model.training_steps") == [1]
 
 
+def test_steps_that_cannot_be_divided_are_named():
+    for value in ("'1000'", "True", "[1]"):
+        runs, broken = make_runs(table_folder("table2"), ["30k"], 1, [], [f"model.training_steps = {value}"], 10)
+        assert runs == []
+        assert re.search(facts("model.training_steps", value, "integer"), broken["30k"])
+
+
 def test_macros_are_divided_and_recorded_by_their_value(tmp_path):
     (tmp_path / "row.gin").write_text(
         'include "table1/beta_vae.gin"\nN = 40\nmodel.training_steps = %N\nP = "auto"\nacceleration.precision = %P\n'

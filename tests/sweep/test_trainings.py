@@ -1,6 +1,7 @@
 """Which runs are one training, and that rows which continue each other are what each would be alone."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -168,6 +169,12 @@ def test_a_row_of_the_same_configuration_in_another_table_has_the_same_record(sw
         paths = [getattr(found[row], name) for row in ("one_a", "two_b")]
         assert paths[0].read_bytes() == paths[1].read_bytes()
     assert not found["two_b"].has_checkpoints
+
+
+def test_a_row_that_could_not_be_continued_does_not_say_that_it_was(swept):
+    """A row that was copied from another table's has no checkpoints."""
+    shutil.rmtree(swept("out", t_a=3)["t_a"].checkpoints)
+    assert record(swept("out", t_a=3, t_b=5)["t_b"])["continued_from"] is None
 
 
 def test_what_is_finished_is_not_made_again(swept):

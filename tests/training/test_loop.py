@@ -10,7 +10,7 @@ from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.errors import ConfigError, OutputError, TrainingError
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.files import remove
+from disentanglement_challenge.files import remove, write_text
 from disentanglement_challenge.training.checkpoints import read_checkpoint
 from disentanglement_challenge.training.run import prepare, train, train_and_export
 from disentanglement_challenge.training.settings import TrainingSettings
@@ -153,10 +153,12 @@ def test_a_whole_run_goes_on_to_more_steps(tmp_path, squares, bindings):
     bindings = [*bindings, *annealing]
     straight = run(tmp_path / "straight", squares, *bindings, "model.training_steps = 130")
     run(tmp_path / "short", squares, *bindings, "model.training_steps = 110")
+    write_text(Experiment(tmp_path / "short").tracked, "{}")
     assert resumed(tmp_path / "again", tmp_path / "short", squares, *bindings, "model.training_steps = 110") is None
     assert not (tmp_path / "again").exists()
     longer = resumed(tmp_path / "longer", tmp_path / "short", squares, *bindings, "model.training_steps = 130")
     assert torch.equal(straight, longer)
+    assert not Experiment(tmp_path / "longer").tracked.exists()  # another run is another one of trackers
     # The curve goes through both parts as if there were one, and the run that it came from is as it was.
     events = EventAccumulator(str(tmp_path / "longer" / "train")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [100, 130]
@@ -177,13 +179,15 @@ def test_curves_do_not_show_what_was_taken_back(tmp_path, squares):
     assert [event.step for event in events.Scalars("loss")] == [14]
 
 
-def test_a_damaged_checkpoint_is_none_of_those_that_are_kept(tmp_path, squares):
-    run(tmp_path, squares, "checkpoints.every_minutes = 0")  # leaves the last two
-    (_, good), (_, damaged) = sorted((int(path.stem[5:]), path) for path in (tmp_path / "train/checkpoints").iterdir())
+@pytest.mark.parametrize("into", ["one", "another"])
+def test_a_damaged_checkpoint_is_none_of_those_that_are_kept(tmp_path, squares, into):
+    source = tmp_path / "one"
+    run(source, squares, "checkpoints.every_minutes = 0")  # leaves the last two
+    (_, good), (_, damaged) = sorted((int(path.stem[5:]), path) for path in (source / "train/checkpoints").iterdir())
     damaged.write_bytes(b"")
     last = int(damaged.stem[5:]) + 1
-    resumed(tmp_path, tmp_path, squares, f"model.training_steps = {last}")
-    assert {path.name for path in (tmp_path / "train/checkpoints").iterdir()} == {good.name, f"step_{last}.pt"}
+    resumed(tmp_path / into, source, squares, f"model.training_steps = {last}")
+    assert {path.name for path in (tmp_path / into / "train/checkpoints").iterdir()} == {good.name, f"step_{last}.pt"}
 
 
 def test_what_cannot_be_gone_on_with_is_replaced_only_when_told_to(tmp_path, squares, caplog):
