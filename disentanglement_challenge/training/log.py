@@ -70,7 +70,8 @@ class TrainingLog:
         self._trackers = trackers or Trackers(experiment, {}, [])
 
     def __enter__(self) -> Self:
-        kept = self._done if self._done % self.every_steps == 0 else self._done - 1
+        is_due = self._done % self.every_steps == 0 or self._done == self._training_steps
+        kept = self._done if is_due else self._done - 1
         with ExitStack() as stack:
             if self._is_leader:
                 self._lines = stack.enter_context(LogLines(self._experiment.log, kept))

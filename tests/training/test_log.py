@@ -43,6 +43,13 @@ def test_what_was_logged_because_a_run_ended_there_is_taken_back_by_the_run_that
     assert [event.step for event in events.Scalars("loss")] == [4, 8]
 
 
+def test_the_last_line_stays_when_there_are_no_more_steps_to_make(tmp_path):
+    experiment = Experiment(tmp_path)
+    write(experiment, 0, 60, 100, every_steps=30)
+    write(experiment, 100, every_steps=30)
+    assert [entry["step"] for entry in read_log(experiment.log)] == [60, 100]
+
+
 def test_what_is_trained_again_and_what_is_torn_is_taken_back(tmp_path):
     experiment = Experiment(tmp_path)
     write(experiment, 0, 3, 7)
