@@ -3,7 +3,7 @@
 A message gives the setting, the value found, and what would be right, in that order.
 """
 
-import math
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +29,7 @@ def check_number(
     name: str, value: object, minimum: float | None = None, above: float | None = None, maximum: float | None = None
 ) -> float:
     """Return the value if it is a finite number within the given bounds; `above` is an exclusive bound."""
-    is_number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    is_number = not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
     if (
         not is_number
         or (minimum is not None and value < minimum)  # type: ignore[operator]

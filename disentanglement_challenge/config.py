@@ -60,7 +60,7 @@ def gin_configuration(
         if called and parameter in (parameters_of(called[0]) or ()):
             raise ConfigError(f"{called[0]}.{lines_of(error)[0]}") from error
         raise
-    except (RuntimeError, MemoryError, TypeError, ValueError, AttributeError) as error:
+    except (RuntimeError, MemoryError, TypeError, ValueError, OverflowError, AttributeError) as error:
         # gin raises this at the call, as a RuntimeError.
         if "Required bindings" in str(error):
             raise ConfigError(_required(str(error))) from error

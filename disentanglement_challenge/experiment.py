@@ -254,7 +254,7 @@ class Experiment:
         Raises:
             OutputError: a process is writing here, or files cannot be moved.
         """
-        if any(self._aside(name).exists() for name in self._replacements):
+        if any(os.path.exists(self._aside(name)) for name in self._replacements):
             with locked(self.path):
                 self._put_back()
 

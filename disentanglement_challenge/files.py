@@ -117,7 +117,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def check_unlocked(path: Path) -> None:
     """Raise OutputError if a process holds the lock of this folder."""
-    if path.is_dir():
+    if os.path.isdir(path):  # where Path.is_dir raises, if the name is too long or may not be looked up
         with locked(path):
             pass
 

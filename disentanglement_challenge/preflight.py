@@ -1,6 +1,7 @@
 """Find mistakes before anything slow is imported, rendered or trained."""
 
 import argparse
+import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -78,7 +79,7 @@ def check_scoring(
     _check_names(statements, own_names)
     dataset = dataset_name(statements, get_dataset_name())
     experiment = Experiment.from_environment()
-    if not experiment.model_to_score.exists():
+    if not os.path.exists(experiment.model_to_score):
         raise RepresentationError(
             f"there is no model {experiment.model_to_score}; train one first, or name an experiment with a model"
         )

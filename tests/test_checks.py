@@ -16,7 +16,7 @@ def test_a_count_is_an_integer_of_32_bits(value):
     assert check_count("a.seed", 0, minimum=0) == 0
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "1", None, True, [1]])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, "1", None, True, [1]])
 def test_a_number_is_finite(value):
     with pytest.raises(ConfigError, match=facts("a.number", repr(value), "finite number")):
         check_number("a.number", value)

@@ -69,6 +69,14 @@ def test_a_name_that_is_too_long(tmp_path):
     assert experiment.model_to_score == experiment.model
 
 
+def test_a_name_that_no_folder_can_have_is_one_line(tmp_path):
+    experiment = Experiment(tmp_path / ("x" * 300))
+    with pytest.raises(OutputError, match=facts(experiment.path)):
+        experiment.check_start(overwrite=False)
+    with pytest.raises(OutputError, match=facts(experiment.path)):
+        experiment.check_scores(overwrite=False)
+
+
 def test_a_check_leaves_no_folder(tmp_path):
     check_writable(tmp_path / "a" / "b")
     assert os.listdir(tmp_path) == []

@@ -146,8 +146,8 @@ def check_there(name: str, path: Path) -> None:
     if not is_there:
         kind = "file" if path.suffix == ".npz" else "folder"
         raise DataError(
-            f"data set {name!r}: there is no {kind} {path}; put it there, or bind folder.path to an .npz or a folder of "
-            "pictures"
+            f"data set {name!r}: there is no {kind} {path}; put it there, or bind folder.path to an .npz or a folder "
+            "of pictures"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from disentanglement_challenge.checks import check_choice, check_number
+from disentanglement_challenge.checks import LARGEST_COUNT, check_choice, check_number
 from disentanglement_challenge.errors import ConfigError
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -30,9 +30,9 @@ def scaled(count: int, width: float) -> int:
     """Multiply disentanglement_lib's number of channels or units by `width`, and round it.
 
     Raises:
-        ConfigError: the width is not a positive number, or the result is 0.
+        ConfigError: the width is not a positive number, or the result is 0 or more than a layer can have.
     """
-    units = round(count * check_number("width", width, above=0))
+    units = round(count * check_number("width", width, above=0, maximum=LARGEST_COUNT))
     if units < 1:
         raise ConfigError(f"width {width} scales a layer of {count} units to 0 units; use a larger width")
     return units

@@ -106,7 +106,7 @@ def read_results(path: Path) -> Results:
         datasets = sorted({run["dataset"] for run in runs})
         table = content["table"]
         published = published_rows(table)
-        present = list(dict.fromkeys(row for row, _ in scores))
+        present = sorted({row for row, _ in scores}, key=natural_order)
         rows = [row for row in published if row in present] + [row for row in present if row not in published]
         seeds = sorted({seed for _, seed in scores})
         nothing = [np.nan] * len(METRICS)

@@ -111,7 +111,7 @@ def _check_answers(address: str) -> None:
         raise ConfigError(f"--address {address!r} is neither HOST:PORT of a Ray cluster nor auto; {advice}")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last of a host that cannot be a name
         raise ConfigError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:

@@ -80,6 +80,8 @@ def test_scores_ranks_and_trainings_are_read(tmp_path):
     )
     assert (results.rows, results.seeds, results.steps) == (["a", "b"], [0, 1], [7, 7])
     np.testing.assert_array_equal(results.scores, [[first, second], [second, first]])
+    wide = {(row, 0): first for row in ("1024", "256", "512")}  # sorted as text, as a sweep's records are
+    assert read_results(write_results(tmp_path / "wide.json", "mine", wide)).rows == ["256", "512", "1024"]
     # a is first in metrics 3 and 4 under seed 0, b in 1 and 5; under seed 1 it is the other way round.
     np.testing.assert_allclose(results.ranks().by_seed, [[1.5, 1.5], [1.5, 1.5]])
 

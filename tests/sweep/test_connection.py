@@ -4,8 +4,10 @@ import signal
 import sys
 
 import pytest
+from messages import facts
 
-from disentanglement_challenge.sweep.connection import _signals
+from disentanglement_challenge.errors import ConfigError
+from disentanglement_challenge.sweep.connection import _check_answers, _signals
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
@@ -27,3 +29,9 @@ def test_a_signal_is_seen_whose_handler_raises_where_python_ignores_it():
             assert signal.SIGTERM in seen()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("address", ["10.0.0..1:6379", f"{'a' * 64}:6379", "127.0.0.1:99999"])
+def test_an_address_that_cannot_be_is_one_line(address):
+    with pytest.raises(ConfigError, match=facts(address, "ray start --head")):
+        _check_answers(address)
