@@ -11,6 +11,7 @@ published facts (sums, shape, the mean of the images) and exits with 1 if they d
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -82,7 +83,8 @@ def main(flags: argparse.Namespace) -> None:
         print(f"{name}: ready, factor sizes {data.factors_num_values}")
 
 
-if __name__ == "__main__":
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the flags."""
     parser = Parser(
         prog="python -m disentanglement_challenge.data",
         description=__doc__,
@@ -102,5 +104,9 @@ if __name__ == "__main__":
     )
     command = commands.add_parser("check", help="check the local files: check sums, shapes and the mean of the images")
     command.add_argument("names", nargs="+", metavar="NAME", help="as `list` shows it")
-    parsed = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    parsed = parse()
     run_script(lambda: main(parsed), parsed.debug)

@@ -10,6 +10,7 @@ in once with: hf auth login.
 
 import argparse
 import os
+from collections.abc import Sequence
 
 from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.experiment import Experiment
@@ -27,7 +28,8 @@ def main(flags: argparse.Namespace) -> None:
         print(f"representation function: {load(flags.repository, experiment, flags.overwrite)}")
 
 
-if __name__ == "__main__":
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the flags."""
     parser = Parser(
         prog="python -m disentanglement_challenge.hub",
         description=__doc__,
@@ -43,5 +45,9 @@ if __name__ == "__main__":
     command.add_argument("repository", metavar="OWNER/NAME", help="append @REVISION for a revision")
     command.add_argument("--experiment", metavar="NAME", help="experiment name (default: $AICROWD_EVALUATION_NAME)")
     command.add_argument("--overwrite", action="store_true", help="replace the experiment's contents")
-    parsed = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    parsed = parse()
     run_script(lambda: main(parsed), parsed.debug)

@@ -44,7 +44,8 @@ def main(flags: argparse.Namespace) -> None:
     print(encodable(str(written)))
 
 
-if __name__ == "__main__":
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the flags."""
     parser = Parser(
         prog="python -m disentanglement_challenge.pages",
         description=__doc__,
@@ -53,5 +54,9 @@ if __name__ == "__main__":
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="an experiment, or a sweep")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the page")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parsed = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    parsed = parse()
     run_script(lambda: main(parsed), parsed.debug)

@@ -12,7 +12,7 @@ code is 1 if there is a cross.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -71,7 +71,8 @@ def main(flags: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-if __name__ == "__main__":
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the flags."""
     parser = Parser(
         prog="python -m disentanglement_challenge.submission",
         description=__doc__,
@@ -83,5 +84,9 @@ if __name__ == "__main__":
     command = commands.add_parser("push", help="tag the commit as submission-VERSION and push it")
     command.add_argument("version", metavar="VERSION", help="such as v0.1")
     command.add_argument("--remote", default="aicrowd", help="the git remote to push to (default: %(default)s)")
-    parsed = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    parsed = parse()
     run_script(lambda: main(parsed), parsed.debug)

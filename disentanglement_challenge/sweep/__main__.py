@@ -203,10 +203,8 @@ def _select(arguments: Sequence[str]) -> None:
     run_script(lambda: selection.main(flags), flags.debug)
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["select"]:
-        _select(sys.argv[2:])
-        sys.exit()
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the flags."""
     parser = Parser(
         prog="python -m disentanglement_challenge.sweep",
         description=__doc__,
@@ -252,5 +250,12 @@ if __name__ == "__main__":
         help="train the seeds of a row in one process on one GPU, by steps that they share",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parsed = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["select"]:
+        _select(sys.argv[2:])
+        sys.exit()
+    parsed = parse()
     run_script(lambda: main(parsed), parsed.debug)

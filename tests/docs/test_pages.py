@@ -3,7 +3,7 @@
 import re
 import shlex
 from contextlib import closing
-from itertools import pairwise
+from importlib import import_module
 
 import pytest
 from blocks import LANGUAGES, NOT_CODE, PAGES, blocks, prose
@@ -13,7 +13,6 @@ from pages import NOT_RUN, NUM_NOT_RUN, Runner, not_run, sections
 from disentanglement_challenge.gin_checks import check_names
 from disentanglement_challenge.gin_text import read_statements
 from disentanglement_challenge.metrics import RECORDS
-from disentanglement_challenge.score.__main__ import parse as parse_score
 from disentanglement_challenge.sweep.selection import parse as parse_selection
 
 README = ROOT / "README.md"
@@ -48,8 +47,18 @@ def lines_not_run():
             yield from block.text.replace("\\\n", " ").split("\n")
 
 
-@pytest.mark.parametrize("line", [line for line in lines_not_run() if line.startswith("python")])
-def test_flags_of_what_is_not_run_are_known(line, tmp_path, monkeypatch):
+def commands_not_run():
+    """Their words, without variables in front, and without what follows a pipe."""
+    for line in lines_not_run():
+        words = shlex.split(line, comments=True)
+        while words and "=" in words[0]:
+            del words[0]
+        if words[:1] == ["python"]:
+            yield words
+
+
+@pytest.mark.parametrize("words", list(commands_not_run()), ids=" ".join)
+def test_flags_of_what_is_not_run_are_known(words, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     from run import make_parser
 
@@ -57,23 +66,15 @@ def test_flags_of_what_is_not_run_are_known(line, tmp_path, monkeypatch):
     for block in blocks():
         if block.file and block.language == "gin":
             (tmp_path / block.file).write_text(block.text)
-    match shlex.split(line, comments=True):
-        case ["python", "run.py", *flags]:
+    match words[1:]:
+        case ["run.py", *flags]:
             parsed = make_parser().parse_args(flags)
-            files, bindings = parsed.gin_config or [], parsed.gin_bindings
-        case ["python", "-m", "disentanglement_challenge.score", *flags]:
-            parse_score(flags)
-            return
-        case ["python", "-m", "disentanglement_challenge.sweep", "select", *flags]:
-            parse_selection(flags)
-            return
-        case ["python", "-m", "disentanglement_challenge.sweep", table, *flags]:
-            assert list((ROOT / table).glob("*.gin"))
-            files = [value for flag, value in pairwise(flags) if flag == "--gin_config"]
-            bindings = [value for flag, value in pairwise(flags) if flag == "--gin_bindings"]
-        case ["python", "-m", module, *_]:
-            assert (ROOT / module.replace(".", "/") / "__main__.py").exists()
-            return
+        case ["-m", "disentanglement_challenge.sweep", "select", *flags]:
+            parsed = parse_selection(flags)
+        case ["-m", module, *flags]:
+            parsed = import_module(f"{module}.__main__").parse(flags)
+            assert all((ROOT / table).is_dir() for table in getattr(parsed, "tables", ()))
+    files, bindings = (getattr(parsed, name, None) or [] for name in ("gin_config", "gin_bindings"))
     check_names(read_statements(files, bindings))
 
 
