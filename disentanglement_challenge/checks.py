@@ -29,6 +29,7 @@ def check_number(
     name: str, value: object, minimum: float | None = None, above: float | None = None, maximum: float | None = None
 ) -> float:
     """Return the value if it is a finite number within the given bounds; `above` is an exclusive bound."""
+    # math.isfinite raises for integers beyond the floats.
     is_number = not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
     if (
         not is_number

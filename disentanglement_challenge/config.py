@@ -137,7 +137,7 @@ def _memory_advice(called: Collection[str]) -> str:
 
 
 def bound_value(name: str) -> Any:
-    """Return the value of a binding such as "encoder.num_latent", of a macro its value, or None if it is not set."""
+    """Return the value of a binding such as "encoder.num_latent", with macros resolved, or None if it is not set."""
     try:
         value = gin.query_parameter(name)
     except ValueError:

@@ -63,7 +63,7 @@ class Experiment:
 
     @property
     def representation_files(self) -> list[Path]:
-        """Models in any format, and all files beside them, which a training run replaces."""
+        """Models in any format, and all files beside them; a training run replaces all but the user's own card."""
         return sorted(path for path in self.model.parent.rglob("*") if not path.is_dir())
 
     @property

@@ -117,7 +117,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def check_unlocked(path: Path) -> None:
     """Raise OutputError if a process holds the lock of this folder."""
-    if os.path.isdir(path):  # where Path.is_dir raises, if the name is too long or may not be looked up
+    if os.path.isdir(path):  # unlike Path.is_dir, it does not raise if the name is too long or may not be looked up
         with locked(path):
             pass
 

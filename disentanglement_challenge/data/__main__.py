@@ -77,7 +77,7 @@ def main(flags: argparse.Namespace) -> None:
         if entry is not None and entry.is_ready(data_path()):
             print(f"{name}: already converted, nothing to download")
         elif entry is not None:
-            for source in entry.sources:
+            for source in entry.missing(data_path()):
                 download(source, data_path(), flags.accept)
         data = get_named_ground_truth_data(name)
         print(f"{name}: ready, factor sizes {data.factors_num_values}")

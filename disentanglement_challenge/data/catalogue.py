@@ -56,7 +56,7 @@ class Entry:
         return self._is_converted(data_path) and not self.missing(data_path)
 
     def missing(self, data_path: Path) -> list[Source]:
-        """Return the sources that its loader needs and that are not there; of a converted .npz it needs no more."""
+        """Return the missing files that its loader needs. It no longer needs an .npz that is converted."""
         is_converted = self._is_converted(data_path)
         return [
             source

@@ -257,7 +257,7 @@ def _acceptance(target: Path) -> Path:
 
 
 def _stamp(target: Path) -> list[int]:
-    """Return the size and time of a file, or of the files in a folder, where converted images make a folder beside."""
+    """Return the size and time of a file, or of the files in a folder, without its sub-folder of converted images."""
     files = [target] if target.is_file() else [path for path in target.iterdir() if path.is_file()]
     states = [path.stat() for path in files]
     return [sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)]

@@ -210,8 +210,8 @@ def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> No
     if not whole and experiment.metrics.exists():
         copy_folder(experiment.metrics, unfinished.metrics)
         if experiment.matrices.exists():
-            earlier = read_arrays(experiment.matrices)
-            matrices = {name: earlier[name] for name in earlier.keys() - scores.by_metric.keys()} | matrices
+            earlier = read_arrays(experiment.matrices).items()
+            matrices = {name: matrix for name, matrix in earlier if name not in scores.by_metric} | matrices
         if experiment.metrics_provenance.exists():
             record = read_json(experiment.metrics_provenance)
             content = _merged(record, content) if isinstance(record, dict) else content
@@ -256,10 +256,12 @@ def _merged(earlier: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     kept = earlier.get("metrics", {}).keys() - content["metrics"].keys()
 
     def still_holds(setting: str) -> bool:
-        """Return whether a score that was not computed again may depend on an earlier setting."""
-        return any(
-            setting == "evaluation.random_seed" or metric not in RECORDS or setting in RECORDS[metric].settings
-            for metric in kept
+        """Return whether a score that was not computed again depends on an earlier setting."""
+        known = [RECORDS[metric].settings for metric in kept if metric in RECORDS]
+        return (
+            setting not in content["settings"]  # perhaps of a user's own metric
+            or (setting == "evaluation.random_seed" and bool(kept))
+            or any(setting in settings for settings in known)
         )
 
     earlier_unofficial = earlier.get("unofficial_settings", {}).items()

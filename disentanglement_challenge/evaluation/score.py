@@ -145,7 +145,10 @@ def _score(metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, A
 def _computed(
     metric: Metric, sampler: Sampler, seed: int, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
-    """Compute a metric with the fast engine; raise ScoreError for any exception of a user's own metric."""
+    """Compute a metric with the fast engine.
+
+    Raises ScoreError for a lack of memory, and for any exception of a user's own metric.
+    """
     try:
         results, matrix = metric.results(sampler, seed, settings)
         values = dict(results)
@@ -155,8 +158,9 @@ def _computed(
     except ScoreError:
         raise
     except MemoryError as error:
-        listed = ", ".join(f"{name} = {settings[name]!r}" for name in metric.settings)
-        raise ScoreError(f"{metric.name} needs more memory than there is; lower one of {listed}") from error
+        counts = [f"{name} = {settings[name]}" for name in metric.settings if isinstance(settings[name], int)]
+        advice = f"; lower {' or '.join(counts)}" if counts else ""
+        raise ScoreError(f"{metric.name} needs more memory than there is{advice}") from error
     except Exception as error:
         if RECORDS.get(metric.name) is metric or isinstance(error, ChallengeError):
             raise
@@ -178,10 +182,10 @@ def score(
     check_engine("engine", engine)
     seed = check_count("seed", seed.item() if isinstance(seed, np.integer) else seed, minimum=0)
     values = settings_of(records, settings or {}, engine)
-    if is_address(representation):
-        representation = model_file(representation)
     if bins is not None and isinstance(data, str | GroundTruthData):
         raise ConfigError(f"bins is {bins!r}; a data set needs none, as its factors are discrete")
+    if is_address(representation):
+        representation = model_file(representation)
     is_codes = not (callable(representation) or isinstance(representation, str | os.PathLike))
     if isinstance(data, str):
         from disentanglement_challenge.data.named import load_data  # it imports PyTorch, which codes do not need

@@ -3,6 +3,8 @@
 YAML between two lines of dashes, then Markdown: https://huggingface.co/docs/hub/model-cards
 """
 
+import logging
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from disentanglement_challenge.errors import DataError
+from disentanglement_challenge.errors import DataError, OutputError
 from disentanglement_challenge.experiment import Experiment
-from disentanglement_challenge.files import read_json, write_text
+from disentanglement_challenge.files import make_folder, read_json, write_text
 from disentanglement_challenge.gin_text import config_bindings
 
 # A card without it is somebody's own, and is left alone.
@@ -20,6 +22,8 @@ MARK = (
     "<!-- Training and scoring write this card anew. To keep a text of your own, delete this line. "
     "(disentanglement_challenge) -->"
 )
+
+_LOGGER = logging.getLogger(__name__)
 
 # The hub's name for models that turn an image into numbers.
 _TASK = "image-feature-extraction"
@@ -40,14 +44,23 @@ def write_card(experiment: Experiment) -> None:
     Raises:
         OutputError: the card cannot be written.
     """
-    if not has_own_card(experiment):
+    if not _is_own(experiment.card):
         write_text(experiment.card, model_card(experiment))
 
 
-def has_own_card(experiment: Experiment) -> bool:
-    """Return whether the model has a card that somebody else has written."""
-    card = experiment.card
-    return card.exists() and MARK not in card.read_text(encoding="utf-8", errors="replace")
+def keep_own_card(experiment: Experiment, unfinished: Experiment) -> None:
+    """Copy the card that the user has written for a model that was trained here to the run that replaces it."""
+    if not (experiment.train.exists() and _is_own(experiment.card)):
+        return
+    try:
+        shutil.copyfile(experiment.card, make_folder(unfinished.card.parent) / unfinished.card.name)
+    except OSError as error:
+        raise OutputError(f"cannot keep the card {experiment.card}: {error.strerror}") from error
+    _LOGGER.warning("%s is kept as you have written it; see whether it holds for the new model", experiment.card)
+
+
+def _is_own(card: Path) -> bool:
+    return card.is_file() and MARK.encode() not in card.read_bytes()
 
 
 def model_card(experiment: Experiment) -> str:

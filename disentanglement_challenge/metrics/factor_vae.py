@@ -81,6 +81,7 @@ def _draw(
     num_variance_estimate: int,
     prune_threshold: float,
 ) -> None:
+    # `_compute` makes no votes without an active latent, which the stand-in's codes do not decide for a model's.
     sampler.codes(num_variance_estimate, random_state)
     for _ in range(num_train + num_eval):
         sampler.sharing(random_state.randint(len(sampler.factor_sizes)), batch_size, random_state)

@@ -111,6 +111,6 @@ def _logistic_regression(codes: NDArray[Any], values: NDArray[np.int64]) -> Pred
         warnings.simplefilter("ignore")
         try:
             return LogisticRegressionCV(Cs=10, cv=KFold(n_splits=5)).fit(codes, values).predict
-        except ValueError as error:  # of too few points, or one class among a fold's
+        except ValueError as error:  # too few points, or a fold of one class
             reason = lines_of(error)[0]
             raise DataError(f"logistic regression cannot be fitted to {len(codes)} points ({reason})") from error

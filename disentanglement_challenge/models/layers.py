@@ -30,7 +30,7 @@ def scaled(count: int, width: float) -> int:
     """Multiply disentanglement_lib's number of channels or units by `width`, and round it.
 
     Raises:
-        ConfigError: the width is not a positive number, or the result is 0 or more than a layer can have.
+        ConfigError: the width is not a positive number, or beyond all layers, or the result is 0.
     """
     units = round(count * check_number("width", width, above=0, maximum=LARGEST_COUNT))
     if units < 1:

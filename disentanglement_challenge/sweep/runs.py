@@ -8,7 +8,7 @@ from typing import Any
 
 import gin
 
-from disentanglement_challenge.checks import check_count
+from disentanglement_challenge.checks import check_count, check_number
 from disentanglement_challenge.config import bound_value, gin_configuration
 from disentanglement_challenge.environment import GIN_FOLDER, get_dataset_name
 from disentanglement_challenge.errors import ChallengeError, ConfigError, did_you_mean
@@ -189,7 +189,7 @@ def _make_run(
                 "evaluation.evaluation_fn is bound; a sweep computes the challenge's five scores, so leave it out"
             )
         divided = [
-            f"{name} = {max(1, check_count(name, bound_value(name)) // divide_steps)}"
+            f"{name} = {max(1, _steps(name) // divide_steps)}"
             for name in STEP_PARAMETERS
             if divide_steps > 1 and bound_value(name) is not None
         ]
@@ -200,6 +200,12 @@ def _make_run(
     added = (*bindings, *divided, *settled, f"dataset.name = {dataset!r}", f"model.random_seed = {seed}")
     with gin_configuration(files, added):
         return Run(table, row, seed, files, added, gin.config_str())
+
+
+def _steps(name: str) -> int | float:
+    """Return a bound number of steps; the threshold of AnnealedVAE may have a fraction."""
+    value = bound_value(name)
+    return check_count(name, value) if name == "model.training_steps" else check_number(name, value, above=0)
 
 
 def finished_record(run: Run, folder: Path) -> Record | None:

@@ -47,7 +47,7 @@ class TrainingLog:
         Args:
             experiment: that is trained.
             done: steps made before; what an earlier process logged of later ones is taken back, and of `done` itself
-                where it was logged only because that process ended there.
+                where it was logged only because that process ended there, before the run's last step.
             training_steps: of the whole run.
             is_leader: whether this process writes.
             has_bar: whether the leader shows a bar.

@@ -64,7 +64,7 @@ def prepare_folder(experiment: Experiment, resumed: Experiment | None, done: int
     if resumed is None:
         return
     names = ["events*", resumed.log.name]
-    if resumed.place == experiment.place:  # another run is another one of trackers, too
+    if resumed.place == experiment.place:  # otherwise trackers would add to the other run
         names.append(resumed.tracked.name)
     logs = [file for name in names for file in resumed.train.glob(name)]
     kept = newest_first(resumed.checkpoints)

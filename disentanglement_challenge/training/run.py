@@ -23,7 +23,7 @@ from disentanglement_challenge.environment import device_reason
 from disentanglement_challenge.errors import ConfigError, Interrupted, OutputError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.metadata import Metadata
-from disentanglement_challenge.export.model_card import has_own_card, write_card
+from disentanglement_challenge.export.model_card import keep_own_card, write_card
 from disentanglement_challenge.export.model_file import export_model, more_formats
 from disentanglement_challenge.files import remove, write_json, write_text
 from disentanglement_challenge.models import VAE, MeanEncoder
@@ -163,8 +163,7 @@ def export(
     write_text(configs / "train.gin", trained.config)
     # disentanglement_lib's evaluation, and the kit's, read the data set's name here.
     write_text(configs / "postprocess.gin", f"dataset.name = {ground_truth_data.name!r}\n")
-    if has_own_card(experiment):
-        write_text(unfinished.card, experiment.card.read_text(encoding="utf-8", errors="replace"))
+    keep_own_card(experiment, unfinished)
     write_card(unfinished)
     if trained.signal is not None and experiment.representation_files and not experiment.is_interrupted:
         return unfinished.model

@@ -140,6 +140,11 @@ def test_an_archive_may_go_once_it_is_converted(data_path, monkeypatch, capsys):
     painting.unlink()
     with pytest.raises(DataError, match=facts(painting)):
         check_available("scream_dsprites")
+    asked = []
+    monkeypatch.setattr(command, "download", lambda source, *_: asked.append(source.target))
+    with pytest.raises(DataError, match=facts(painting)):
+        command.main(Namespace(command="download", names=["scream_dsprites"], accept=[]))
+    assert asked == ["scream/scream.jpg"]
 
 
 def test_the_pickle_in_dsprites_is_not_opened(data_path, tmp_path, monkeypatch):

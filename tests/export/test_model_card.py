@@ -12,7 +12,7 @@ from disentanglement_challenge.config import gin_configuration
 from disentanglement_challenge.evaluation.harness import evaluate
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.export.model_card import MARK, model_card, write_card
-from disentanglement_challenge.files import read_json, write_json, write_text
+from disentanglement_challenge.files import read_json, remove, write_json, write_text
 from disentanglement_challenge.metrics import METRICS
 from disentanglement_challenge.training.run import train_and_export
 
@@ -75,13 +75,17 @@ def test_training_writes_it_and_scoring_writes_it_anew(tmp_path, monkeypatch):
     assert "| MIG |" in section(model_card(experiment), "Scores")
 
 
-def test_a_card_of_somebody_s_own_stays_when_the_model_is_trained_again(tmp_path, monkeypatch):
+def test_a_card_of_somebody_s_own_stays_when_the_model_is_trained_again(tmp_path, caplog):
     experiment = Experiment(tmp_path / "mine")
     with gin_configuration(["shared.gin"], [*SMALL, "dataset.name = 'squares'"]):
         train_and_export(experiment, overwrite=False, ground_truth_data=squares())
-        write_text(experiment.card, "# Mine\n")
+        experiment.card.write_bytes(b"# Mine\r\n\xff")
         train_and_export(experiment, overwrite=True, ground_truth_data=squares())
-    assert experiment.card.read_text() == "# Mine\n"
+        assert experiment.card.read_bytes() == b"# Mine\r\n\xff"
+        assert f"{experiment.card} is kept" in caplog.text
+        remove(experiment.train)  # as for a model of the hub, whose card is of that model
+        train_and_export(experiment, overwrite=True, ground_truth_data=squares())
+        assert MARK in experiment.card.read_text()
 
 
 def test_a_card_of_somebody_s_own_stays(tmp_path):

@@ -160,6 +160,9 @@ def test_a_training_run_is_not_replaced_unasked(hub, experiment, tmp_path, run):
         load("me/encoder", Experiment(tmp_path / "trained"))
     assert "--resume" not in str(caught.value)
     assert checkpoint.exists()
+    trained = Experiment(tmp_path / "trained")
+    with trained.training(), pytest.raises(OutputError, match="is writing to"):
+        load("me/encoder", trained)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,9 @@ def test_what_counts_in_steps_is_divided():
     assert bound(run, "model.training_steps", "annealed_vae.iteration_threshold") == [500, 1666]
     (run,), _ = make_runs(table_folder("table1"), ["beta_vae"], seeds=1, divide_steps=10**9)
     assert bound(run, "model.training_steps") == [1]
+    fraction = ["annealed_vae.iteration_threshold = 1e5"]
+    (run,), _ = make_runs(table_folder("table1"), ["annealed_vae"], 1, [], fraction, divide_steps=60)
+    assert bound(run, "annealed_vae.iteration_threshold") == [1666.0]
 
 
 def test_steps_that_cannot_be_divided_are_named():

@@ -187,6 +187,7 @@ def test_rows_of_one_training_killed_between_two_and_within_one_are_what_each_is
     wait_for(lambda: [path for path in newest_first(checkpoints) if path.name != "step_20.pt"])
     (worker,) = wait_for(lambda: workers_below(process.pid))
     os.kill(worker, signal.SIGKILL)
+    assert not (output / "middle" / "seed_0" / "run.json").exists()
     code, stdout, stderr = finish(process)
     assert code == 0, stdout + stderr
     assert len(re.findall("finished in", stdout)) == 2, stdout
