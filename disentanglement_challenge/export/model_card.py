@@ -66,8 +66,10 @@ def _is_own(card: Path) -> bool:
 def model_card(experiment: Experiment) -> str:
     """Return the card's text. It is silent on what no file of the experiment says."""
     config = ""
-    with suppress(OSError, UnicodeDecodeError):  # of a model that was not trained here
-        config = (experiment.train / "config.gin").read_text(encoding="utf-8")
+    # The second is there for a model from the hub, which was not trained here.
+    for path in (experiment.train / "config.gin", experiment.representation_results / "gin" / "train.gin"):
+        with suppress(OSError, UnicodeDecodeError):
+            config = config or path.read_text(encoding="utf-8")
     bindings = config_bindings(config)
     training, losses = _mapping(experiment.train_provenance), _mapping(experiment.losses)
     evaluation = _mapping(experiment.metrics_provenance)
@@ -83,7 +85,7 @@ def model_card(experiment: Experiment) -> str:
         "Data": _data(training, evaluation),
         "Configuration": _configuration(config, bindings, losses),
         "Scores": _scores(evaluation),
-        "Limits": _limits(bindings, training, losses, evaluation),
+        "Limits": _limits(bindings, training, experiment.is_interrupted, evaluation),
     }
     return "\n".join(
         [
@@ -204,7 +206,7 @@ def _scores(evaluation: Mapping[str, Any]) -> list[str]:
 def _limits(
     bindings: Mapping[str, str],
     training: Mapping[str, Any],
-    losses: Mapping[str, Any],
+    was_stopped: bool,
     evaluation: Mapping[str, Any],
 ) -> list[str]:
     data = training.get("ground_truth_data", {})
@@ -215,7 +217,7 @@ def _limits(
         seed = bindings.get("model.random_seed", "unknown")
         limits.append(f"It is one run, of seed {seed}. Scores of the same configuration differ from seed to seed.")
         limits.append("It is the encoder alone. The decoder was not exported.")
-    if bindings and not losses:
+    if was_stopped:
         limits.append("Training was stopped before its end.")
     if note := training.get("note"):
         limits.append(f"It was {note}.")

@@ -82,7 +82,10 @@ def export_model(
             "use_script_module is False, which would write a pickle; pickles are never loaded, so it must be True"
         )
     target = Path(get_model_path() if path is None else path)
-    model = copy.deepcopy(model).cpu().eval()
+    try:
+        model = copy.deepcopy(model).cpu().eval()
+    except RuntimeError as error:  # of a tensor with a history
+        raise RepresentationError(f"{type(model).__name__} cannot be copied: {lines_of(error)[0]}") from error
     if images is None:
         images = torch.rand(3, *input_shape[1:], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():  # each call gets its own copy of the images, as a model may change them

@@ -151,7 +151,7 @@ def check_representation(representation: object, num_images: int) -> NDArray[np.
         raise RepresentationError(
             "the model's representation has NaN or infinite values in float32; all must be finite"
         )
-    return codes.cpu().numpy()
+    return codes.detach().cpu().numpy()  # a model may compute gradients of its own
 
 
 def _readable_pixels(pixels: NDArray[Any]) -> NDArray[Any]:

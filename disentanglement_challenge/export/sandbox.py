@@ -224,7 +224,9 @@ def _confine(memory_limit: int) -> bool:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limits.append((resource.RLIMIT_AS, pages * resource.getpagesize() + memory_limit))
     for limit, value in limits:
-        resource.setrlimit(limit, (value, value))
+        _, hard = resource.getrlimit(limit)  # as of `ulimit -v`, which nobody may raise
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (allowed, allowed))
     if sys.platform != "linux":  # the numbers of Landlock's system calls are Linux's
         return False
     try:

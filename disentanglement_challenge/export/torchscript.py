@@ -76,7 +76,7 @@ def load_torchscript(path: Path, is_confined: bool = False) -> nn.Module:
             f"{path} {lines_of(error)[0]}; a model may only compute with tensors: export it again without this, or "
             "score it with run.py --sandbox, in a confined process (Linux 5.13 or newer)"
         ) from error
-    except (RuntimeError, ValueError, EOFError, RecursionError) as error:
+    except (RuntimeError, ValueError, EOFError, RecursionError, MemoryError) as error:
         raise RepresentationError(f"{path} is not TorchScript: {_what_is(path, entries)}") from error
 
 

@@ -5,7 +5,8 @@ extent: if the file is shorter than the pickle says, the model could read other 
 """
 
 import pickletools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from disentanglement_challenge.export.torchscript_code import CUSTOM_CLASSES, Refused
@@ -17,11 +18,14 @@ _ITEM_BYTES = {
     "torch FloatStorage": 4, "torch HalfStorage": 2, "torch IntStorage": 4, "torch LongStorage": 8,
     "torch ShortStorage": 2,
 }  # fmt: skip
+# PyTorch's unpickler and its type parser call themselves for each level, and would exhaust the stack of the process.
+_DEEPEST, _DEEPEST_TYPE = 1000, 100
 _TENSOR = "torch._utils _rebuild_tensor_v2"
+_TYPE_TAG = "torch.jit._pickle restore_type_tag"
 _GLOBALS = {
     *_ITEM_BYTES, _TENSOR, "builtins complex", "collections OrderedDict", "torch device",
     "torch.jit._pickle build_boollist", "torch.jit._pickle build_doublelist", "torch.jit._pickle build_intlist",
-    "torch.jit._pickle build_tensorlist", "torch.jit._pickle restore_type_tag",
+    "torch.jit._pickle build_tensorlist", _TYPE_TAG,
 }  # fmt: skip
 
 
@@ -31,6 +35,19 @@ class _Global(NamedTuple):
 
 class _Storage(NamedTuple):
     num_items: int
+
+
+@dataclass
+class _Value:
+    """A value on the unpickler's stack, as far as it is tracked, with what it contains.
+
+    `depth` is the number of values that lie within each other in it. A list or dict is open until it is put into
+    another value; only then all that it contains is known.
+    """
+
+    content: Any
+    depth: int = 0
+    is_open: bool = False
 
 
 def check_pickle(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
@@ -53,16 +70,31 @@ def check_pickle(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> N
 
 def _follow(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
     argument: Any
-    stack: list[Any] = []
+    stack: list[_Value] = []
     marks: list[int] = []
-    memo: dict[int, Any] = {}
+    memo: list[_Value] = []
 
-    def pop(count: int) -> list[Any]:
+    def push(value: Any, parts: Sequence[_Value] = (), is_open: bool = False) -> None:
+        stack.append(_Value(value, 0, is_open))
+        contain(parts)
+
+    def contain(parts: Sequence[_Value]) -> None:
+        """Note that the value on top of the stack contains these."""
+        stack[-1].depth = max([stack[-1].depth, *(part.depth + 1 for part in parts)])
+        if stack[-1].depth > _DEEPEST:
+            raise Refused(f"has more than {_DEEPEST} values within each other in {folder}.pkl")
+
+    def pop(count: int) -> list[_Value]:
         if count > len(stack):
             raise IndexError(count)
         taken = stack[len(stack) - count :]
         del stack[len(stack) - count :]
+        for value in taken:
+            value.is_open = False
         return taken
+
+    def contents(values: Sequence[_Value]) -> tuple[Any, ...]:
+        return tuple(value.content for value in values)
 
     # The opcodes that PyTorch's pickler writes (torch/csrc/jit/serialization/pickler.cpp).
     for opcode, argument, _ in pickletools.genops(content):
@@ -70,41 +102,52 @@ def _follow(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
             case "PROTO" | "STOP":
                 pass
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE":
-                stack.append(argument)
-            case "BINFLOAT" | "NONE" | "NEWTRUE" | "NEWFALSE" | "EMPTY_DICT" | "EMPTY_LIST":
-                stack.append(None)
+                push(argument)
+            case "BINFLOAT" | "NONE" | "NEWTRUE" | "NEWFALSE":
+                push(None)
+            case "EMPTY_DICT" | "EMPTY_LIST":
+                push(None, is_open=True)
             case "EMPTY_TUPLE":
-                stack.append(())
+                push(())
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(pop(int(opcode.name[-1]))))
+                parts = pop(int(opcode.name[-1]))
+                push(contents(parts), parts)
             case "MARK":
                 marks.append(len(stack))
             case "TUPLE":
-                stack.append(tuple(pop(len(stack) - marks.pop())))
-            case "APPENDS" | "SETITEMS":
-                pop(len(stack) - marks.pop())
-            case "APPEND":
-                pop(1)
-            case "SETITEM":
-                pop(2)
+                parts = pop(len(stack) - marks.pop())
+                push(contents(parts), parts)
+            case "APPENDS" | "SETITEMS" | "APPEND" | "SETITEM":
+                counts = {"APPEND": 1, "SETITEM": 2}
+                parts = pop(counts[opcode.name] if opcode.name in counts else len(stack) - marks.pop())
+                if not stack[-1].is_open:
+                    raise Refused(f"changes a value that is complete in {folder}.pkl")
+                contain(parts)
             case "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
+                if argument != len(memo):  # PyTorch's unpickler makes room for all numbers below
+                    raise Refused(f"does not count what it refers to in {folder}.pkl")
+                memo.append(stack[-1])
             case "BINGET" | "LONG_BINGET":
+                if memo[argument].is_open:
+                    raise Refused(f"refers to a value that is not complete in {folder}.pkl")
                 stack.append(memo[argument])
             case "GLOBAL":
-                stack.append(_global(argument, folder))
+                push(_global(argument, folder))
             case "NEWOBJ":
                 pop(1)
             case "BINPERSID":
-                stack.append(_storage(pop(1)[0], folder, num_bytes))
+                push(_storage(pop(1)[0].content, folder, num_bytes))
             case "BUILD" | "REDUCE":
-                function, value = pop(2)
+                parts = pop(2)
+                function, value = contents(parts)
                 # PyTorch's stack holds a number for a name, which a pickle could also write directly.
                 if not isinstance(function, _Global):
                     raise Refused(f"calls a number in {folder}.pkl")
                 if function.name == _TENSOR:
                     _check_tensor(value, folder)
-                stack.append(None)
+                if function.name == _TYPE_TAG and str(value[1]).count("[") > _DEEPEST_TYPE:
+                    raise Refused(f"has a type of more than {_DEEPEST_TYPE} types within each other in {folder}.pkl")
+                push(None, parts)
             case _:
                 raise Refused(f"has the opcode {opcode.name} in {folder}.pkl")
 

@@ -88,6 +88,17 @@ def test_a_card_of_somebody_s_own_stays_when_the_model_is_trained_again(tmp_path
         assert MARK in experiment.card.read_text()
 
 
+def test_a_loaded_model_keeps_its_configuration(tmp_path):
+    experiment = Experiment(tmp_path / "theirs")
+    write_text(
+        experiment.representation_results / "gin" / "train.gin", "encoder.num_latent = 7\nmodel.random_seed = 4\n"
+    )
+    card = model_card(experiment)
+    assert "| latents | `7` |" in section(card, "Configuration")
+    assert "of seed 4" in section(card, "Limits")
+    assert "stopped" not in card
+
+
 def test_a_card_of_somebody_s_own_stays(tmp_path):
     experiment = Experiment(tmp_path / "theirs")
     write_text(experiment.card, "# Mine\n")

@@ -611,6 +611,17 @@ def test_what_runs_on_loading_is_literal(content):
         (b"h\x00.", "data", r"no pickle .*data\.pkl"),
         (b"", "data", r"no pickle .*data\.pkl"),
         (b"\x80\x02X\xff\xff\xff\x7f", "data", r"no pickle .*data\.pkl"),
+        # PyTorch's unpickler would fill memory up to the number, or call itself once for each level.
+        (b"]r\xff\xff\xff\x3f.", "data", r"does not count .*data\.pkl"),
+        (b")" + b"\x85" * 1001 + b".", "data", "more than 1000 values within each other"),
+        (b"]" * 1002 + b"a" * 1001 + b".", "data", "more than 1000 values within each other"),
+        (b"]q\x00h\x00a.", "data", "refers to a value that is not complete"),
+        (b"]q\x00\x85h\x00K\x01a.", "data", "changes a value that is complete"),
+        (
+            b"ctorch.jit._pickle\nrestore_type_tag\n]X\xf9\x01\x00\x00" + b"List[" * 101 + b"\x86R.",
+            "data",
+            "more than 100 types within each other",
+        ),
     ],
 )
 def test_a_pickle_names_tensors_and_the_archives_classes(content, folder, message):
