@@ -1,16 +1,20 @@
 """Read codes and factors from files of arrays and tables of text."""
 
 import csv
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from disentanglement_challenge.data.tables import columns_of
+from disentanglement_challenge.data.tables import array_of_integers, columns_of
 from disentanglement_challenge.errors import ConfigError, DataError, did_you_mean
+from disentanglement_challenge.files import DAMAGED_ZIP
+
+# The integers up to this are float64's, too.
+_LARGEST_INTEGER = 2**53
 
 _FORMATS = "it must be a .npy, an .npz or a table of text"
 # Texts of a cell without a value.
@@ -30,8 +34,10 @@ def read_codes(path: Path) -> NDArray[Any]:
         return codes
     columns = _read_csv(path, with_header=None)
     for name, column in columns.items():
-        if column.dtype.kind not in "fiu":
-            raise DataError(f"{path}: column {name!r} holds {column[0]!r}; codes must be numbers")
+        if column.dtype.kind == "U":
+            raise DataError(f"{path}: column {name!r} holds {str(column[0])!r}; codes must be numbers")
+        if column.dtype.kind != "f" and max(map(abs, column.tolist())) > _LARGEST_INTEGER:
+            raise DataError(f"{path}: column {name!r} holds integers beyond 2**53, which float64 cannot tell apart")
     return np.stack(list(columns.values()), axis=1).astype(np.float64)
 
 
@@ -52,8 +58,7 @@ def read_factors(path: Path, leave_out: Sequence[str] = ()) -> dict[str, NDArray
         factors = _read_array(path, "factors", "labels")
         columns = columns_of(factors)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                given = _names(path, arrays["factor_names"]) if "factor_names" in arrays.files else []
+            given = _names(path, _read_array(path, "factor_names")) if "factor_names" in _names_of_arrays(path) else []
             if given:
                 if len(set(given)) < len(given):
                     raise DataError(
@@ -73,11 +78,20 @@ def read_factors(path: Path, leave_out: Sequence[str] = ()) -> dict[str, NDArray
 def _names(path: Path, names: NDArray[Any]) -> list[str]:
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise DataError(f"{path}: factor_names are {names.dtype} of shape {names.shape}; they must be a row of strings")
-    return [str(name) for name in names]
+    return [str(name) for name in (np.char.decode(names, "utf-8", "replace") if names.dtype.kind == "S" else names)]
+
+
+def _names_of_arrays(path: Path) -> list[str]:
+    with _reading(path):
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return []
+        with loaded as arrays:
+            return list(arrays.files)
 
 
 def _read_array(path: Path, *names: str) -> NDArray[Any]:
-    try:
+    with _reading(path):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
@@ -89,10 +103,17 @@ def _read_array(path: Path, *names: str) -> NDArray[Any]:
                 held = ", ".join(arrays.files) or "nothing"
                 raise DataError(f"{path}: there is no array {' or '.join(map(repr, names))}; it holds {held}")
             return arrays[found]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        reason = "it holds Python objects, which are never loaded" if "pickle" in str(error) else _reason(error)
+    except (*DAMAGED_ZIP, MemoryError) as error:
+        is_object = "Object arrays" in str(error)
+        reason = "it holds Python objects, which are never loaded" if is_object else _reason(error)
         raise DataError(f"cannot read {path} ({reason}); {_FORMATS}") from error
 
 
@@ -114,6 +135,9 @@ def _read_csv(path: Path, with_header: bool | None) -> dict[str, NDArray[Any]]:
         raise DataError(f"cannot read {path} ({error})") from error
     if not rows:
         raise DataError(f"{path} has no rows")
+    words = rows[0][0].split()
+    if with_header is None and len(rows[0]) == 1 and len(words) > 1 and _is_numbers(words):  # as np.savetxt writes
+        rows = [row[0].split() for row in rows]
     has_header = not _is_numbers(rows[0]) if with_header is None else with_header
     if with_header and _is_numbers(rows[0]):
         raise DataError(f"{path}: its first line is {', '.join(rows[0])[:60]!r}; it must name the factors")
@@ -146,9 +170,13 @@ def _is_numbers(cells: Sequence[str]) -> bool:
 
 def _parsed(cells: Sequence[str]) -> NDArray[Any]:
     """Convert cells to integers or floats, so that 10 comes after 9; to words if one is not a number."""
-    for number in (int, float):
-        try:
-            return np.array([number(cell) for cell in cells])  # integers that exceed 64 bits as objects
-        except ValueError:
-            continue
-    return np.array(cells)
+    if any("_" in cell for cell in cells):  # which Python's numbers may have
+        return np.array(cells)
+    try:
+        return array_of_integers([int(cell) for cell in cells])
+    except ValueError:
+        pass
+    try:
+        return np.array([float(cell) for cell in cells])
+    except ValueError:
+        return np.array(cells)

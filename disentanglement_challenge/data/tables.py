@@ -177,13 +177,13 @@ def _column(name: str, values_given: Any) -> NDArray[Any]:
         raise DataError(f"factor {name!r} has shape {column.shape}; a factor is a column of values")
     if column.dtype.kind == "O":
         values = column.tolist()
-        absent = [row for row, value in enumerate(values) if value is None or value != value]
+        absent = [row for row, value in enumerate(values) if _is_absent(value)]
         if absent:
             raise DataError(f"factor {name!r} has no value in row {absent[0]}")
         if all(isinstance(value, str) for value in values):
             column = np.array(values)
         elif all(isinstance(value, Integral) for value in values):
-            column = np.array([int(value) for value in values])  # as objects if they exceed 64 bits
+            column = array_of_integers([int(value) for value in values])
         elif all(isinstance(value, int | float | np.number) for value in values):
             column = np.array(values, dtype=np.float64)
         else:
@@ -195,6 +195,23 @@ def _column(name: str, values_given: Any) -> NDArray[Any]:
         row = int((~np.isfinite(column)).argmax())
         raise DataError(f"factor {name!r} is {column[row]} in row {row}; each row needs a finite value")
     return column
+
+
+def array_of_integers(values: Sequence[int]) -> NDArray[Any]:
+    """Return an array that holds these integers exactly: of Python's integers, if they exceed 64 bits.
+
+    numpy makes floats of signed and unsigned integers of 64 bits together.
+    """
+    array = np.array(values)
+    return np.array(values, dtype=object) if array.dtype.kind == "f" else array
+
+
+def _is_absent(value: object) -> bool:
+    """Return whether a table's cell is empty: None, NaN or pandas.NA, which cannot be told to be unequal to itself."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
 
 
 def _bins_of(bins: Bins, names: Sequence[str]) -> dict[str, int | None]:
@@ -214,10 +231,12 @@ def _bins_of(bins: Bins, names: Sequence[str]) -> dict[str, int | None]:
 
 
 def _binned(column: NDArray[Any], bins: int | None) -> NDArray[Any]:
-    if bins is None or column.min() == column.max():
+    if bins is None:
         return column
     if column.dtype.kind not in "fiub":
         raise DataError(f"a factor has words such as {column[0]!r}; only numbers can be cut into bins")
+    if column.min() == column.max():
+        return column
     edges = np.linspace(column.min(), column.max(), bins + 1)
     return np.digitize(column, edges[1:-1])
 

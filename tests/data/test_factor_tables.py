@@ -149,6 +149,69 @@ def test_arrays_in_files_are_read(tmp_path):
     np.testing.assert_array_equal(read_codes(tmp_path / "c.csv"), [[0.5, 1]])
 
 
+def test_names_of_factors_in_a_file_may_be_bytes_and_never_objects(tmp_path):
+    np.savez(tmp_path / "b.npz", factors=GRID, factor_names=np.array([b"a", b"b", b"c"]))
+    assert list(read_factors(tmp_path / "b.npz", ["b"])) == ["a", "c"]
+    np.savez(tmp_path / "o.npz", factors=GRID, factor_names=np.array(["a", "b", "c"], dtype=object))
+    with pytest.raises(DataError, match=facts(tmp_path / "o.npz", "Python objects")):
+        read_factors(tmp_path / "o.npz")
+
+
+@pytest.mark.parametrize("position", [0.4, 0.6])
+def test_a_damaged_file_of_arrays_is_one_line(tmp_path, position):
+    path = tmp_path / "c.npz"
+    np.savez_compressed(path, codes=np.random.default_rng(0).normal(size=(500, 4)))
+    damaged = bytearray(path.read_bytes())
+    damaged[int(position * len(damaged))] ^= 255
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=facts("cannot read", path)):
+        read_codes(path)
+
+
+def test_what_is_no_array_is_not_said_to_hold_objects(tmp_path):
+    (tmp_path / "c.npy").write_text("<html>Not found</html>")
+    with pytest.raises(DataError, match=facts("cannot read", tmp_path / "c.npy")) as caught:
+        read_codes(tmp_path / "c.npy")
+    assert "objects" not in str(caught.value)
+
+
+def test_cells_with_an_underscore_are_words(tmp_path):
+    (tmp_path / "f.csv").write_text("place,size\n1_11,1\n11_1,1\n1_11,2\n11_1,2\n")
+    assert factor_table(read_factors(tmp_path / "f.csv")).sizes == [2, 2]
+
+
+def test_numbers_separated_by_spaces_are_codes(tmp_path):
+    np.savetxt(tmp_path / "c.txt", GRID * 0.5)
+    np.testing.assert_array_equal(read_codes(tmp_path / "c.txt"), GRID * 0.5)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63, 2**70])
+def test_integers_that_float64_cannot_tell_apart_are_no_codes(tmp_path, number):
+    (tmp_path / "c.csv").write_text(f"1,{number}\n2,{number + 1}\n")
+    with pytest.raises(DataError, match=facts(tmp_path / "c.csv", "'latent 1'", "2**53")):
+        read_codes(tmp_path / "c.csv")
+
+
+def test_signed_and_unsigned_integers_keep_their_values(tmp_path):
+    large = [1, 2**63, 2**63 + 1]
+    assert factor_table({"a": [0, 0, 0, 1, 1, 1], "b": np.array(large * 2, dtype=object)}).sizes == [2, 3]
+    (tmp_path / "f.csv").write_text("b\n" + "\n".join(map(str, large)) + "\n")
+    assert read_factors(tmp_path / "f.csv")["b"].tolist() == large
+
+
+@pytest.mark.parametrize("kind", ["string", "boolean", "Int64"])
+def test_an_empty_cell_of_pandas_is_named(kind):
+    pandas = pytest.importorskip("pandas")
+    values = {"string": ["x", pandas.NA], "boolean": [True, pandas.NA], "Int64": [1, pandas.NA]}[kind]
+    with pytest.raises(DataError, match=facts("'a'", "value", "row 1")):
+        factor_table(pandas.DataFrame({"a": pandas.array(values, dtype=kind), "b": [1, 2]}))
+
+
+def test_words_have_no_bins():
+    with pytest.raises(DataError, match=facts("words", "'red'", "bins")):
+        factor_table({"a": ["red", "blue", "red"], "x": [0.1, 0.5, 0.7]}, bins=[20, 20])
+
+
 def test_integers_of_any_length_keep_their_values():
     large = [2**70, 2**70 + 1, 2**70 + 1, 2**70]
     table = factor_table({"a": [0, 0, 1, 1], "b": np.array(large, dtype=object)})
