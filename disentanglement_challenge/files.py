@@ -35,14 +35,28 @@ DAMAGED_ZIP = (
 )  # fmt: skip
 
 
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
 def is_file(path: Path) -> bool:
     """Return whether the path is a file; unlike Path.is_file since Python 3.14, raise OSError if it is inaccessible."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno not in _NOT_THERE:
             raise
         return False
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is a file or folder; raise DataError if that cannot be looked up."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise DataError(f"cannot look for {path} ({error.strerror})") from error
+    return True
 
 
 def make_folder(path: Path) -> Path:

@@ -9,7 +9,7 @@ from conftest import ROOT
 from messages import facts
 
 from disentanglement_challenge import files
-from disentanglement_challenge.errors import ConfigError, OutputError
+from disentanglement_challenge.errors import ConfigError, DataError, OutputError
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.files import check_writable, make_folder, remove_torn, replacing, write_json, write_text
 
@@ -75,6 +75,13 @@ def test_a_name_that_no_folder_can_have_is_one_line(tmp_path):
         experiment.check_start(overwrite=False)
     with pytest.raises(OutputError, match=facts(experiment.path)):
         experiment.check_scores(overwrite=False)
+
+
+def test_what_cannot_be_looked_up_is_one_line(tmp_path):
+    assert files.exists(tmp_path)
+    assert not files.exists(tmp_path / "a" / "b")
+    with pytest.raises(DataError, match=facts("cannot look for", "too long")):
+        files.exists(tmp_path / ("x" * 300))
 
 
 def test_a_check_leaves_no_folder(tmp_path):

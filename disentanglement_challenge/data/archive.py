@@ -18,6 +18,8 @@ from disentanglement_challenge.data.store import files_recipe, finished_images, 
 from disentanglement_challenge.errors import DataError
 from disentanglement_challenge.files import DAMAGED_ZIP, is_file
 
+_SKIPPED_AT_ONCE = 1 << 20
+
 
 def missing_file(name: str, path: Path) -> DataError:
     """Return the error for a data set whose file is missing."""
@@ -46,6 +48,7 @@ class NpzMember:
                 names = ", ".join(name.removesuffix(".npy") for name in self._zip.namelist())
                 raise DataError(f"{archive}: there is no array {key!r}; it holds {names or 'nothing'}") from None
             self.crc32 = info.CRC
+            self._info = info
             self._stream = self._zip.open(info)
             try:
                 self.shape, self.dtype = self._read_header()
@@ -78,11 +81,19 @@ class NpzMember:
         """
         item_bytes = int(np.prod(item_shape)) * self.dtype.itemsize
         with _reading(self._archive):
-            self._stream.seek(self._start + start * item_bytes)
+            self._go_to(self._start + start * item_bytes)
             content = self._stream.read((stop - start) * item_bytes)
         if len(content) < (stop - start) * item_bytes:
             raise DataError(f"{self._archive} is damaged (it ends early); replace it with an intact copy")
         return np.frombuffer(content, dtype=self.dtype).reshape(stop - start, *item_shape)
+
+    def _go_to(self, position: int) -> None:
+        """Go to a byte by reading: from Python 3.12 on, seeking in a stored array gives up the zip's check sum."""
+        if position < self._stream.tell():
+            self._stream.close()
+            self._stream = self._zip.open(self._info)
+        while (gap := position - self._stream.tell()) > 0 and self._stream.read(min(gap, _SKIPPED_AT_ONCE)):
+            pass
 
     def close(self) -> None:
         self._stream.close()

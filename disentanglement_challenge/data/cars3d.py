@@ -7,6 +7,7 @@ differs between disks. With that order fixed (`library`), its observations equal
 import shutil
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def _read_car(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: there is no array 'im'; it is not a file of Cars3D") from None
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror or error})") from error
-    except (MatReadError, ValueError, TypeError, NotImplementedError) as error:
+    except (MatReadError, zlib.error, ValueError, TypeError, NotImplementedError) as error:
         raise DataError(f"{path} is damaged or not a MATLAB file ({' '.join(str(error).split())})") from error
     elevations, azimuths, _ = FACTOR_SIZES
     if pictures.dtype != np.uint8 or pictures.shape != (128, 128, 3, azimuths, elevations):

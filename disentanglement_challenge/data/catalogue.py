@@ -8,6 +8,7 @@ import numpy as np
 
 from disentanglement_challenge.data import cars3d, dsprites, embedded, mpi3d, shapes3d, smallnorb
 from disentanglement_challenge.data.download import Source
+from disentanglement_challenge.files import exists
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Entry:
 
     def _is_converted(self, data_path: Path) -> bool:
         folder = data_path / self.converted
-        return bool(self.converted) and (folder / "images.npy").exists() and (folder / "images.json").exists()
+        return bool(self.converted) and exists(folder / "images.npy") and exists(folder / "images.json")
 
 
 _MPI3D_MEANS = {

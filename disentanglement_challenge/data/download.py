@@ -29,7 +29,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from disentanglement_challenge.errors import DataError, OutputError
-from disentanglement_challenge.files import lock, make_folder, read_json, write_json, write_text
+from disentanglement_challenge.files import exists, lock, make_folder, read_json, write_json, write_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,9 +65,12 @@ class Source:
     by_hand: str = ""
 
     def here(self, data_path: Path) -> Path | None:
-        """Return the local file that the data set is loaded from; None if it is missing."""
+        """Return the local file that the data set is loaded from; None if it is missing.
+
+        Raises DataError if it cannot be looked up.
+        """
         places = [data_path / name for name in (self.target, self.by_hand) if name]
-        return next((place for place in places if place.exists()), None)
+        return next(filter(exists, places), None)
 
     @property
     def file_name(self) -> str:
@@ -77,6 +80,10 @@ class Source:
 
 class OtherSum(DataError):
     """A finished download has valid content and another check sum than the recorded one; it is kept aside."""
+
+
+class BrokenConnection(DataError):
+    """A connection fails after a part of the file has come, from which the same address can resume."""
 
 
 def download(source: Source, data_path: Path, accepted_sums: Collection[str] = ()) -> None:
@@ -110,7 +117,7 @@ def download(source: Source, data_path: Path, accepted_sums: Collection[str] = (
                 kept = _verify(address, partial, source, accepted_sums)
                 break
             except DataError as error:
-                if other is None or (_size(partial) and _validator_of(partial, address)):
+                if other is None or isinstance(error, BrokenConnection):
                     _raise_if_aside(partial)
                     raise
                 print(f"{error}; trying {other}")
@@ -165,7 +172,8 @@ def _receive(address: str, partial: Path, source: Source) -> None:
             except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
                 failures = 0 if _size(partial) > before else failures + 1
                 if failures >= (_ATTEMPTS if _size(partial) else _FIRST_ATTEMPTS):
-                    raise DataError(
+                    kind = BrokenConnection if _size(partial) and _validator_of(partial, address) else DataError
+                    raise kind(
                         f"{address}: the connection fails ({_reason(error)}); {_size(partial)} bytes are kept, run the "
                         "command again to resume"
                     ) from error
@@ -271,7 +279,7 @@ def accepted_sum(source: Source, data_path: Path) -> dict[str, str] | None:
     target = data_path / source.target
     try:
         note = read_json(_acceptance(target))
-        if target.exists() and note["stamp"] != _stamp(target):
+        if exists(target) and note["stamp"] != _stamp(target):
             return None
         return {key: str(note[key]) for key in ("sum", "recorded", "address", "accepted")}
     except (DataError, KeyError, TypeError):

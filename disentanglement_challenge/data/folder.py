@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from disentanglement_challenge.checks import check_switch
-from disentanglement_challenge.data.archive import NpzMember, load_npz_images
+from disentanglement_challenge.data.archive import load_npz_images
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, positions_of
 from disentanglement_challenge.data.store import file_stamp, load_or_make_images
 from disentanglement_challenge.data.table_files import split_table
@@ -171,7 +171,8 @@ def _read_folder(path: Path, cache: Path | None, resize: bool) -> _Contents:
             raise DataError(f"cannot read {path} ({error.strerror})") from error
         values, names = None, []
     if not files:
-        raise DataError(f"{path}: there are no pictures in it; pictures are files such as .png or .jpg")
+        what = f"{table}: it has no rows" if table.exists() else f"{path}: there are no pictures in it"
+        raise DataError(f"{what}; pictures are files such as .png or .jpg")
     # In the table's order, with relative paths: pictures in different folders may share a name.
     stamps = [[os.path.relpath(file, path), *file_stamp(file)] for file in files]
     recipe: dict[str, object] = {"files": hashlib.sha256(json.dumps(stamps).encode()).hexdigest()}
@@ -335,9 +336,20 @@ def _keys(path: Path) -> set[str]:
         with np.load(path, allow_pickle=False) as arrays:
             return set(arrays.files)
     except (*DAMAGED_ZIP, AttributeError) as error:  # np.load returns a plain array for an .npy
-        raise DataError(f"{path} is damaged or not an .npz") from error
+        raise _unreadable(path, error) from error
 
 
 def _read_array(path: Path, key: str) -> NDArray[Any]:
-    with NpzMember(path, key) as member:
-        return member.read(0, member.shape[0], member.shape[1:])
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays[key]
+    except DAMAGED_ZIP as error:
+        if "pickle" in str(error):
+            raise DataError(f"{path}: {key!r} is of dtype object, which would need unpickling") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, OSError) and error.strerror:
+        return DataError(f"cannot read {path} ({error.strerror})")
+    return DataError(f"{path} is damaged or not an .npz")

@@ -19,7 +19,7 @@ from disentanglement_challenge.data.download import Source, damage_in
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData
 from disentanglement_challenge.data.store import files_recipe, load_or_make_images
 from disentanglement_challenge.errors import DataError
-from disentanglement_challenge.files import replacing
+from disentanglement_challenge.files import exists, replacing
 
 FACTOR_NAMES = ["floor_color", "wall_color", "object_color", "object_size", "object_type", "azimuth"]
 FACTOR_SIZES = [10, 10, 10, 8, 4, 15]
@@ -85,7 +85,7 @@ def load_shapes3d(name: str, data_path: Path) -> IndexedGroundTruthData:
         return [num_images, 64, 64, 3]
 
     folder = archive.parent / "converted"
-    if (data_path / H5).exists() and not archive.exists():
+    if exists(data_path / H5) and not exists(archive):
         images = _load_h5(data_path / H5, folder)
     else:
         images = load_npz_images(name, archive, "images", check, folder)

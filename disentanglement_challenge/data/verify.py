@@ -55,7 +55,10 @@ def _check_sum(source: Source, path: Path, data_path: Path) -> Finding:
             True, f"{path}: no check sum to compare with, as {'it was unpacked' if source.unpack else 'none is known'}"
         )
     algorithm, _, expected = str(source.checksum).partition(":")
-    found = sums(path, [algorithm])[algorithm]
+    try:
+        found = sums(path, [algorithm])[algorithm]
+    except OSError as error:
+        return Finding(False, f"cannot read {path} ({error.strerror or error})")
     accepted = accepted_sum(source, data_path)
     if found == expected:
         return Finding(True, f"{path}: {algorithm} as published")

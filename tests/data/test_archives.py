@@ -17,11 +17,13 @@ from types import SimpleNamespace
 import numpy as np
 import official
 import pytest
+import scipy.io
 from messages import facts
 from PIL import Image
 
 from disentanglement_challenge.data import __main__ as command
 from disentanglement_challenge.data import cars3d, shapes3d, store
+from disentanglement_challenge.data.archive import NpzMember
 from disentanglement_challenge.data.named import check_available, get_named_ground_truth_data
 from disentanglement_challenge.errors import DataError, OutputError
 
@@ -99,6 +101,26 @@ def test_a_member_that_ends_early_is_damaged(data_path, save):
     cut_member(path, 1000)
     refused("mpi3d_toy", facts(path, "damaged"))
     assert not (data_path / "mpi3d_toy" / "converted" / "images.npy").exists()
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_what_is_passed_over_is_part_of_the_sum(tmp_path, save):
+    """A conversion that goes on where an earlier process was killed passes over what that one has read."""
+    path = tmp_path / "a.npz"
+    save(path, images=official.pixels(48, 64, 64))
+    damaged = bytearray(path.read_bytes())
+    damaged[5000] ^= 1
+    path.write_bytes(damaged)
+    with NpzMember(path, "images") as member, pytest.raises(DataError, match=facts(path, "damaged")):
+        member.read(40, 48, (64, 64))
+
+
+def test_going_back_reads_the_same_again(tmp_path):
+    images = official.pixels(48, 64, 64)
+    np.savez(tmp_path / "a.npz", images=images)
+    with NpzMember(tmp_path / "a.npz", "images") as member:
+        for start in (40, 3, 20):
+            np.testing.assert_array_equal(member.read(start, start + 8, (64, 64)), images[start : start + 8])
 
 
 def test_nothing_of_a_damaged_archive_is_gone_on_from(data_path, monkeypatch):
@@ -407,6 +429,16 @@ def test_the_published_shapes3d_becomes_the_librarys_archive(data_path):
     with pytest.raises(DataError, match=facts("3dshapes.h5", "damaged")):
         shapes3d.unpack_h5(packed, target)
     assert list(data_path.iterdir()) == [packed]
+
+
+def test_a_damaged_car_is_one_line(data_path):
+    folder = official.write_cars(data_path / "cars")
+    car = folder / "car_001_mesh.mat"
+    scipy.io.savemat(car, {"im": scipy.io.loadmat(car)["im"]}, do_compression=True)
+    damaged = bytearray(car.read_bytes())
+    damaged[-20] ^= 255
+    car.write_bytes(damaged)
+    refused("cars3d", facts(car, "damaged"))
 
 
 def test_only_cars_come_out_of_their_archive(data_path):

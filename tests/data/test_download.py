@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import os
 import re
 import signal
@@ -387,6 +388,20 @@ def test_a_part_is_not_left_for_another_address(server, tmp_path):
     download(both, tmp_path)
     assert target(tmp_path).read_bytes() == CONTENT
     assert server.requests[before:] == ["bytes=120000-"]
+
+
+def test_a_part_from_an_address_that_is_gone_does_not_keep_the_others(server, tmp_path):
+    second = server.address.replace("file.npz", "elsewhere/file.npz")
+    both = source(server, addresses=(server.address, second))
+    (tmp_path / "downloads").mkdir()
+    part = tmp_path / "downloads" / "file.npz.part"
+    part.write_bytes(CONTENT[:1000])
+    note = {"address": server.address, "validator": '"1"'}
+    part.with_suffix(".json").write_text(json.dumps(note))
+    assert downloads._validator_of(part, server.address)
+    server.status = [404]
+    download(both, tmp_path)
+    assert target(tmp_path).read_bytes() == CONTENT
 
 
 def test_nobody_answers(tmp_path, monkeypatch):

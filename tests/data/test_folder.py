@@ -141,6 +141,14 @@ def test_an_npz(tmp_path):
     np.testing.assert_array_equal(data.sample_observations_from_factors(combinations, RandomState(0)), expected)
 
 
+def test_factors_of_an_npz_may_lie_in_columns(tmp_path):
+    """As those that were a table of pandas."""
+    factors = np.asfortranarray(np.stack(np.unravel_index(np.arange(6), [3, 2]), axis=1))
+    np.savez(tmp_path / "mine.npz", images=official.pixels(6, 64, 64), factors=factors)
+    with gin_configuration([], [f"folder.path = '{tmp_path}/mine.npz'"]):
+        assert get_named_ground_truth_data("folder").factors_num_values == [3, 2]
+
+
 def test_the_default_place_is_the_data_sets_folder(tmp_path, monkeypatch):
     write_pictures(tmp_path / "folder")
     monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", str(tmp_path))
@@ -184,7 +192,7 @@ def test_without_factors_every_image_is_drawn_and_none_is_scored(tmp_path, as_np
         (b"file,a\n\xff\xfe,1\n", ["factors.csv", "utf-8"]),
         ("file,a\npicture0.png,1\npicture1.png,nan\n", ["factor 'a'", "image 1", "not a number"]),
         (f"file{',a' * 64}\npicture0.png{',1' * 64}\n", ["64 factors", 63]),
-        ("file,a\n", ["no pictures"]),
+        ("file,a\n", ["factors.csv", "no rows"]),
     ],
 )
 def test_tables_that_do_not_fit(tmp_path, table, said):

@@ -1,6 +1,8 @@
 """`data check`: check sums, shapes and means of tiny files in the official formats."""
 
+import errno
 import hashlib
+import os
 import re
 from argparse import Namespace
 from dataclasses import replace
@@ -14,7 +16,7 @@ from test_download import server  # noqa: F401 (a fixture)
 
 from disentanglement_challenge import score
 from disentanglement_challenge.data import __main__ as command
-from disentanglement_challenge.data import mpi3d, shapes3d
+from disentanglement_challenge.data import mpi3d, shapes3d, verify
 from disentanglement_challenge.data.catalogue import CATALOGUE
 from disentanglement_challenge.data.named import check_available, get_named_ground_truth_data
 from disentanglement_challenge.data.verify import TOLERANCE
@@ -100,6 +102,16 @@ def test_an_archive_that_is_converted_and_gone_is_checked_by_its_mean(real, caps
     real.unlink()
     check(NAME)
     assert [line[:2] for line in lines(capsys)] == ["✓ ", "✓ "]
+
+
+def test_an_archive_that_cannot_be_read_is_a_cross(real, capsys, monkeypatch):
+    def sums(path, algorithms):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(verify, "sums", sums)
+    with pytest.raises(SystemExit, match="1"):
+        check(NAME)
+    assert re.match(facts("✗", real, "Permission denied"), lines(capsys)[0])
 
 
 def test_a_set_without_a_known_mean_says_so(capsys, data_path):
