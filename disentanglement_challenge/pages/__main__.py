@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from disentanglement_challenge.checks import check_suffix
 from disentanglement_challenge.cli import Parser, run_script
 from disentanglement_challenge.experiment import Experiment
 from disentanglement_challenge.pages.comparison_page import read_runs, write_comparison
@@ -33,6 +34,8 @@ def comparison_name(paths: Sequence[Path]) -> str:
 
 
 def main(flags: argparse.Namespace) -> None:
+    if flags.output is not None:
+        check_suffix("--output", flags.output, [".html"])
     paths = [find_experiment(name) for name in flags.experiments]
     runs = read_runs(paths)
     if runs is None:

@@ -40,6 +40,7 @@ from disentanglement_challenge.pages.tables import (
 )
 from disentanglement_challenge.pages.templates import render
 from disentanglement_challenge.training.checkpoints import FREE
+from disentanglement_challenge.wording import counted
 
 Configuration = tuple[tuple[str, str], ...]
 
@@ -217,10 +218,11 @@ def comparison_page(runs: Sequence[Run], folder: Path) -> str:
     groups = group(runs)
     datasets = sorted({run.dataset for run in runs if run.dataset})
     ranks, pairs = rank(groups), pairs_of(groups)
+    num_runs = counted(len(runs), "run")
     return render(
         "comparison.html.jinja",
         kind="Comparison",
-        title=f"{len(groups)} configurations, {len(runs)} runs" if len(groups) != len(runs) else f"{len(runs)} runs",
+        title=", ".join(([] if len(groups) == len(runs) else [counted(len(groups), "configuration")]) + [num_runs]),
         groups=groups,
         lines=[_line(one, ranks, row) for row, one in enumerate(groups)],
         rank_note=RANK_NOTE,

@@ -181,7 +181,10 @@ def read_record(path: Path) -> Record:
     experiment = Experiment(path)
     missing: list[str] = []
     if not experiment.train.exists() and experiment.unfinished.train.exists():
-        missing.append("Training is not finished: this page shows its files so far.")
+        missing.append(
+            "Training is not finished: this page shows its files so far. Its final losses, and the pictures of the "
+            "VAE, come at its end; --resume continues a run that was stopped."
+        )
         experiment = experiment.unfinished
     if not _parts(experiment):
         inside = sorted(file.name for file in path.iterdir() if is_experiment(file)) if path.is_dir() else []
@@ -218,13 +221,14 @@ def _read_training(experiment: Experiment, content: dict[str, Any], missing: lis
         content["log"] = experiment.log
     else:
         missing.append(f"There are no loss curves: {experiment.log.name} is missing.")
+    is_unfinished = experiment.place != experiment.path
     if experiment.losses.exists():
         content["losses"] = _numbers(experiment.losses)
-    else:
+    elif not is_unfinished:
         missing.append("Training was stopped before its end, so there are no final losses and no training time.")
     if experiment.pictures.exists():
         content["pictures"] = read_pictures(experiment.pictures)
-    else:
+    elif not is_unfinished:
         missing.append(
             "There are no pictures of the VAE (pictures.npz): training was killed, or an earlier version trained it. "
             "--resume with a larger model.training_steps draws them."
@@ -262,7 +266,8 @@ def _read_evaluation(experiment: Experiment, content: dict[str, Any], missing: l
                 raise DataError(f"{experiment.matrices} is damaged: {metric!r} is not a matrix of float64")
         if len({matrix.shape[1] for matrix in content["matrices"].values()}) > 1:
             raise DataError(f"{experiment.matrices} is damaged: its matrices differ in their numbers of factors")
-    if not content.get("matrices"):
+    has_matrix = any(metric.get("matrix_label") for metric in content["metrics"].values())
+    if has_matrix and not content.get("matrices"):
         engine = content.get("evaluation", {}).get("engine")
         reason = "disentanglement_lib's own code does not return them" if engine == "library" else "they were not saved"
         missing.append(f"The matrices behind the scores are missing: {reason}. The fast engine writes them.")
