@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 
     def _hint(self, message: str) -> str:
         _, is_unrecognised, arguments = message.partition("unrecognized arguments: ")
-        first = arguments.split()[0].partition("=")[0] if is_unrecognised else ""
+        first = next(iter(arguments.split()), "").partition("=")[0] if is_unrecognised else ""
         if first.startswith("-"):
             return did_you_mean(f"--{first.lstrip('-').replace('-', '_')}", self._option_string_actions)
         if first and "--gin_bindings" in self._option_string_actions:

@@ -47,7 +47,7 @@ def scratch() -> Path:
     For an installed package it is scratch/ in the current folder.
     """
     is_checkout = (ROOT / "run.py").is_file()
-    return Path(os.environ.get("NDC_ROOT") or (ROOT if is_checkout else os.getcwd())).absolute() / "scratch"
+    return absolute(os.environ.get("NDC_ROOT") or (ROOT if is_checkout else os.getcwd())) / "scratch"
 
 
 def absolute(path: str | Path) -> Path:
@@ -76,8 +76,14 @@ def get_dataset_name() -> str:
 
 
 def data_path() -> Path:
-    """Read DISENTANGLEMENT_LIB_DATA, disentanglement_lib's folder of data sets."""
-    return absolute(os.environ.get("DISENTANGLEMENT_LIB_DATA", scratch() / "dataset"))
+    """Read DISENTANGLEMENT_LIB_DATA, disentanglement_lib's folder of data sets.
+
+    Raises ConfigError if it is set but empty.
+    """
+    path = os.environ.get("DISENTANGLEMENT_LIB_DATA", scratch() / "dataset")
+    if not str(path):
+        raise ConfigError("DISENTANGLEMENT_LIB_DATA is empty; it must be a folder, or unset")
+    return absolute(path)
 
 
 def is_grading() -> bool:

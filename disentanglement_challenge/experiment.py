@@ -32,10 +32,10 @@ class Experiment:
         Raises ConfigError if the name is not a plain folder name, as a run may empty the folder.
         """
         config = get_config()
-        if config.experiment_name in {"", ".", ".."} or os.sep in config.experiment_name:
+        if config.experiment_name in {"", ".", "..", _UNFINISHED} or os.sep in config.experiment_name:
             raise ConfigError(
                 f"the experiment name is {config.experiment_name!r}; it must be a plain name, in the folder of "
-                "AICROWD_OUTPUT_PATH"
+                f"AICROWD_OUTPUT_PATH, and not {_UNFINISHED!r}"
             )
         return cls(Path(config.base_path) / config.experiment_name)
 
@@ -301,12 +301,15 @@ class Experiment:
     def _put_back(self) -> None:
         for replacement, moves in self._replacements.items():
             aside = self._aside(replacement)
-            if aside.exists() and moves[-1][0].exists():  # the last move was not made
-                for source, target in moves:
-                    if not source.exists():
-                        target.rename(source)
-                for path in aside.iterdir():
-                    path.rename(self.path / path.name)
+            try:
+                if aside.exists() and moves[-1][0].exists():  # the last move was not made
+                    for source, target in moves:
+                        if not source.exists():
+                            target.rename(source)
+                    for path in aside.iterdir():
+                        path.rename(self.path / path.name)
+            except OSError as error:
+                raise OutputError(f"cannot move results in {self.path}: {error.strerror}") from error
             remove(aside)
 
     def _check(self, paths: list[Path], overwrite: bool) -> None:

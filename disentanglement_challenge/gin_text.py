@@ -173,7 +173,9 @@ def _find_included(file: str, source: str, folder: Path) -> Path:
     for candidate in folders:
         if os.path.isfile(candidate / file):
             return Path(os.path.abspath(candidate / file))
-    known = [str(path.relative_to(place)) for place in folders for path in place.rglob("*.gin")]
+    # Not below the user's folder, which may be a whole home.
+    known = [path.name for path in folder.glob("*.gin")]
+    known += [str(path.relative_to(GIN_FOLDER)) for path in GIN_FOLDER.rglob("*.gin")]
     places = " nor in ".join(map(str, folders))
     nowhere = f"is neither in {places}" if len(folders) > 1 else f"is not in {places}"
     raise ConfigError(f"{source}: the included file {file!r} {nowhere}{did_you_mean(file, known, '.gin')}")

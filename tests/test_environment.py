@@ -41,6 +41,11 @@ def test_paths_are_absolute_and_home_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("AICROWD_OUTPUT_PATH", "")
     with pytest.raises(ConfigError, match=facts("AICROWD_OUTPUT_PATH", "empty")):
         environment.get_config()
+    monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", "")
+    with pytest.raises(ConfigError, match=facts("DISENTANGLEMENT_LIB_DATA", "empty")):
+        environment.data_path()
+    monkeypatch.setenv("NDC_ROOT", "~/challenge")
+    assert environment.scratch() == Path("/home/somebody/challenge/scratch")
 
 
 def test_the_evaluators_script_has_the_same_scratch(tmp_path):

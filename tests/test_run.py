@@ -304,6 +304,7 @@ def test_a_data_set_is_missed_before_pytorch_is_imported(script, data_set, tmp_p
         (["--gin-config", "x.gin"], "did you mean '--gin_config'"),
         (["--gin_bindings", "a.b = 1", "c.d = 2"], "repeat the flag"),
         (["--gin_config", "a.gin", "b.gin"], "repeat the flag"),
+        ([""], "unrecognized arguments"),
     ],
 )
 def test_flags_that_are_nearly_right_get_a_hint(arguments, hint, capsys):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,12 @@ def _check_channels(representation_function: RepresentationFunction, observation
     """Raise RepresentationError if a function that failed accepts images with another number of channels."""
     channels = observations.shape[-1]
     other = 3 if channels == 1 else 1
+    with suppress(Exception):  # of the true cause, or of these images too; then the channels are not the cause
+        representation_function(observations[:2])
+        return
     try:
         representation_function(np.repeat(observations[:2, ..., :1], other, axis=-1))
-    except Exception:  # it also fails on these, so the channels are not the cause
+    except Exception:
         return
     raise RepresentationError(f"the data set's images have {channels} channel(s); the model takes {other}")
 

@@ -3,6 +3,7 @@
 The library (https://huggingface.co/docs/huggingface_hub) reads HF_TOKEN, HF_ENDPOINT and HF_HOME.
 """
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def push(experiment: Experiment, repository: str, private: bool = False) -> str:
         OutputError: a process is writing to the experiment.
     """
     uri = _whole(repository)
-    if not experiment.model_to_score.exists():
+    if not os.path.exists(experiment.model_to_score):
         raise RepresentationError(
             f"no model at {experiment.model}; train one first, or name an experiment that has one"
         )
@@ -98,8 +99,12 @@ def load(repository: str, experiment: Experiment, overwrite: bool = False) -> Pa
     with experiment.loading() as unfinished:
         for name in FILES:
             if (downloaded / name).is_file():
-                make_folder((unfinished.model.parent / name).parent)
-                shutil.copyfile(downloaded / name, unfinished.model.parent / name)
+                target = unfinished.model.parent / name
+                make_folder(target.parent)
+                try:
+                    shutil.copyfile(downloaded / name, target)
+                except OSError as error:
+                    raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
         experiment.take_model()
         remove(experiment.unfinished.path)
     return experiment.model_to_score

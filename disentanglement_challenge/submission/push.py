@@ -15,6 +15,7 @@ from disentanglement_challenge.submission.repository import (
     complaint,
     git,
     listed,
+    run_git,
     server_said,
     uncommitted,
 )
@@ -118,4 +119,4 @@ def _without_password(url: str) -> str:
 
 
 def _git_succeeds(root: Path, *arguments: str) -> bool:
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False).returncode == 0
+    return run_git(root, *arguments).returncode == 0

@@ -20,13 +20,18 @@ _UNREADABLE = "fatal: Could not read from remote repository."
 
 def git(root: Path, *arguments: str) -> str:
     """Run git in this folder and return its output; raise SubmissionError with git's message if it fails."""
-    try:
-        result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise SubmissionError("git is not installed; a submission is a git push") from error
+    result = run_git(root, *arguments)
     if result.returncode != 0:
         raise SubmissionError(f"git {arguments[0]}: {complaint(result.stderr)}")
     return result.stdout
+
+
+def run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run git in this folder, whatever its exit code; raise SubmissionError if it is not installed."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise SubmissionError("git is not installed; a submission is a git push") from error
 
 
 def complaint(stderr: str) -> str:

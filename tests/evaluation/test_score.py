@@ -423,6 +423,25 @@ def test_a_threshold_that_leaves_none_of_the_stand_ins_latents_leaves_some_of_th
     assert scores["factor_vae_metric"] > 0
 
 
+def test_the_channels_are_not_blamed_for_another_fault(tiny):
+    def few_at_once(images):
+        assert len(images) <= 32, "no more than 32 images"
+        return images.mean((1, 2))
+
+    with pytest.raises(RepresentationError, match="no more than 32 images"):
+        score(few_at_once, tiny, "mig")
+
+
+def test_a_module_may_compute_gradients(tiny):
+    class Gradient(nn.Module):
+        def forward(self, images):
+            with torch.enable_grad():
+                images = images.clone().requires_grad_()
+                return images.square().mean((2, 3))
+
+    assert score(Gradient(), tiny, "mig", settings={"mig.num_train": 200})["mig"] is not None
+
+
 def test_bins_are_for_tables_of_factors(tiny):
     for representation in (codes_of_every_kind(), lambda images: images[:, 0, :2, 0]):
         with pytest.raises(ConfigError, match=facts("bins", 20, "data set")):

@@ -1,5 +1,6 @@
 """Pushing a model to the hub and loading it, against a stand-in of the hub on this machine."""
 
+import errno
 import os
 import pickle
 import shutil
@@ -148,6 +149,19 @@ def test_nothing_of_an_experiment_is_replaced_unasked(hub, experiment, tmp_path)
     load("me/encoder", other, overwrite=True)
     assert not other.scores.exists()
     assert contents(other) == contents(experiment)
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_is_there(hub, experiment, tmp_path, monkeypatch):
+    def copyfile(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    push(experiment, "me/encoder")
+    other = Experiment(tmp_path / "other")
+    write_text(other.scores, "{}")
+    monkeypatch.setattr("shutil.copyfile", copyfile)
+    with pytest.raises(OutputError, match=facts("cannot write", "pytorch_model.pt", "No space")):
+        load("me/encoder", other, overwrite=True)
+    assert [path.name for path in other.path.iterdir()] == ["scores.json"]
 
 
 @pytest.mark.parametrize("run", ["", "unfinished"])

@@ -69,6 +69,12 @@ def test_a_version_that_makes_no_tag(repository, remote, version):
     assert refs(repository) == {"refs/heads/main"}
 
 
+def test_without_git(repository, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SubmissionError, match="git is not installed"):
+        push(repository, "v1")
+
+
 def test_a_version_with_the_prefix_of_the_tag(repository, remote):
     with pytest.raises(SubmissionError, match=facts("'submission-v0.1'", "write v0.1")):
         push(repository, "submission-v0.1")
