@@ -118,8 +118,10 @@ class Sandbox:
         self._process.wait()
 
     def _start(self, connection: int) -> Process:
+        # Absolute, as a path of an interactive session is "", and the process starts in another folder.
+        path = list(map(os.path.abspath, sys.path))
         program = _START.format(
-            path=sys.path, module=__name__, connection=connection, model=str(self._path.resolve()),
+            path=path, module=__name__, connection=connection, model=str(self._path.resolve()),
             memory=self._memory_limit, threads=torch.get_num_threads(),
         )  # fmt: skip
         return subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from messages import facts
 from torch import Tensor, nn
 
@@ -93,6 +95,27 @@ def test_a_model_that_is_out_of_bounds_is_a_line(tmp_path, model, limits, said):
     with Sandbox(path, **limits) as sandbox, pytest.raises(RepresentationError, match=facts(path, *said)) as raised:
         sandbox(IMAGES)
     assert "\n" not in str(raised.value)
+
+
+def test_a_limit_that_the_system_has_set_already_may_be_lower(tmp_path):
+    """As `ulimit -v` on a cluster: what is asked for is more than may be had."""
+    export_model(Flat(), tmp_path / "model.pt")
+    code = """
+import sys
+import numpy as np
+from pathlib import Path
+from disentanglement_challenge.export.sandbox import Sandbox
+with Sandbox(Path(sys.argv[1]), memory_limit=1 << 40) as representation_function:
+    print(representation_function(np.zeros((2, 64, 64, 3))).shape)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model.pt"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (16 << 30,) * 2),
+    )
+    assert (result.stdout, result.stderr) == ("(2, 4)\n", "")
 
 
 def test_a_model_makes_no_file(tmp_path):
