@@ -89,7 +89,7 @@ def _check_channels(representation_function: RepresentationFunction, observation
     """Raise RepresentationError if a function that failed accepts images with another number of channels."""
     channels = observations.shape[-1]
     other = 3 if channels == 1 else 1
-    with suppress(Exception):  # of the true cause, or of these images too; then the channels are not the cause
+    with suppress(Exception):  # if it works on a few images as they are, the fault is another one
         representation_function(observations[:2])
         return
     try:
