@@ -10,8 +10,8 @@ NEWEST = $(firstword $(foreach version,$(PYTHONS),$(call CAN_BE_USED,python$(ver
 WANTED = $(eval WANTED := $(or $(PYTHON),$(NEWEST)))$(WANTED)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-# Test files at a time: a third fills the waiting of two cores for disks; those that start processes have more to compute.
-AT_ONCE := --dist loadfile --numprocesses
+# A third file of tests fills the time in which those on two cores wait for processes and disks.
+AT_ONCE := --numprocesses 3 --dist loadfile
 
 .PHONY: another-python run test test-processes test-slow test-gpu lint docs submission-check aicrowd-cli check-scores bench bench-codes bench-batches bench-training bench-layers bench-pictures bench-busy bench-quick clean
 
@@ -19,11 +19,11 @@ run: $(VENV)/.installed
 	$(VENV)/bin/python run.py $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest $(AT_ONCE) 3 $(ARGS)
+	$(VENV)/bin/python -m pytest $(AT_ONCE) $(ARGS)
 
 # Scripts, sweeps and servers as processes of their own, some of them killed.
 test-processes: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest $(AT_ONCE) 2 -m "processes and not slow" $(ARGS)
+	$(VENV)/bin/python -m pytest $(AT_ONCE) -m "processes and not slow" $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
