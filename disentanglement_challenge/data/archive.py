@@ -30,15 +30,20 @@ def missing_file(name: str, path: Path) -> DataError:
 
 
 class NpzMember:
-    """One array of an .npz, as a context manager that reads it from start to end.
+    """One array of an .npz, as a context manager that reads it from start to end, or whole.
 
     Attributes:
         shape, dtype: those of the array.
         crc32: the check sum of the .npy file that the archive records.
     """
 
-    def __init__(self, archive: Path, key: str) -> None:
-        """Open the array; raise DataError if the archive is damaged or has no such array of plain numbers."""
+    def __init__(self, archive: Path, key: str, by_rows: bool = True) -> None:
+        """Open the array; raise DataError if the archive is damaged or has no such array of plain numbers.
+
+        Args:
+            archive, key: the .npz and the name of its array.
+            by_rows: whether it is to be read by rows, which must lie one after the other.
+        """
         self._archive = archive
         with _reading(archive):
             self._zip = zipfile.ZipFile(archive)
@@ -51,7 +56,9 @@ class NpzMember:
             self._info = info
             self._stream = self._zip.open(info)
             try:
-                self.shape, self.dtype = self._read_header()
+                self.shape, self._is_fortran, self.dtype = self._read_header()
+                if by_rows and (self._is_fortran or not self.shape):
+                    raise ValueError("it is a scalar or in Fortran order; expected rows in C order")
             except ValueError as error:
                 raise DataError(f"{archive}: {key!r} is not an array ({' '.join(str(error).split())})") from error
             self._start = self._stream.tell()
@@ -61,7 +68,7 @@ class NpzMember:
             if info.file_size != size:
                 raise DataError(f"{archive}: {key!r} has {info.file_size} bytes; its header says {size}")
 
-    def _read_header(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    def _read_header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         version = np.lib.format.read_magic(self._stream)
         read = {
             (1, 0): np.lib.format.read_array_header_1_0,
@@ -69,23 +76,29 @@ class NpzMember:
         }.get(version)
         if read is None:
             raise ValueError(f"unknown format version {version}")
-        shape, fortran_order, dtype = read(self._stream)
-        if fortran_order or not shape:
-            raise ValueError("it is a scalar or in Fortran order; expected rows in C order")
-        return shape, dtype
+        return read(self._stream)
 
     def read(self, start: int, stop: int, item_shape: Sequence[int]) -> NDArray[Any]:
         """Return items [start, stop) of the array, read as [num_items, *item_shape].
 
         Reading forwards streams; going back starts again from the beginning. Raises DataError if the file is damaged.
         """
-        item_bytes = int(np.prod(item_shape)) * self.dtype.itemsize
+        num_values = int(np.prod(item_shape))
+        return self._values(start * num_values, stop * num_values).reshape(stop - start, *item_shape)
+
+    def read_whole(self) -> NDArray[Any]:
+        """Return the array, also of one that is not opened by rows; raise DataError if the file is damaged."""
+        values = self._values(0, int(np.prod(self.shape)))
+        return values.reshape(self.shape, order="F" if self._is_fortran else "C")
+
+    def _values(self, start: int, stop: int) -> NDArray[Any]:
+        num_bytes = (stop - start) * self.dtype.itemsize
         with _reading(self._archive):
-            self._go_to(self._start + start * item_bytes)
-            content = self._stream.read((stop - start) * item_bytes)
-        if len(content) < (stop - start) * item_bytes:
+            self._go_to(self._start + start * self.dtype.itemsize)
+            content = self._stream.read(num_bytes)
+        if len(content) < num_bytes:
             raise DataError(f"{self._archive} is damaged (it ends early); replace it with an intact copy")
-        return np.frombuffer(content, dtype=self.dtype).reshape(stop - start, *item_shape)
+        return np.frombuffer(content, dtype=self.dtype)
 
     def _go_to(self, position: int) -> None:
         """Go to a byte by reading: from Python 3.12 on, seeking in a stored array gives up the zip's check sum."""

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from disentanglement_challenge.checks import check_switch
-from disentanglement_challenge.data.archive import load_npz_images
+from disentanglement_challenge.data.archive import NpzMember, load_npz_images
 from disentanglement_challenge.data.ground_truth import IndexedGroundTruthData, positions_of
 from disentanglement_challenge.data.store import file_stamp, load_or_make_images
 from disentanglement_challenge.data.table_files import split_table
@@ -336,20 +336,11 @@ def _keys(path: Path) -> set[str]:
         with np.load(path, allow_pickle=False) as arrays:
             return set(arrays.files)
     except (*DAMAGED_ZIP, AttributeError) as error:  # np.load returns a plain array for an .npy
-        raise _unreadable(path, error) from error
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"cannot read {path} ({error.strerror})") from error
+        raise DataError(f"{path} is damaged or not an .npz") from error
 
 
 def _read_array(path: Path, key: str) -> NDArray[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays[key]
-    except DAMAGED_ZIP as error:
-        if "pickle" in str(error):
-            raise DataError(f"{path}: {key!r} is of dtype object, which would need unpickling") from error
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    if isinstance(error, OSError) and error.strerror:
-        return DataError(f"cannot read {path} ({error.strerror})")
-    return DataError(f"{path} is damaged or not an .npz")
+    with NpzMember(path, key, by_rows=False) as member:
+        return member.read_whole()
