@@ -201,6 +201,19 @@ class Experiment:
             )
         self._check(self.results, overwrite)
 
+    def check_loading(self, overwrite: bool) -> None:
+        """Raise OutputError if a model cannot be loaded into this folder.
+
+        Another process is writing here, the folder is not writable, or it holds something and `overwrite` is not set.
+        """
+        check_unlocked(self.path)
+        self.undo_replacement()
+        if self.resumable() and not overwrite:
+            raise OutputError(
+                f"{self.path} holds a training run; pass --overwrite to replace it, or name another experiment"
+            )
+        self._check(self.results, overwrite)
+
     def check_scores(self, overwrite: bool) -> None:
         """Raise OutputError if there are scores and `overwrite` is not set, or if the folder is not writable."""
         self.undo_replacement()

@@ -14,7 +14,7 @@ from disentanglement_challenge.errors import HubError, OutputError, Representati
 from disentanglement_challenge.experiment import MODEL_SUFFIXES, Experiment
 from disentanglement_challenge.export.model_card import write_card
 from disentanglement_challenge.extras import require_extra
-from disentanglement_challenge.files import check_unlocked, locked, make_folder, remove
+from disentanglement_challenge.files import locked, make_folder, remove
 
 if TYPE_CHECKING:
     from huggingface_hub import HfUri
@@ -81,13 +81,7 @@ def load(repository: str, experiment: Experiment, overwrite: bool = False) -> Pa
         OutputError: the experiment is not empty, or cannot be written.
     """
     uri = _whole(repository)
-    check_unlocked(experiment.path)
-    experiment.undo_replacement()
-    if experiment.resumable() and not overwrite:
-        raise OutputError(
-            f"{experiment.path} holds a training run; pass --overwrite to replace it, or name another experiment"
-        )
-    experiment.check_start(overwrite)
+    experiment.check_loading(overwrite)
     from disentanglement_challenge.export.model_file import import_model  # imports PyTorch, which push does not need
 
     downloaded = _download(uri, FILES)
