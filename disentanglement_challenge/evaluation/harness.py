@@ -99,7 +99,7 @@ def evaluate(
         if all(value is None for value in scores.values()):  # so they do not replace those that there are
             name, score = next(iter(scores.by_metric.items()))
             raise ScoreError(f"{name} has no score: {score.reason}; nothing was written")
-        _write(experiment, unfinished, scores)
+        _write(experiment, unfinished, scores, digest)
     return scores
 
 
@@ -202,10 +202,10 @@ def _trained_on(experiment: Experiment) -> str | None:
     return match.group(1) if match else None
 
 
-def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> None:
-    """Write the scores to the unfinished experiment, then move them to the experiment."""
+def _write(experiment: Experiment, unfinished: Experiment, scores: Scores, digest: str) -> None:
+    """Write the scores, and the digest of their model, to the unfinished experiment; then move them."""
     whole = _is_whole([score.metric for score in scores.by_metric.values()])
-    content = {**provenance(), **_record(experiment, scores)}
+    content = {**provenance(), **_record(scores, digest)}
     matrices = dict(scores.matrices)
     if not whole and experiment.metrics.exists():
         copy_folder(experiment.metrics, unfinished.metrics)
@@ -228,12 +228,12 @@ def _write(experiment: Experiment, unfinished: Experiment, scores: Scores) -> No
         _LOGGER.warning("%s; the scores are kept, and the model has no card of them", error)
 
 
-def _record(experiment: Experiment, scores: Scores) -> dict[str, Any]:
+def _record(scores: Scores, digest: str) -> dict[str, Any]:
     """Return the scores' part of metrics/provenance.json, which the pages read."""
     content = plain(scores.to_dict())
     seconds = {"encoding": scores.encoding_seconds, **{name: score.seconds for name, score in scores.by_metric.items()}}
     return {
-        "model_sha256": _digest(experiment.model_to_score),
+        "model_sha256": digest,
         "ground_truth_data": content["data"],
         "engine": content["engine"],
         "official": content["official"],
@@ -254,18 +254,14 @@ def _merged(earlier: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     for key in ("metrics", "seconds", "settings"):
         merged[key] = {**earlier.get(key, {}), **content[key]}
     kept = earlier.get("metrics", {}).keys() - content["metrics"].keys()
-
-    def still_holds(setting: str) -> bool:
-        """Return whether a score that was not computed again depends on an earlier setting."""
-        known = [RECORDS[metric].settings for metric in kept if metric in RECORDS]
-        return (
-            setting not in content["settings"]  # perhaps of a user's own metric
-            or (setting == "evaluation.random_seed" and bool(kept))
-            or any(setting in settings for settings in known)
-        )
-
-    earlier_unofficial = earlier.get("unofficial_settings", {}).items()
-    still = {setting: value for setting, value in earlier_unofficial if still_holds(setting)}
+    # What scores that were not computed again depend on; a setting that is not known here may be a user's own metric's.
+    used = {setting for metric in kept if metric in RECORDS for setting in RECORDS[metric].settings}
+    used |= {"evaluation.random_seed"} if kept else set()
+    still = {
+        setting: value
+        for setting, value in earlier.get("unofficial_settings", {}).items()
+        if setting in used or setting not in content["settings"]
+    }
     merged["unofficial_settings"] = {**still, **content["unofficial_settings"]}
     merged["official"] = not merged["unofficial_settings"]
     merged["notes"] = list(dict.fromkeys([*earlier.get("notes", []), *content["notes"]]))

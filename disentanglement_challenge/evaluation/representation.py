@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -89,14 +88,17 @@ def _check_channels(representation_function: RepresentationFunction, observation
     """Raise RepresentationError if a function that failed accepts images with another number of channels."""
     channels = observations.shape[-1]
     other = 3 if channels == 1 else 1
-    with suppress(Exception):  # if it works on a few images as they are, the fault is another one
-        representation_function(observations[:2])
-        return
-    try:
-        representation_function(np.repeat(observations[:2, ..., :1], other, axis=-1))
-    except Exception:
-        return
-    raise RepresentationError(f"the data set's images have {channels} channel(s); the model takes {other}")
+
+    def works(images: NDArray[Any]) -> bool:
+        try:
+            representation_function(images)
+        except Exception:  # a user's function may raise any
+            return False
+        return True
+
+    # If it works on a few images as they are, or fails on others too, the channels are not the cause.
+    if not works(observations[:2]) and works(np.repeat(observations[:2, ..., :1], other, axis=-1)):
+        raise RepresentationError(f"the data set's images have {channels} channel(s); the model takes {other}")
 
 
 def check_num_latent(num_latent: int) -> None:

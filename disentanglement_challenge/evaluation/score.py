@@ -65,15 +65,13 @@ def compute_scores(
         OutputError: the disk is too full for the codes.
     """
     _check_sampler(subject.sampler, metrics, engine)
-    by_library = [metric for metric in metrics if engine == "library" and metric.library]
-    fast = [metric for metric in metrics if metric not in by_library]
+    fast = [metric for metric in metrics if engine != "library" or not metric.library]
     sampler, encoding_seconds = subject.sampler, 0.0
-    without_table = by_library
+    needed: dict[str, NDArray[np.int64]] = {}
     with ExitStack() as stack:
         if subject.images is not None:
             started = time.monotonic()
             needed = _needed_images(fast, subject.images, seed, settings)
-            without_table = [metric for metric in metrics if metric.name not in needed]
             if any(map(len, needed.values())):
                 assert isinstance(sampler, GridSampler)
                 table = RepresentationTable(
@@ -88,7 +86,7 @@ def compute_scores(
                 sampler = GridSampler(table.index_data, table.lookup, sampler.factor_names)
                 encoding_seconds = time.monotonic() - started
         by_metric = {
-            metric.name: _score(metric, subject.sampler if metric in without_table else sampler, seed, settings, engine)
+            metric.name: _score(metric, sampler if metric.name in needed else subject.sampler, seed, settings, engine)
             for metric in metrics
         }
     shown = {name: settings[name] for metric in metrics for name in metric.settings}
