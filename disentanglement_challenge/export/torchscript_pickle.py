@@ -93,6 +93,12 @@ def _follow(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
             value.is_open = False
         return taken
 
+    def fill(count: int) -> None:
+        parts = pop(count)
+        if not stack[-1].is_open:
+            raise Refused(f"changes a value that is complete in {folder}.pkl")
+        contain(parts)
+
     def contents(values: Sequence[_Value]) -> tuple[Any, ...]:
         return tuple(value.content for value in values)
 
@@ -117,12 +123,12 @@ def _follow(content: bytes, folder: str, num_bytes: Mapping[str, int]) -> None:
             case "TUPLE":
                 parts = pop(len(stack) - marks.pop())
                 push(contents(parts), parts)
-            case "APPENDS" | "SETITEMS" | "APPEND" | "SETITEM":
-                counts = {"APPEND": 1, "SETITEM": 2}
-                parts = pop(counts[opcode.name] if opcode.name in counts else len(stack) - marks.pop())
-                if not stack[-1].is_open:
-                    raise Refused(f"changes a value that is complete in {folder}.pkl")
-                contain(parts)
+            case "APPENDS" | "SETITEMS":
+                fill(len(stack) - marks.pop())
+            case "APPEND":
+                fill(1)
+            case "SETITEM":
+                fill(2)
             case "BINPUT" | "LONG_BINPUT":
                 if argument != len(memo):  # PyTorch's unpickler makes room for all numbers below
                     raise Refused(f"does not count what it refers to in {folder}.pkl")

@@ -222,7 +222,7 @@ def comparison_page(runs: Sequence[Run], folder: Path) -> str:
     return render(
         "comparison.html.jinja",
         kind="Comparison",
-        title=", ".join(([] if len(groups) == len(runs) else [counted(len(groups), "configuration")]) + [num_runs]),
+        title=num_runs if len(groups) == len(runs) else f"{counted(len(groups), 'configuration')}, {num_runs}",
         groups=groups,
         lines=[_line(one, ranks, row) for row, one in enumerate(groups)],
         rank_note=RANK_NOTE,

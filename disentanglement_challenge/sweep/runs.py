@@ -1,8 +1,9 @@
 """Make and carry out the runs of a table: one for each row, which is a gin file, and each seed."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ from disentanglement_challenge.training.precision import AUTO
 from disentanglement_challenge.training.run import train_and_export
 from disentanglement_challenge.training.seeds import train_and_export_together
 
-# What is counted in training steps, and so divided with them.
-STEP_PARAMETERS = ("model.training_steps", "annealed_vae.iteration_threshold")
+# What is counted in training steps, and so divided with them, and what checks it.
+STEP_PARAMETERS: dict[str, Callable[[str, object], float]] = {
+    "model.training_steps": check_count,
+    "annealed_vae.iteration_threshold": partial(check_number, above=0),
+}
 
 # The file with a run's record, in its experiment's folder.
 RECORD = "run.json"
@@ -189,8 +193,8 @@ def _make_run(
                 "evaluation.evaluation_fn is bound; a sweep computes the challenge's five scores, so leave it out"
             )
         divided = [
-            f"{name} = {max(1, _steps(name) // divide_steps)}"
-            for name in STEP_PARAMETERS
+            f"{name} = {max(1, check(name, bound_value(name)) // divide_steps)}"
+            for name, check in STEP_PARAMETERS.items()
             if divide_steps > 1 and bound_value(name) is not None
         ]
         # The environment of this machine, not of the one that the run is sent to, says which data set "auto" is.
@@ -200,12 +204,6 @@ def _make_run(
     added = (*bindings, *divided, *settled, f"dataset.name = {dataset!r}", f"model.random_seed = {seed}")
     with gin_configuration(files, added):
         return Run(table, row, seed, files, added, gin.config_str())
-
-
-def _steps(name: str) -> int | float:
-    """Return a bound number of steps; the threshold of AnnealedVAE may have a fraction."""
-    value = bound_value(name)
-    return check_count(name, value) if name == "model.training_steps" else check_number(name, value, above=0)
 
 
 def finished_record(run: Run, folder: Path) -> Record | None:

@@ -51,24 +51,25 @@ def is_whole(resume_from: Experiment | None, experiment: Experiment) -> bool:
 
 def prepare_folder(experiment: Experiment, resumed: Experiment | None, done: int) -> None:
     """Remove everything from the folder that is not part of the run resumed after `done` steps."""
+    if resumed is None:
+        remove(experiment.path)
+        make_folder(experiment.train)
+        return
+    checkpoints = newest_first(resumed.checkpoints)
+    # What is newer could not be read, and would count as one of those that are kept.
+    num_unreadable = checkpoints.index(resumed.checkpoints / CHECKPOINT.format(done))
     if resumed == experiment:
         remove_torn(experiment.path)
         remove(experiment.losses)
-        # What is newer could not be read, and would count as one of those that are kept.
-        kept = newest_first(experiment.checkpoints)
-        for path in kept[: kept.index(experiment.checkpoints / CHECKPOINT.format(done))]:
+        for path in checkpoints[:num_unreadable]:
             remove(path)
         return
     remove(experiment.path)
     make_folder(experiment.train)
-    if resumed is None:
-        return
     names = ["events*", resumed.log.name]
     if resumed.place == experiment.place:  # otherwise trackers would add to the other run
         names.append(resumed.tracked.name)
     logs = [file for name in names for file in resumed.train.glob(name)]
-    kept = newest_first(resumed.checkpoints)
-    readable = kept[kept.index(resumed.checkpoints / CHECKPOINT.format(done)) :]
-    for file in (*logs, *readable):
+    for file in (*logs, *checkpoints[num_unreadable:]):
         with replacing(experiment.train / file.relative_to(resumed.train)) as copy:
             shutil.copyfile(file, copy)
