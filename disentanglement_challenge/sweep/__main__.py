@@ -91,8 +91,8 @@ def main(flags: argparse.Namespace) -> None:
             folders = ", ".join(str(table.results.folder) for table in tables)
             work = f"{counted(to_go, 'run')} to go, by {counted(len(missing), 'training')}"
             console.print(Text(f"{work}; they write to {folders}"), soft_wrap=True)
-            with cluster(flags.address) as signals:
-                failed = _sweep(console, missing, tables, finished, signals, flags)
+            with cluster(flags.address) as handle_signals:
+                failed = _sweep(console, missing, tables, finished, handle_signals, flags)
     for table in tables:
         if table.finished:
             table.results.write()
@@ -143,7 +143,7 @@ def _sweep(
     missing: Sequence[Training],
     tables: Sequence[Table],
     finished: set[Run],
-    signals: Callable[[], bytes],
+    handle_signals: Callable[[], None],
     flags: argparse.Namespace,
 ) -> "list[Finished]":
     """Carry out the missing trainings, save each record when it arrives, and return the runs that failed."""
@@ -157,8 +157,7 @@ def _sweep(
     try:
         with Live(console=console, refresh_per_second=2, transient=True) as live:
             while sweep.num_pending:
-                if signal.SIGTERM in signals():  # and Python ignored the exception, such as in a destructor
-                    _stop(signal.SIGTERM, None)
+                handle_signals()
                 for ended in sweep.wait(1):
                     if ended.run in finished:
                         continue

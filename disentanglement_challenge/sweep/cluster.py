@@ -83,8 +83,9 @@ class Sweep:
     def running(self) -> dict[str, str]:
         """Return the latest line of progress of each run that has begun, by the run's title."""
         with suppress(ray.exceptions.RayError):
+            lines = ray.get(self._board.lines.remote(), timeout=1)
             waiting = {run.title for runs in self._pending.values() for run in runs}
-            return {name: line for name, line in ray.get(self._board.lines.remote()).items() if name in waiting}
+            return {name: line for name, line in lines.items() if name in waiting}
         return {}
 
     def cancel(self) -> None:

@@ -6,13 +6,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import ray
 
 from disentanglement_challenge.environment import IS_TREE, ROOT
-from disentanglement_challenge.errors import ConfigError, Interrupted
+from disentanglement_challenge.errors import ConfigError
 
 # Seconds that an address has to take a connection, and a process that starts Python, imports Ray and asks the cluster;
 # for a healthy one that is about two.
@@ -21,30 +23,19 @@ ANSWER_WITHIN = 60
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[Callable[[], bytes]]:
+def cluster(address: str | None) -> Iterator[Callable[[], None]]:
     """Connect to the Ray cluster at this address, or start one on this machine; disconnect at the end of the block.
 
+    Inside the block SIGINT and SIGTERM wait. An exception that a handler raises within Ray may be replaced or ignored,
+    or leave an object of Ray's whose destructor never ends.
+
     Yields:
-        A function that returns the numbers of the signals since the beginning, also those whose handler raised where
-        Python ignores exceptions.
+        A function to call again and again: it calls the handler of a signal that has come. The end of the block does so
+        too.
 
     Raises:
         ConfigError: nothing at the address answers as Ray.
-        Interrupted: SIGTERM arrived, whatever its handler's error became on its way through Ray.
     """
-    with _signals() as seen:
-        try:
-            with _connection(address, seen):
-                yield seen
-        except (KeyboardInterrupt, SystemExit) as stop:
-            # Ray's own handler raises SystemExit, and Ray's waiting raises KeyboardInterrupt for any handler's error.
-            if signal.SIGTERM in seen():
-                raise Interrupted("stopped at SIGTERM", signal.SIGTERM) from stop
-            raise
-
-
-@contextmanager
-def _connection(address: str | None, seen: Callable[[], bytes]) -> Iterator[None]:
     options: dict[str, Any] = {"address": "local", "include_dashboard": False}
     if address is not None:
         _check_answers(address)
@@ -54,51 +45,47 @@ def _connection(address: str | None, seen: Callable[[], bytes]) -> Iterator[None
             # that is installed here is installed there.
             excludes = ["/.git", "/.venv", "/scratch", "/docs", "/tests"]
             options["runtime_env"] = {"working_dir": str(ROOT), "excludes": excludes}
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        signal.signal(signal.SIGTERM, on_sigterm)  # which Ray takes for itself
-        if signal.SIGTERM in seen():
-            raise SystemExit(signal.SIGTERM)
-    except (KeyboardInterrupt, SystemExit):
-        ray.shutdown()  # what it had started by then
-        raise
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"cannot use the Ray cluster at {address}: {str(error).splitlines()[0]}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    # In the main thread Ray would set its own handler of SIGTERM. Its processes end with the thread that started them.
+    with _signals_wait() as handle_signals, ThreadPoolExecutor(1) as thread:
+        try:
+            start = thread.submit(ray.init, log_to_driver=False, logging_level=logging.ERROR, **options)
+            if isinstance(error := start.exception(), (ConnectionError, RuntimeError, ValueError)):
+                place = "on this machine" if address is None else f"at {address}"
+                raise ConfigError(f"cannot use a Ray cluster {place}: {str(error).splitlines()[0]}") from error
+            start.result()
+            handle_signals()
+            yield handle_signals
+        finally:
+            thread.submit(ray.shutdown).result()
 
 
 @contextmanager
-def _signals() -> Iterator[Callable[[], bytes]]:
-    """Note the signals that arrive inside the block; yield a function that returns their numbers so far.
+def _signals_wait() -> Iterator[Callable[[], None]]:
+    """Let SIGINT and SIGTERM wait for the function that is yielded, or for the end of the block."""
+    handlers = {
+        int(number): handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if callable(handler := signal.getsignal(number))
+    }
+    waiting: list[int] = []
 
-    A handler that raises has no effect where Python ignores exceptions, as in a destructor or after a fork. Python
-    would also print the SystemExit of Ray's own handler of SIGTERM there.
-    """
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        reader.setblocking(False)
-        writer.setblocking(False)
-        descriptor, hook = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False), sys.unraisablehook
+    def note(number: int, frame: FrameType | None) -> None:
+        waiting.append(number)
 
-        def print_others(unraisable: "sys.UnraisableHookArgs") -> None:
-            if not isinstance(unraisable.exc_value, SystemExit):
-                hook(unraisable)
+    def handle_signals() -> None:
+        for number in handlers:
+            signal.signal(number, note)  # again and again, as Ray's core takes SIGTERM for itself
+        while waiting:
+            number = waiting.pop(0)
+            handlers[number](number, None)
 
-        def seen() -> bytes:
-            with suppress(BlockingIOError):
-                return reader.recv(4096, socket.MSG_PEEK)
-            return b""
-
-        sys.unraisablehook = print_others
-        try:
-            yield seen
-        finally:
-            sys.unraisablehook = hook
-            signal.set_wakeup_fd(descriptor)
+    handle_signals()
+    try:
+        yield handle_signals
+        handle_signals()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _check_answers(address: str) -> None:

@@ -1,34 +1,69 @@
 """Signals while Ray runs; test_sweep has the connection itself."""
 
 import signal
-import sys
 
 import pytest
 from messages import facts
 
 from disentanglement_challenge.errors import ConfigError
-from disentanglement_challenge.sweep.connection import _check_answers, _signals
+from disentanglement_challenge.sweep.connection import _check_answers, _signals_wait
 
 
-@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_is_seen_whose_handler_raises_where_python_ignores_it():
-    """Ray's does while Ray starts, and a sweep that was told to stop then went on for ever."""
+class Handled(Exception):
+    """What the handler of these tests raises."""
 
-    class Interrupted:
-        def __del__(self):
-            signal.raise_signal(signal.SIGTERM)
 
-    def leave(number, frame):
-        sys.exit(number)
+@pytest.fixture
+def raising():
+    """SIGTERM has a handler that raises."""
 
-    before = signal.signal(signal.SIGTERM, leave)
+    def handler(number, frame):
+        raise Handled(signal.Signals(number).name)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    yield handler
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, Handled), (signal.SIGINT, KeyboardInterrupt)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_signal_waits_for_the_next_call_or_the_end(raising, number, error):
+    """Raised while Ray started, an exception left an object whose destructor waited for ever."""
+    done = []
+    with pytest.raises(error), _signals_wait() as handle_signals:
+        handle_signals()
+        signal.raise_signal(number)
+        done.append("the frame that it came in")
+        handle_signals()
+        done.append("more")
+    with pytest.raises(error), _signals_wait():
+        signal.raise_signal(number)
+        done.append("the block")
+    assert done == ["the frame that it came in", "the block"]
+    assert signal.getsignal(signal.SIGTERM) is raising
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_waits_though_another_handler_was_set(raising):
+    """As Ray's core does."""
+    with pytest.raises(Handled), _signals_wait() as handle_signals:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        handle_signals()
+        signal.raise_signal(signal.SIGTERM)
+        handle_signals()
+
+
+def test_an_ignored_signal_stays_ignored(raising):
+    """Ctrl-C is, in what a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with _signals() as seen:
-            assert signal.SIGTERM not in seen()
-            Interrupted()
-            assert signal.SIGTERM in seen()
+        with _signals_wait() as handle_signals:
+            signal.raise_signal(signal.SIGINT)
+            handle_signals()
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("address", ["10.0.0..1:6379", f"{'a' * 64}:6379", "127.0.0.1:99999"])
