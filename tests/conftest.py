@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from disentanglement_challenge.extras import PACKAGES
-
-# `make test` runs several test files at once, so more threads would only wait for each other.
+# `make test` runs several test files at once, so more threads would only wait for each other. The package, once it is
+# imported, tells numba.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray's workers have a niceness of 15, and beside other tests wait for minutes.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+from disentanglement_challenge.extras import PACKAGES
 
 with suppress(ImportError):
     # It is part of PyTorch's CUDA build, and crashes a process that has imported TensorFlow first.
