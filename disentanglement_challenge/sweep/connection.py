@@ -51,7 +51,8 @@ def cluster(address: str | None) -> Iterator[Callable[[], None]]:
             start = thread.submit(ray.init, log_to_driver=False, logging_level=logging.ERROR, **options)
             if isinstance(error := start.exception(), (ConnectionError, RuntimeError, ValueError)):
                 place = "on this machine" if address is None else f"at {address}"
-                raise ConfigError(f"cannot use a Ray cluster {place}: {str(error).splitlines()[0]}") from error
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise ConfigError(f"cannot use a Ray cluster {place}: {reason}") from error
             start.result()
             handle_signals()
             yield handle_signals
