@@ -54,7 +54,11 @@ def test_the_scores_are_the_librarys_at_the_challenges_sizes(kind):
         codes[:, 5:] = codes[:, :5]
     points = codes[:10000].T, factors[:, :10000], codes[10000:].T, factors[:, 10000:]
     importances, train, test = compute_importance(*(array.T for array in points))
+    np.random.seed(0)  # scikit-learn breaks ties with draws from it
     expected, expected_train, expected_test = library.dci.compute_importance_gbt(*points)
+    if kind == "duplicated":
+        # scikit-learn splits one of two equal latents by chance, in which the importances of the two differ.
+        expected = np.tile((expected[:5] + expected[5:]) / 2, (2, 1))
     assert train == pytest.approx(expected_train, abs=2e-3, rel=0)
     assert test == pytest.approx(expected_test, abs=2e-3, rel=0)
     assert disentanglement(importances) == pytest.approx(library.dci.disentanglement(expected), abs=2e-3, rel=0)
