@@ -48,12 +48,12 @@ def cluster(address: str | None) -> Iterator[Callable[[], None]]:
     # In the main thread Ray would set its own handler of SIGTERM. Its processes end with the thread that started them.
     with _signals_wait() as handle_signals, ThreadPoolExecutor(1) as thread:
         try:
-            start = thread.submit(ray.init, log_to_driver=False, logging_level=logging.ERROR, **options)
-            if isinstance(error := start.exception(), (ConnectionError, RuntimeError, ValueError)):
+            try:
+                thread.submit(ray.init, log_to_driver=False, logging_level=logging.ERROR, **options).result()
+            except (ConnectionError, RuntimeError, ValueError) as error:
                 place = "on this machine" if address is None else f"at {address}"
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise ConfigError(f"cannot use a Ray cluster {place}: {reason}") from error
-            start.result()
             handle_signals()
             yield handle_signals
         finally:

@@ -57,7 +57,7 @@ def test_the_scores_are_the_librarys_at_the_challenges_sizes(kind):
     np.random.seed(0)  # scikit-learn breaks ties with draws from it
     expected, expected_train, expected_test = library.dci.compute_importance_gbt(*points)
     if kind == "duplicated":
-        # scikit-learn splits one of two equal latents by chance, in which the importances of the two differ.
+        # scikit-learn splits one of two equal latents by chance; its mean over chance gives both the same importance.
         expected = np.tile((expected[:5] + expected[5:]) / 2, (2, 1))
     assert train == pytest.approx(expected_train, abs=2e-3, rel=0)
     assert test == pytest.approx(expected_test, abs=2e-3, rel=0)
